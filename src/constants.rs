@@ -1,0 +1,69 @@
+//! Every number of the crate, with its unit, its reason and where it comes from.
+//!
+//! "asyncio" stands for CPython 3.13's `asyncio` package.
+
+use std::time::Duration;
+
+/// Turns after which the selector is asked even though there is ready work. tokio's `event_interval` is 61, too.
+pub(crate) const EVENT_INTERVAL: u32 = 61;
+
+/// Time after which the selector is asked even though there is ready work: short beside a network round trip.
+pub(crate) const EVENT_PERIOD: Duration = Duration::from_micros(250);
+
+/// Longest single wait of the selector (asyncio `MAXIMUM_SELECT_TIMEOUT`); some systems refuse longer ones.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How far ahead a deadline is put that `Instant` cannot hold: thirty years, which never come.
+pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// Events taken from the kernel in one wait; more wait for the next turn.
+pub(crate) const EVENTS_PER_WAIT: usize = 1024;
+
+/// I/O completions after which a task yields within one poll, so that a flood cannot starve its siblings
+/// (tokio's cooperative budget is 128, too).
+pub(crate) const TASK_IO_BUDGET: u32 = 128;
+
+/// Most `recv` calls of one transport in one event.
+pub(crate) const READS_PER_EVENT: u32 = 16;
+
+/// Most bytes of one `recv` and of one event (asyncio `max_size`). Also the size of the loop's receive buffer,
+/// of which the kernel touches only the pages that it fills.
+pub(crate) const READ_SIZE: usize = 256 * 1024;
+
+/// Write buffer size in bytes above which a protocol is paused (asyncio `_FlowControlMixin`).
+pub(crate) const WRITE_HIGH_WATER: usize = 64 * 1024;
+
+/// The low-water mark is the high one divided by this (asyncio `_FlowControlMixin`).
+pub(crate) const WATER_RATIO: usize = 4;
+
+/// Most buffers of one vectored write: Linux' `UIO_MAXIOV`.
+pub(crate) const MAX_IOVECS: usize = 1024;
+
+/// A queued chunk that small writes are gathered in stops growing at this size.
+pub(crate) const WRITE_CHUNK: usize = 64 * 1024;
+
+/// Writes to a lost connection before a warning is logged (asyncio `LOG_THRESHOLD_FOR_CONNLOST_WRITES`).
+pub(crate) const LOST_WRITES_BEFORE_WARNING: u32 = 5;
+
+/// Length of a listening socket's queue, and the most connections accepted in one event (asyncio).
+pub(crate) const BACKLOG: u32 = 100;
+
+/// How long a server stops accepting when descriptors or memory are short (asyncio `ACCEPT_RETRY_DELAY`).
+pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Default limit of a stream's reader in bytes (asyncio `_DEFAULT_LIMIT`).
+pub(crate) const STREAM_LIMIT: usize = 64 * 1024;
+
+/// Size in bytes of the buffer behind `AsyncBufRead` of the plain stream types; it exists only while it is used.
+pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
+
+/// How long the end of `block_on` waits for the default executor before it reports what it abandons.
+pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
+
+/// Most threads of the default executor, and what is added to the number of processors below that
+/// (`concurrent.futures.ThreadPoolExecutor`).
+pub(crate) const EXECUTOR_MAX_THREADS: usize = 32;
+pub(crate) const EXECUTOR_EXTRA_THREADS: usize = 4;
+
+/// How long an executor's thread waits for another job before it ends.
+pub(crate) const EXECUTOR_IDLE: Duration = Duration::from_secs(10);

@@ -1,0 +1,432 @@
+//! Errors of misuse and of ended work. I/O keeps [`std::io::Error`] with the operating system's code.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A plain unit error: the type says everything, the text names the remedy.
+macro_rules! unit_error {
+    ($(#[$doc:meta])* $name:ident, $kind:ident, $text:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $name;
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($text)
+            }
+        }
+
+        impl Error for $name {}
+
+        impl From<$name> for io::Error {
+            fn from(error: $name) -> Self {
+                io::Error::new(io::ErrorKind::$kind, error)
+            }
+        }
+    };
+}
+
+unit_error! {
+    /// No event loop is running on this thread.
+    NoRunningLoop, Other, "no running event loop on this thread"
+}
+
+unit_error! {
+    /// The event loop is closed, or is closing just now.
+    LoopClosed, Other, "event loop is closed"
+}
+
+unit_error! {
+    /// [`run_until_complete`](crate::EventLoop::run_until_complete) was left by a `stop()` before its future was done.
+    Stopped, Other, "event loop stopped before the future completed"
+}
+
+unit_error! {
+    /// The future was cancelled.
+    Cancelled, Interrupted, "cancelled"
+}
+
+unit_error! {
+    /// The time given to [`timeout`](crate::timeout) or [`timeout_at`](crate::timeout_at) is over.
+    TimedOut, TimedOut, "timed out"
+}
+
+/// An operation that does not fit the state of a future, a server or a stream.
+///
+/// The text names the method that was called and the state that forbids it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidState {
+    /// What was called and why it could not be.
+    text: Cow<'static, str>,
+}
+
+impl InvalidState {
+    /// An error with this text.
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl fmt::Display for InvalidState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for InvalidState {}
+
+impl From<InvalidState> for io::Error {
+    fn from(error: InvalidState) -> Self {
+        io::Error::other(error)
+    }
+}
+
+/// Why awaiting or reading a [`LoopFuture`](crate::LoopFuture) gave no value.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum FutureError {
+    /// The future was cancelled.
+    Cancelled,
+    /// The error given to [`set_exception`](crate::LoopFuture::set_exception).
+    Exception(Rc<dyn Error>),
+    /// The future is not done yet, its value was taken before, or it belongs to another loop.
+    InvalidState(InvalidState),
+}
+
+impl FutureError {
+    /// Whether the future was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+}
+
+impl fmt::Display for FutureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled => f.write_str("future was cancelled"),
+            Self::Exception(error) => error.fmt(f),
+            Self::InvalidState(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for FutureError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Cancelled => None,
+            Self::Exception(error) => Some(&**error),
+            Self::InvalidState(error) => Some(error),
+        }
+    }
+}
+
+impl From<FutureError> for io::Error {
+    fn from(error: FutureError) -> Self {
+        match error {
+            FutureError::Cancelled => Cancelled.into(),
+            // The exception is an `Rc`, which an `io::Error` cannot carry: its text has to do.
+            FutureError::Exception(error) => io::Error::other(error.to_string()),
+            FutureError::InvalidState(error) => error.into(),
+        }
+    }
+}
+
+/// What a panic carried.
+pub(crate) type PanicPayload = Box<dyn Any + Send>;
+
+/// The text of a panic's payload, where it has one.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a text"
+    }
+}
+
+/// Why a task, callback or blocking job gave no value.
+pub struct JoinError {
+    repr: Repr,
+}
+
+enum Repr {
+    Cancelled,
+    /// A `Mutex` makes the error `Sync`, which the payload is not.
+    Panic(Mutex<PanicPayload>),
+    Closed,
+}
+
+impl JoinError {
+    pub(crate) fn cancelled() -> Self {
+        Self {
+            repr: Repr::Cancelled,
+        }
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self { repr: Repr::Closed }
+    }
+
+    pub(crate) fn panic(payload: PanicPayload) -> Self {
+        Self {
+            repr: Repr::Panic(Mutex::new(payload)),
+        }
+    }
+
+    /// Whether it was cancelled before it ended.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.repr, Repr::Cancelled)
+    }
+
+    /// Whether it panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.repr, Repr::Panic(_))
+    }
+
+    /// Whether the loop (or the executor) was closed before it could end, or before it was scheduled.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.repr, Repr::Closed)
+    }
+
+    /// The payload of the panic, to be resumed with [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If [`is_panic`](Self::is_panic) is false.
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("JoinError::into_panic() called, but the error is: {error}"),
+        }
+    }
+
+    /// The payload of the panic, or the error itself where there was none.
+    ///
+    /// # Errors
+    ///
+    /// The error unchanged, if it is not about a panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
+        match self.repr {
+            Repr::Panic(payload) => Ok(payload
+                .into_inner()
+                .unwrap_or_else(|poison| poison.into_inner())),
+            repr => Err(Self { repr }),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.repr {
+            Repr::Cancelled => f.write_str("cancelled"),
+            Repr::Closed => f.write_str("event loop is closed"),
+            Repr::Panic(payload) => {
+                let payload = payload.lock().unwrap_or_else(|poison| poison.into_inner());
+                write!(f, "panicked: {}", panic_text(&**payload))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        let kind = if error.is_cancelled() {
+            io::ErrorKind::Interrupted
+        } else {
+            io::ErrorKind::Other
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Why a [`Runner`](crate::Runner)'s `run` gave no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The loop was stopped before the future was done.
+    Stopped,
+    /// The main task was cancelled.
+    Cancelled,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => Stopped.fmt(f),
+            Self::Cancelled => f.write_str("the main task was cancelled"),
+        }
+    }
+}
+
+impl Error for RunError {}
+
+impl From<RunError> for io::Error {
+    fn from(error: RunError) -> Self {
+        io::Error::new(io::ErrorKind::Interrupted, error)
+    }
+}
+
+/// The peer closed the stream before what was asked for had arrived. Nothing is lost: the bytes are here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncompleteRead {
+    /// What had arrived; it is no longer in the reader.
+    pub partial: Vec<u8>,
+    /// How many bytes were asked for; `None` where a separator was.
+    pub expected: Option<usize>,
+}
+
+impl fmt::Display for IncompleteRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.expected {
+            Some(n) => write!(
+                f,
+                "{} bytes read on a total of {n} expected bytes",
+                self.partial.len()
+            ),
+            None => write!(
+                f,
+                "{} bytes read and the stream ended without a separator",
+                self.partial.len()
+            ),
+        }
+    }
+}
+
+impl Error for IncompleteRead {}
+
+impl From<IncompleteRead> for io::Error {
+    fn from(error: IncompleteRead) -> Self {
+        io::Error::new(io::ErrorKind::UnexpectedEof, error)
+    }
+}
+
+/// A separator was not found within the reader's limit. Nothing is lost: the bytes stay in the reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitOverrun {
+    /// How many bytes can be read at least to get past the overrun.
+    pub consumed: usize,
+    /// Whether the separator was found, but beyond the limit.
+    pub found: bool,
+}
+
+impl fmt::Display for LimitOverrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.found {
+            write!(
+                f,
+                "separator is found, but chunk of {} bytes is longer than limit",
+                self.consumed
+            )
+        } else {
+            write!(
+                f,
+                "separator is not found within {} bytes, and chunk exceeds the limit",
+                self.consumed
+            )
+        }
+    }
+}
+
+impl Error for LimitOverrun {}
+
+impl From<LimitOverrun> for io::Error {
+    fn from(error: LimitOverrun) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// Every address was tried and none worked; one error for each attempt, in the order of the attempts.
+///
+/// Given by [`create_connection`](crate::EventLoop::create_connection) with `all_errors(true)` inside an
+/// [`io::Error`], from which [`get_ref`](io::Error::get_ref) and a downcast bring it back.
+#[derive(Debug)]
+pub struct ConnectErrors {
+    /// What each attempt said; never empty.
+    pub errors: Vec<io::Error>,
+}
+
+impl fmt::Display for ConnectErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("create_connection failed: ")?;
+        for (i, error) in self.errors.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConnectErrors {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.errors.first().map(|error| error as _)
+    }
+}
+
+/// An [`io::Error`] for bad arguments, which names the method.
+pub(crate) fn invalid_input(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.into())
+}
+
+/// The panic of a protocol callback as the `io::Error` that `connection_lost` gets.
+pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> io::Error {
+    io::Error::other(format!("{callback} panicked: {}", panic_text(payload)))
+}
+
+/// A payload for [`std::panic::panic_any`] that no callback's guard swallows.
+///
+/// The loop catches the panics of callbacks, tasks and protocols and reports them. A panic that carries a `Fatal`
+/// is the exception, as `KeyboardInterrupt` and `SystemExit` are in asyncio: it unwinds out of `run_forever`,
+/// `run_until_complete` or `run_once`, is not reported, and leaves the loop usable.
+///
+/// ```
+/// use roundelay::{EventLoop, Fatal};
+/// use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+///
+/// let el = EventLoop::new()?;
+/// el.call_soon(|| panic_any(Fatal::new(7_i32)));
+/// let payload = catch_unwind(AssertUnwindSafe(|| el.run_forever())).unwrap_err();
+/// assert_eq!(payload.downcast::<Fatal>().unwrap().0.downcast_ref::<i32>(), Some(&7));
+/// assert!(!el.is_closed());
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Fatal(
+    /// What the panic is about: anything that the catcher expects.
+    pub Box<dyn Any + Send>,
+);
+
+impl Fatal {
+    /// A fatal payload around any value.
+    pub fn new(payload: impl Any + Send) -> Self {
+        Self(Box::new(payload))
+    }
+}
+
+impl fmt::Debug for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fatal({})", panic_text(&*self.0))
+    }
+}
+
+/// The text of the report about jobs that outlived the executor's bound.
+pub(crate) fn executor_overrun(jobs: usize, bound: Duration) -> String {
+    format!("the default executor did not finish within {bound:?}: {jobs} job(s) abandoned")
+}

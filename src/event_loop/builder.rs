@@ -1,0 +1,226 @@
+//! Making a loop.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::constants::{EVENT_INTERVAL, EVENT_PERIOD};
+use crate::error::invalid_input;
+use crate::event_loop::services::Services;
+use crate::event_loop::stats::LoopCounters;
+use crate::event_loop::{ClockSource, Core, EventLoop, RunState, WakeTargets, debug};
+use crate::reactor::{Reactor, Selector, default_selector};
+use crate::sched::Local;
+use crate::sched::clock::{Clock, MonotonicClock};
+use crate::sched::report::Report;
+
+/// The kinds of loop that asyncio knows. There is one so far; a completion-based one will follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LoopKind {
+    /// A loop that waits for readiness, on a [`Selector`].
+    Selector,
+}
+
+/// Settings for a loop, made by [`EventLoop::builder`].
+///
+/// ```
+/// use roundelay::{EventLoop, selector};
+///
+/// let el = EventLoop::builder().selector(selector::Polling::new()?).debug(true).name("worker").build()?;
+/// assert_eq!(el.selector_name(), "polling");
+/// el.close();
+/// # std::io::Result::Ok(())
+/// ```
+#[must_use = "a builder does nothing before build()"]
+pub struct Builder {
+    selector: Option<Box<dyn Selector>>,
+    clock: ClockSource,
+    /// `None`: as the environment says.
+    debug: Option<bool>,
+    event_interval: u32,
+    event_period: Duration,
+    name: Option<Box<str>>,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            selector: None,
+            clock: ClockSource::Monotonic,
+            debug: None,
+            event_interval: EVENT_INTERVAL,
+            event_period: EVENT_PERIOD,
+            name: None,
+        }
+    }
+
+    /// Uses this selector instead of the platform's best.
+    pub fn selector(mut self, selector: impl Selector) -> Self {
+        self.selector = Some(Box::new(selector));
+        self
+    }
+
+    /// Uses this clock instead of the operating system's monotonic one.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = ClockSource::Custom(Box::new(clock));
+        self
+    }
+
+    /// Turns debug mode on or off, whatever the environment variable `ROUNDELAY_DEBUG` says.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// While there is ready work, asks the selector at least once in this many turns (61). With 1, each turn asks it,
+    /// as asyncio does.
+    pub fn event_interval(mut self, turns: u32) -> Self {
+        self.event_interval = turns;
+        self
+    }
+
+    /// While there is ready work, asks the selector at least this often (250 microseconds).
+    pub fn event_period(mut self, period: Duration) -> Self {
+        self.event_period = period;
+        self
+    }
+
+    /// Gives the loop a name, for people.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Makes the loop, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, most often for want of descriptors; `InvalidInput` for an event interval of zero.
+    pub fn build(self) -> io::Result<EventLoop> {
+        if self.event_interval == 0 {
+            return Err(invalid_input(
+                "Builder::event_interval(): it must be at least 1",
+            ));
+        }
+        let selector = match self.selector {
+            Some(selector) => selector,
+            None => default_selector()?,
+        };
+        let wake = Arc::new(WakeTargets {
+            notifier: selector.notifier(),
+            hook: Mutex::new(None),
+        });
+        let targets = wake.clone();
+        let local = Local::new(Box::new(move || targets.wake()));
+        if let ClockSource::Custom(clock) = &self.clock {
+            let shared = Arc::downgrade(&local.shared());
+            let notifier = wake.notifier.clone();
+            // A clock outlives its loops, and is then asked to wake nobody. The notifier is called whether or not the
+            // loop sleeps: the new time counts for the next wait, too.
+            clock.attach(Arc::new(move || {
+                if shared.strong_count() > 0 {
+                    notifier.notify();
+                }
+            }));
+        }
+        let (now, resolution) = match &self.clock {
+            ClockSource::Monotonic => (MonotonicClock.now(), MonotonicClock.resolution()),
+            ClockSource::Custom(clock) => (clock.now(), clock.resolution()),
+        };
+        let core = Rc::new_cyclic(|me: &Weak<Core>| Core {
+            me: me.clone(),
+            local,
+            reactor: Rc::new(RefCell::new(Reactor::new(selector))),
+            clock: self.clock,
+            resolution,
+            name: self.name,
+            wake,
+            run_state: Cell::new(RunState::Idle),
+            stopping: Cell::new(false),
+            hosted: Cell::new(false),
+            turns_since_wait: Cell::new(0),
+            waited_at: Cell::new(now),
+            turn_time: Cell::new(now),
+            event_interval: self.event_interval,
+            event_period: self.event_period,
+            fired: Cell::new(Vec::new()),
+            exception_handler: RefCell::new(None),
+            task_factory: RefCell::new(None),
+            debug: Cell::new(self.debug.unwrap_or_else(debug::from_environment)),
+            services: Services::default(),
+            counters: LoopCounters::default(),
+            receive_buffer: Cell::new(None),
+        });
+        let me: Weak<dyn Report> = core.me.clone();
+        core.local.set_report(me);
+        Ok(EventLoop { core, owner: true })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field(
+                "selector",
+                &self.selector.as_ref().map(|selector| selector.name()),
+            )
+            .field("debug", &self.debug)
+            .field("event_interval", &self.event_interval)
+            .field("event_period", &self.event_period)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A loop on a selector: asyncio's name for what [`EventLoop`] is.
+///
+/// It owns its loop and derefs to it.
+///
+/// ```
+/// use roundelay::{SelectorEventLoop, selector};
+///
+/// let el = SelectorEventLoop::with_selector(selector::Polling::new()?)?;
+/// assert_eq!(el.run_until_complete(async { 1 + 1 }), Ok(2));
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct SelectorEventLoop(EventLoop);
+
+impl SelectorEventLoop {
+    /// A loop on the platform's best selector.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::new`].
+    pub fn new() -> io::Result<Self> {
+        EventLoop::new().map(Self)
+    }
+
+    /// A loop on a selector of your choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub fn with_selector(selector: impl Selector) -> io::Result<Self> {
+        EventLoop::builder().selector(selector).build().map(Self)
+    }
+}
+
+impl Deref for SelectorEventLoop {
+    type Target = EventLoop;
+
+    fn deref(&self) -> &EventLoop {
+        &self.0
+    }
+}
+
+impl From<SelectorEventLoop> for EventLoop {
+    fn from(el: SelectorEventLoop) -> Self {
+        el.0
+    }
+}

@@ -1,0 +1,258 @@
+//! The exception handler: who hears of panics that were caught and of errors that nobody asked for.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
+
+use crate::error::panic_text;
+use crate::event_loop::{Core, EventLoop};
+use crate::sched::active::TaskInfo;
+use crate::sched::future::FutureInfo;
+use crate::sched::handle::HandleInfo;
+use crate::sched::report::{Exception, Problem, Report, Subject};
+
+/// A function that hears of what went wrong, given to [`EventLoop::set_exception_handler`].
+pub type ExceptionHandler = Rc<dyn Fn(&EventLoop, &ExceptionContext<'_>)>;
+
+/// What went wrong, and with what.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ExceptionContext<'a> {
+    /// A sentence for people.
+    pub message: Cow<'a, str>,
+    /// The panic or the error, if it is about one.
+    pub exception: Option<Exception<'a>>,
+    /// Where what failed was made by the application.
+    pub created_at: Option<&'static Location<'static>>,
+    /// What failed, and what it belongs to; the accessors find things by their type.
+    subjects: Vec<Rc<dyn Subject>>,
+    /// More entries, by name.
+    extra: Vec<(Cow<'a, str>, Rc<dyn Subject>)>,
+}
+
+impl<'a> ExceptionContext<'a> {
+    /// A context with a message and nothing else.
+    pub fn new(message: impl Into<Cow<'a, str>>) -> Self {
+        let message = message.into();
+        Self {
+            message,
+            exception: None,
+            created_at: None,
+            subjects: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// Adds the panic or the error.
+    pub fn with_exception(mut self, exception: Exception<'a>) -> Self {
+        self.exception = Some(exception);
+        self
+    }
+
+    /// Adds the place where what failed was made.
+    pub fn with_created_at(mut self, created_at: &'static Location<'static>) -> Self {
+        self.created_at = Some(created_at);
+        self
+    }
+
+    /// Adds something that it is about. [`subject`](Self::subject) finds it by its type.
+    pub fn with_subject(mut self, subject: impl Subject) -> Self {
+        self.subjects.push(Rc::new(subject));
+        self
+    }
+
+    /// Adds an entry under a name of your own.
+    pub fn with_extra(mut self, name: impl Into<Cow<'a, str>>, value: impl Subject) -> Self {
+        self.extra.push((name.into(), Rc::new(value)));
+        self
+    }
+
+    /// The first subject of this type.
+    pub fn subject<S: Subject>(&self) -> Option<&S> {
+        // `Rc<dyn Subject>` is a subject itself, so its content has to be named.
+        self.subjects
+            .iter()
+            .find_map(|subject| Subject::as_any(&**subject).downcast_ref())
+    }
+
+    /// All subjects.
+    pub fn subjects(&self) -> impl Iterator<Item = &dyn Subject> {
+        self.subjects.iter().map(|subject| &**subject)
+    }
+
+    /// The entry of this name.
+    pub fn extra(&self, name: &str) -> Option<&dyn Subject> {
+        self.extra
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| &**value)
+    }
+
+    /// The callback concerned.
+    pub fn handle(&self) -> Option<&HandleInfo> {
+        self.subject()
+    }
+
+    /// The task concerned.
+    pub fn task(&self) -> Option<&TaskInfo> {
+        self.subject()
+    }
+
+    /// The future concerned.
+    pub fn future(&self) -> Option<&FutureInfo> {
+        self.subject()
+    }
+}
+
+impl fmt::Display for ExceptionContext<'_> {
+    /// The message, then a line for each thing that is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(exception) = &self.exception {
+            write!(f, ": {exception}")?;
+        }
+        for subject in &self.subjects {
+            write!(f, "\n  {subject:?}")?;
+        }
+        if let Some(place) = self.created_at {
+            write!(f, "\n  created at {place}")?;
+        }
+        let mut extra: Vec<_> = self.extra.iter().collect();
+        extra.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, value) in extra {
+            write!(f, "\n  {name}: {value:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ExceptionContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExceptionContext")
+            .field("message", &self.message)
+            .field("exception", &self.exception)
+            .field(
+                "created_at",
+                &self.created_at.map(|place| place.to_string()),
+            )
+            .field("subjects", &self.subjects)
+            .field("extra", &self.extra)
+            .finish()
+    }
+}
+
+/// Where the default handler and the warnings write: to `tracing`, or to stderr where no subscriber would take it.
+pub(crate) fn emit(level: tracing::Level, text: &str) {
+    macro_rules! emit_at {
+        ($level:ident) => {
+            if tracing::enabled!(target: "roundelay", tracing::Level::$level) {
+                tracing::event!(target: "roundelay", tracing::Level::$level, "{text}");
+                return;
+            }
+        };
+    }
+    if level == tracing::Level::ERROR {
+        emit_at!(ERROR);
+    } else {
+        emit_at!(WARN);
+    }
+    // A closed stderr is no reason to fail.
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("roundelay: {text}\n"));
+}
+
+impl EventLoop {
+    /// Sets who hears of what went wrong; `None` brings the default back.
+    ///
+    /// The handler is called on the loop's thread, in the context (see [`Context`](crate::Context)) of what failed.
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// use std::rc::Rc;
+    ///
+    /// let el = roundelay::EventLoop::new()?;
+    /// let seen = Rc::new(RefCell::new(Vec::new()));
+    /// let log = seen.clone();
+    /// el.set_exception_handler(Some(Rc::new(move |_el, context| {
+    ///     log.borrow_mut().push(context.exception.unwrap().to_string());
+    /// })));
+    /// el.call_soon(|| panic!("oh no"));
+    /// el.run_once(Some(std::time::Duration::ZERO))?;
+    /// assert_eq!(*seen.borrow(), ["oh no"]);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn set_exception_handler(&self, handler: Option<ExceptionHandler>) {
+        drop(self.core.exception_handler.replace(handler));
+    }
+
+    /// The handler set by [`set_exception_handler`](Self::set_exception_handler); `None` where the default is in use.
+    pub fn exception_handler(&self) -> Option<ExceptionHandler> {
+        self.core.exception_handler.borrow().clone()
+    }
+
+    /// Writes the context as an error: to `tracing` (target `roundelay`), or to stderr where no subscriber takes it.
+    pub fn default_exception_handler(&self, context: &ExceptionContext<'_>) {
+        emit(tracing::Level::ERROR, &context.to_string());
+    }
+
+    /// Calls the handler, or the default one where none is set.
+    ///
+    /// A handler that panics is caught: the default one then hears of the panic and of the original context. A
+    /// [`Fatal`](crate::Fatal) panic is not swallowed: it leaves `run_*` after the running callback.
+    pub fn call_exception_handler(&self, context: &ExceptionContext<'_>) {
+        let Some(handler) = self.exception_handler() else {
+            return self.guarded_default(context);
+        };
+        let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(self, context))) else {
+            return;
+        };
+        let Some(payload) = self.core.local.take_fatal(payload) else {
+            return;
+        };
+        let mut broken = ExceptionContext::new("Unhandled error in exception handler")
+            .with_exception(Exception::Panic(&*payload))
+            .with_extra("context", Nested(context.to_string()));
+        broken.created_at = context.created_at;
+        self.guarded_default(&broken);
+    }
+
+    /// The default handler, and a last line where even that fails.
+    fn guarded_default(&self, context: &ExceptionContext<'_>) {
+        let written = catch_unwind(AssertUnwindSafe(|| self.default_exception_handler(context)));
+        if let Err(payload) = written {
+            if let Some(payload) = self.core.local.take_fatal(payload) {
+                let text = format!(
+                    "Error in the default exception handler: {}",
+                    panic_text(&*payload)
+                );
+                // Nothing that could fail again: not even the subscriber, which may be what failed.
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!("roundelay: {text}\n"),
+                );
+            }
+        }
+    }
+}
+
+/// The text of a context inside of another one, not quoted.
+struct Nested(String);
+
+impl fmt::Debug for Nested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Report for Core {
+    fn report(&self, problem: Problem<'_>) {
+        let Some(el) = self.me.upgrade().map(EventLoop::handle) else {
+            return;
+        };
+        let mut context = ExceptionContext::new(problem.message);
+        context.exception = problem.exception;
+        context.created_at = problem.created_at;
+        context.subjects.extend(problem.subject);
+        el.call_exception_handler(&context);
+    }
+}

@@ -1,0 +1,386 @@
+//! The loop: joins the scheduler and the reactor, and opens no socket itself.
+//!
+//! # The iteration contract
+//!
+//! One turn of the loop:
+//!
+//! 1. Forget cancelled timers; find the next deadline.
+//! 2. Poll timeout: zero if anything is ready or the loop is stopping; else the time to the next deadline, at most
+//!    24 hours; else without end.
+//! 3. Ask the selector. Each event becomes an item at the tail of the ready queue.
+//! 4. Timers that are due (`when <= now + clock resolution`) go to the tail in order of (when, sequence of creation).
+//! 5. What other threads have posted goes to the tail in the order in which it was posted.
+//! 6. Take the length of the ready queue; run exactly that many items, first in, first out. What they schedule runs in
+//!    the next turn: I/O and timers cannot be starved by callbacks that schedule callbacks.
+//! 7. If `stop()` was called, leave.
+//!
+//! A ready item is a task, a callback, an event for a transport, a job from another thread, or the root: the future of
+//! `run_until_complete`, polled in place, in its turn. There is one queue, so order is one fact.
+//!
+//! While there is ready work the selector need not be asked on every turn: it is asked at least once in 61 turns and at
+//! least once in 250 microseconds (both settable; an interval of 1 is asyncio's own behaviour), and always in the first
+//! turn of a run, when nothing is ready, when a timer is due, and when the loop is stopping.
+//!
+//! No one starves the others: one event lets a transport read at most 16 times or 256 KiB, then it goes to the tail; a
+//! task whose I/O is always ready yields after 128 completions in one poll. A turn in which nothing happened costs one
+//! system call.
+
+mod abstract_loop;
+mod builder;
+mod callbacks;
+mod debug;
+pub(crate) mod exception;
+pub(crate) mod remote;
+mod run;
+pub(crate) mod running;
+pub(crate) mod services;
+pub(crate) mod source;
+pub(crate) mod stats;
+pub(crate) mod tasks;
+mod watch;
+
+pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
+pub use builder::{Builder, LoopKind, SelectorEventLoop};
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::event_loop::exception::ExceptionHandler;
+use crate::event_loop::services::Services;
+use crate::event_loop::stats::LoopCounters;
+use crate::event_loop::tasks::TaskFactory;
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::reactor::registration::Registration;
+use crate::reactor::slot::Listener;
+use crate::reactor::{Fired, Notify, Reactor};
+use crate::sched::Local;
+use crate::sched::clock::{Clock, MonotonicClock};
+use crate::sched::ready::Ready;
+
+/// The reactor as the loop uses it.
+pub(crate) type LoopReactor = Reactor<Rc<dyn Ready>>;
+pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
+pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
+
+/// Ends the loop's sleep, and tells the host where there is one.
+pub(crate) struct WakeTargets {
+    notifier: Arc<dyn Notify>,
+    /// See [`EventLoop::set_wake_hook`].
+    hook: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+impl WakeTargets {
+    fn wake(&self) {
+        self.notifier.notify();
+        let hook = self
+            .hook
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
+            .clone();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+}
+
+/// The time's source: the usual one without a virtual call.
+enum ClockSource {
+    Monotonic,
+    Custom(Box<dyn Clock>),
+}
+
+/// Where the loop is in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RunState {
+    Idle,
+    Running,
+    /// Running, and to be closed when the run ends: its owner was dropped meanwhile.
+    ClosingAfterwards,
+}
+
+/// Everything about a loop, behind its handles.
+pub(crate) struct Core {
+    pub(crate) me: Weak<Core>,
+    pub(crate) local: Rc<Local>,
+    pub(crate) reactor: Rc<RefCell<LoopReactor>>,
+    clock: ClockSource,
+    resolution: Duration,
+    name: Option<Box<str>>,
+    wake: Arc<WakeTargets>,
+    run_state: Cell<RunState>,
+    /// Whether `stop()` was called.
+    stopping: Cell<bool>,
+    /// Whether a foreign loop was told how to wait for this one.
+    hosted: Cell<bool>,
+    /// Turns since the selector was asked.
+    turns_since_wait: Cell<u32>,
+    /// When it was asked.
+    waited_at: Cell<Instant>,
+    /// The time as last read in a turn: good enough where a coarse time will do.
+    turn_time: Cell<Instant>,
+    event_interval: u32,
+    event_period: Duration,
+    /// What the latest wait found out; kept for its memory.
+    fired: Cell<Vec<Fired<Rc<dyn Ready>>>>,
+    exception_handler: RefCell<Option<ExceptionHandler>>,
+    task_factory: RefCell<Option<TaskFactory>>,
+    debug: Cell<bool>,
+    services: Services,
+    pub(crate) counters: LoopCounters,
+    /// The receive buffer, lent to whoever reads; made when first used.
+    receive_buffer: Cell<Option<Box<[u8]>>>,
+}
+
+impl Core {
+    /// The time of the loop's clock.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        match &self.clock {
+            ClockSource::Monotonic => MonotonicClock.now(),
+            ClockSource::Custom(clock) => clock.now(),
+        }
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Option<Duration> {
+        match &self.clock {
+            ClockSource::Monotonic => MonotonicClock.sleep_until(deadline),
+            ClockSource::Custom(clock) => clock.sleep_until(deadline),
+        }
+    }
+
+    /// The time as last read in a turn.
+    pub(crate) fn turn_time(&self) -> Instant {
+        self.turn_time.get()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.run_state.get() != RunState::Idle
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.local.is_open()
+    }
+
+    /// Lends the receive buffer. Calls do not nest: no protocol is called from within a protocol's callback. If they
+    /// did, the inner one would get a buffer of its own.
+    pub(crate) fn with_receive_buffer<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let buffer = self.receive_buffer.take();
+        let mut buffer =
+            buffer.unwrap_or_else(|| vec![0; crate::constants::READ_SIZE].into_boxed_slice());
+        let result = f(&mut buffer);
+        self.receive_buffer.set(Some(buffer));
+        result
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // The owner closes the loop before the last handle can go; this is for one that was never built to its end.
+        self.local.part();
+    }
+}
+
+/// An event loop: runs callbacks, tasks, timers, transports and servers on one thread.
+///
+/// The value that [`new`](Self::new) or the [`builder`](Self::builder) gives owns the loop: dropping it closes the loop.
+/// Clones, and what [`get_running_loop`](crate::get_running_loop) gives, are handles: they keep nothing open, so a task
+/// may hold one. A loop belongs to the thread that made it; other threads talk to it through its
+/// [`Remote`](crate::Remote).
+///
+/// Most applications need no more than [`block_on`](crate::block_on).
+///
+/// ```
+/// use roundelay::EventLoop;
+/// use std::time::Duration;
+///
+/// let el = EventLoop::new()?;
+/// let handle = el.clone();
+/// el.call_soon(|| println!("hello"));
+/// el.call_later(Duration::from_millis(5), move || handle.stop());
+/// el.run_forever();
+/// el.close();
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// A loop cannot leave its thread:
+///
+/// ```compile_fail
+/// let el = roundelay::EventLoop::new().unwrap();
+/// std::thread::spawn(move || el.run_forever());
+/// ```
+pub struct EventLoop {
+    pub(crate) core: Rc<Core>,
+    /// Whether dropping this value closes the loop.
+    owner: bool,
+}
+
+impl EventLoop {
+    /// A loop on the platform's best selector.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, most often for want of descriptors.
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// A loop with settings of your own.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A handle to a loop.
+    pub(crate) fn handle(core: Rc<Core>) -> Self {
+        Self { core, owner: false }
+    }
+
+    /// Whether the loop is in one of the `run_*` methods.
+    pub fn is_running(&self) -> bool {
+        self.core.is_running()
+    }
+
+    /// Whether the loop was closed.
+    pub fn is_closed(&self) -> bool {
+        !self.core.is_open()
+    }
+
+    /// The time of the loop's clock: monotonic, and the one that deadlines are in. It goes on during a callback.
+    pub fn time(&self) -> Instant {
+        self.core.now()
+    }
+
+    /// The smallest step of the loop's clock; a timer is due when its deadline is at most this far ahead.
+    pub fn clock_resolution(&self) -> Duration {
+        self.core.resolution
+    }
+
+    /// The number of the loop, which no other loop of the process has.
+    pub fn id(&self) -> u64 {
+        self.core.local.loop_id()
+    }
+
+    /// The name given by [`Builder::name`].
+    pub fn name(&self) -> Option<&str> {
+        self.core.name.as_deref()
+    }
+
+    /// Which kind of loop it is.
+    pub fn kind(&self) -> LoopKind {
+        LoopKind::Selector
+    }
+
+    /// The name of the selector: `epoll`, `polling` or what your own says; empty once the loop is closed.
+    pub fn selector_name(&self) -> &'static str {
+        self.core
+            .reactor
+            .borrow()
+            .selector()
+            .map_or("", |selector| selector.name())
+    }
+
+    /// The earliest deadline of the loop's timers; the present time if anything is ready already.
+    ///
+    /// For a foreign loop that hosts this one: it waits until this moment or until [`as_fd`](AsFd::as_fd) is readable,
+    /// whichever comes first, and then calls [`run_once`](Self::run_once) with a timeout of zero.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let local = &self.core.local;
+        if local.ready.len() > 0 || local.shared_ref().inject_queue().len() > 0 {
+            return Some(self.time());
+        }
+        local.timers.borrow().next_deadline()
+    }
+
+    /// Sets a function that is called when the loop, while it is not in a turn, gets something to do: for a foreign
+    /// loop that hosts this one and waits for something else than its descriptor.
+    ///
+    /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle.
+    pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        let hosted = hook.is_some();
+        *self
+            .core
+            .wake
+            .hook
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner()) = hook;
+        if hosted {
+            self.be_hosted();
+        }
+    }
+
+    /// From now on whatever is scheduled outside of a turn wakes the loop, also from its own thread.
+    fn be_hosted(&self) {
+        self.core.hosted.set(true);
+        self.core.local.hosted_idle.set(!self.is_running());
+    }
+}
+
+impl Clone for EventLoop {
+    /// A handle: it keeps nothing open.
+    fn clone(&self) -> Self {
+        Self::handle(self.core.clone())
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        if !self.owner || !self.core.is_open() {
+            return;
+        }
+        self.core
+            .resource_warning(format_args!("unclosed event loop {self:?}"));
+        if self.is_running() {
+            // Dropped from within one of its own callbacks: it ends its turn and is closed then.
+            self.core.run_state.set(RunState::ClosingAfterwards);
+            self.stop();
+        } else {
+            self.close();
+        }
+    }
+}
+
+/// The descriptor that becomes readable when the loop has something to do; for a foreign loop that hosts this one.
+///
+/// Timers do not make it readable: see [`EventLoop::next_deadline`].
+///
+/// # Panics
+///
+/// If the loop is closed, or its selector has no descriptor.
+impl AsFd for EventLoop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.be_hosted();
+        let reactor = self.core.reactor.borrow();
+        let fd = reactor
+            .selector()
+            .and_then(|selector| selector.backend_fd())
+            .map(|fd| fd.as_raw_fd());
+        let fd =
+            fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
+        crate::reactor::registration::borrow(fd)
+    }
+}
+
+impl AsRawFd for EventLoop {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<EventLoop {}", self.id())?;
+        if let Some(name) = self.name() {
+            write!(f, " {name:?}")?;
+        }
+        write!(
+            f,
+            " running={} closed={} debug={}>",
+            self.is_running(),
+            self.is_closed(),
+            self.debug()
+        )
+    }
+}

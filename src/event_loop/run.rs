@@ -1,0 +1,551 @@
+//! The turn of the loop, and the ways to run it and to end it.
+
+use std::future::Future;
+use std::io;
+use std::panic::{Location, resume_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::constants::{MAX_WAIT, TASK_IO_BUDGET};
+use crate::error::{Stopped, panic_text};
+use crate::event_loop::running::{self, Running};
+use crate::event_loop::{Core, EventLoop, RunState};
+use crate::reactor::slot::Listener;
+use crate::reactor::{Fired, Readiness};
+use crate::sched::active::{Ending, Entry, TaskId, TaskRef};
+use crate::sched::context::{self, Slot};
+use crate::sched::ready::{Injected, Item};
+use crate::sched::{Due, Phase, Shared, discard, task};
+
+/// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
+const CLOSING_WAIT: Duration = Duration::from_millis(10);
+
+impl EventLoop {
+    /// Runs the loop until [`stop`](Self::stop) is called.
+    ///
+    /// If `stop` was called before, one turn is made: what is ready and due runs once.
+    ///
+    /// # Panics
+    ///
+    /// If the loop is closed or running, if another loop runs on this thread, or with the payload of a
+    /// [`Fatal`](crate::Fatal) panic of a callback.
+    #[track_caller]
+    pub fn run_forever(&self) {
+        let _run = Run::enter(&self.core, "run_forever");
+        loop {
+            self.core.turn_or_panic(None);
+            if self.core.stopping.get() {
+                return;
+            }
+        }
+    }
+
+    /// Runs the loop until the future is done, and returns its output.
+    ///
+    /// The future need not be `'static`; it is polled in place. What it has scheduled by its end runs before this
+    /// returns, and what that schedules stays for the next run.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if [`stop`](Self::stop) was called before the future was done. The future is then dropped; pass
+    /// `&mut task` to go on with it later:
+    ///
+    /// ```
+    /// let el = roundelay::EventLoop::new()?;
+    /// let handle = el.clone();
+    /// let mut task = el.create_task(async move {
+    ///     handle.stop();
+    ///     roundelay::yield_now().await;
+    ///     5
+    /// });
+    /// assert_eq!(el.run_until_complete(&mut task).unwrap_err(), roundelay::Stopped);
+    /// assert_eq!(el.run_until_complete(&mut task).unwrap().unwrap(), 5);
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`run_forever`](Self::run_forever), and with the panic of the future itself.
+    #[track_caller]
+    pub fn run_until_complete<F: IntoFuture>(&self, future: F) -> Result<F::Output, Stopped> {
+        let core = &*self.core;
+        let _run = Run::enter(&self.core, "run_until_complete");
+        let mut future = pin!(Some(future.into_future()));
+        let mut output = None;
+        let mut root = Root::new(core, Location::caller(), |cx: &mut Context<'_>| {
+            let Some(pinned) = future.as_mut().as_pin_mut() else {
+                return Poll::Ready(());
+            };
+            let Poll::Ready(value) = pinned.poll(cx) else {
+                return Poll::Pending;
+            };
+            // What it holds is released before its end is seen, as a task's is.
+            future.set(None);
+            output = Some(value);
+            Poll::Ready(())
+        });
+        root.waker.wake_by_ref();
+        loop {
+            core.turn_or_panic(Some(&mut root));
+            if core.stopping.get() {
+                break;
+            }
+            if root.done {
+                let local = &core.local;
+                if local.ready.len() == 0 && local.shared_ref().inject_queue().len() == 0 {
+                    break;
+                }
+                // As asyncio's own done callback: what was scheduled by now still runs.
+                self.stop();
+            }
+        }
+        drop(root);
+        output.ok_or(Stopped)
+    }
+
+    /// Makes one turn, and waits at most `timeout` for something to do; `None` waits without end.
+    ///
+    /// Returns how many items ran. With a timeout of zero it never blocks: for a foreign loop that hosts this one.
+    ///
+    /// # Errors
+    ///
+    /// The selector's; the loop stays usable.
+    ///
+    /// # Panics
+    ///
+    /// As [`run_forever`](Self::run_forever).
+    #[track_caller]
+    pub fn run_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        let _run = Run::enter(&self.core, "run_once");
+        self.core.turn(timeout, None)
+    }
+
+    /// Ends the current run after the turn that is under way; if the loop is not running, the next run makes one turn.
+    pub fn stop(&self) {
+        self.core.stopping.set(true);
+    }
+
+    /// Closes the loop, for good. A second call does nothing.
+    ///
+    /// What is ready and what is armed is discarded without being run. All tasks are dropped, on this thread, before it
+    /// returns; their handles say [`is_closed`](crate::JoinError::is_closed). Protocols are let go of silently:
+    /// [`block_on`](crate::block_on) gives them their `connection_lost` before. The default executor is told to end and
+    /// is not waited for. Wakers, handles and remotes that outlive the loop are inert.
+    ///
+    /// # Panics
+    ///
+    /// If the loop is running.
+    #[track_caller]
+    pub fn close(&self) {
+        let core = &*self.core;
+        assert!(
+            !self.is_running(),
+            "EventLoop::close(): cannot close a running event loop"
+        );
+        if core.local.phase.get() != Phase::Open {
+            return;
+        }
+        tracing::debug!(target: "roundelay", "close {self:?}");
+        core.close();
+    }
+}
+
+/// A run of the loop; ends it however it is left.
+struct Run<'a> {
+    core: &'a Rc<Core>,
+    running: Option<Running>,
+}
+
+impl<'a> Run<'a> {
+    #[track_caller]
+    fn enter(core: &'a Rc<Core>, method: &str) -> Self {
+        assert!(
+            core.is_open(),
+            "EventLoop::{method}(): event loop is closed"
+        );
+        assert!(
+            !core.is_running(),
+            "EventLoop::{method}(): this event loop is already running"
+        );
+        if let Some(other) = running::current() {
+            panic!(
+                "EventLoop::{method}(): cannot run loop {} while loop {} is running on this thread",
+                core.local.loop_id(),
+                other.local.loop_id()
+            );
+        }
+        core.run_state.set(RunState::Running);
+        core.local.hosted_idle.set(false);
+        // The first turn of a run asks the selector.
+        core.turns_since_wait.set(u32::MAX);
+        Self {
+            core,
+            running: Some(Running::enter(core.clone())),
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        let core = self.core;
+        self.running = None;
+        core.stopping.set(false);
+        core.local.hosted_idle.set(core.hosted.get());
+        let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
+        let waiting = core.local.shared_ref().inject_queue().leave();
+        if core.hosted.get() && (waiting || core.local.ready.len() > 0) {
+            core.local.shared_ref().wake_if_asleep();
+        }
+        if close {
+            core.close();
+        }
+    }
+}
+
+/// The future of `run_until_complete`, which is polled in place and not known by its type here.
+trait RootFuture {
+    /// Polls it if the id is its own.
+    fn poll(&mut self, core: &Core, id: u64);
+}
+
+/// Wakes the root. Wakers of an earlier root carry another id and wake nobody.
+struct RootWaker {
+    shared: Arc<Shared>,
+    id: u64,
+    /// Whether it is in the queue already.
+    queued: AtomicBool,
+}
+
+impl Wake for RootWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            // A loop that is closed or closing has no root any more.
+            let _ = self.shared.post(Injected::Root(self.id));
+        }
+    }
+}
+
+struct Root<'a, P> {
+    poll: P,
+    core: &'a Core,
+    task: TaskRef,
+    waker: Waker,
+    handle: Arc<RootWaker>,
+    done: bool,
+}
+
+impl<'a, P: FnMut(&mut Context<'_>) -> Poll<()>> Root<'a, P> {
+    fn new(core: &'a Core, spawned_at: &'static Location<'static>, poll: P) -> Self {
+        let local = &core.local;
+        let id = TaskId::next();
+        let mut entry = Entry::new(id, context::fork_current(), None, spawned_at);
+        entry.root = true;
+        let task = local.active.borrow_mut().insert(entry);
+        let handle = Arc::new(RootWaker {
+            shared: local.shared(),
+            id: id.as_u64(),
+            queued: AtomicBool::new(false),
+        });
+        Self {
+            poll,
+            core,
+            task,
+            waker: handle.clone().into(),
+            handle,
+            done: false,
+        }
+    }
+}
+
+impl<P: FnMut(&mut Context<'_>) -> Poll<()>> RootFuture for Root<'_, P> {
+    fn poll(&mut self, core: &Core, id: u64) {
+        if id != self.handle.id || self.done {
+            return;
+        }
+        self.handle.queued.store(false, Ordering::Release);
+        let local = &core.local;
+        let slot = match local.active.borrow_mut().get_mut(self.task) {
+            Some(entry) => {
+                entry.polls += 1;
+                std::mem::replace(&mut entry.context, Slot::EMPTY)
+            }
+            None => Slot::EMPTY,
+        };
+        let _current = CurrentRoot {
+            core,
+            outer: local.current.replace(Some(self.task)),
+        };
+        let (polled, slot) =
+            context::enter(slot, || (self.poll)(&mut Context::from_waker(&self.waker)));
+        self.done = polled.is_ready();
+        if let Some(entry) = local.active.borrow_mut().get_mut(self.task) {
+            entry.context = slot;
+        }
+    }
+}
+
+impl<P> Drop for Root<'_, P> {
+    fn drop(&mut self) {
+        let entry = self.core.local.active.borrow_mut().remove(self.task);
+        drop(entry);
+    }
+}
+
+/// Brings the current task back, also when the root panics.
+struct CurrentRoot<'a> {
+    core: &'a Core,
+    outer: Option<TaskRef>,
+}
+
+impl Drop for CurrentRoot<'_> {
+    fn drop(&mut self) {
+        self.core.local.current.set(self.outer);
+        self.core.local.budget.set(None);
+    }
+}
+
+impl Core {
+    #[track_caller]
+    fn turn_or_panic(&self, root: Option<&mut dyn RootFuture>) {
+        if let Err(error) = self.turn(None, root) {
+            panic!("the event loop's selector failed: {error}");
+        }
+    }
+
+    /// One turn, by the contract at the head of `event_loop`. Returns how many items ran.
+    fn turn(
+        &self,
+        limit: Option<Duration>,
+        mut root: Option<&mut dyn RootFuture>,
+    ) -> io::Result<usize> {
+        let local = &*self.local;
+        self.counters.turns.set(self.counters.turns.get() + 1);
+
+        // 1. Cancelled timers are gone already: cancelling takes them out.
+        let deadline = local.timers.borrow().next_deadline();
+
+        // 2. and 3.
+        let ready = local.ready.len() > 0;
+        let stopping = self.stopping.get();
+        let mut now = self.now();
+        let turns = self.turns_since_wait.get().saturating_add(1);
+        let wait = !ready
+            || stopping
+            || turns >= self.event_interval
+            || deadline.is_some_and(|deadline| self.is_due(deadline, now))
+            || now.saturating_duration_since(self.waited_at.get()) >= self.event_period;
+        self.turns_since_wait.set(turns);
+        if wait {
+            let timeout = if ready || stopping {
+                Some(Duration::ZERO)
+            } else {
+                let sleep = deadline
+                    .and_then(|deadline| self.sleep_until(deadline))
+                    .map(|sleep| sleep.min(MAX_WAIT));
+                shorter(sleep, limit)
+            };
+            self.wait(timeout)?;
+            if timeout != Some(Duration::ZERO) {
+                now = self.now();
+            }
+            self.waited_at.set(now);
+            self.turns_since_wait.set(0);
+        }
+        self.turn_time.set(now);
+
+        // 4.
+        if deadline.is_some() {
+            self.queue_due(now);
+        }
+
+        // 5. No more than are there now: a flood from another thread does not hold the turn up.
+        let inject = local.shared_ref().inject_queue();
+        for _ in 0..inject.len() {
+            let Some(posted) = inject.pop() else { break };
+            local.ready.push(posted.into());
+        }
+
+        // 6.
+        let batch = local.ready.len();
+        for _ in 0..batch {
+            let Some(item) = local.ready.pop() else { break };
+            self.run_item(item, &mut root);
+            if let Some(payload) = local.fatal.take() {
+                resume_unwind(payload);
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Asks the selector and queues what it found.
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let local = &*self.local;
+        let inject = local.shared_ref().inject_queue();
+        let sleeps = timeout != Some(Duration::ZERO);
+        let timeout = if sleeps && !inject.prepare_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
+        self.counters.waits.set(self.counters.waits.get() + 1);
+        let mut fired = self.fired.take();
+        let result = self.reactor.borrow_mut().wait(timeout, &mut fired);
+        inject.wake_up();
+        for fired in fired.drain(..) {
+            match fired {
+                Fired::Callback(callback) => local.ready.push(Item::Callback(callback)),
+                Fired::Event(key, readiness) => local.ready.push(Item::Event {
+                    key,
+                    readiness: readiness.bits(),
+                }),
+                // Queues the task at once: its place in the line is that of the event.
+                Fired::Wake(waker) => waker.wake(),
+            }
+        }
+        self.fired.set(fired);
+        result
+    }
+
+    fn is_due(&self, deadline: Instant, now: Instant) -> bool {
+        now.checked_add(self.resolution)
+            .is_none_or(|limit| deadline <= limit)
+    }
+
+    /// Queues the timers that are due.
+    fn queue_due(&self, now: Instant) {
+        let limit = now.checked_add(self.resolution).unwrap_or(now);
+        loop {
+            let due = self.local.timers.borrow_mut().pop_due(limit);
+            match due {
+                Some(Due::Callback(callback)) => self.local.ready.push(Item::Callback(callback)),
+                Some(Due::Waker(waker)) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+
+    fn run_item(&self, item: Item, root: &mut Option<&mut dyn RootFuture>) {
+        let local = &*self.local;
+        match item {
+            Item::Task(runnable) => {
+                local.budget.set(Some(TASK_IO_BUDGET));
+                task::step(local, runnable);
+                local.budget.set(None);
+            }
+            Item::Callback(callback) => callback.run(),
+            Item::Event { key, readiness } => {
+                let handler = match self.reactor.borrow().get(key).map(|slot| &slot.listener) {
+                    Some(Listener::Handler(handler)) => handler.clone(),
+                    // Deregistered since the event was queued.
+                    _ => return,
+                };
+                handler.on_ready(Readiness::from_bits(readiness));
+            }
+            Item::Root(id) => {
+                if let Some(root) = root {
+                    local.budget.set(Some(TASK_IO_BUDGET));
+                    root.poll(self, id);
+                    local.budget.set(None);
+                }
+            }
+            Item::Job(job) => job.run(),
+        }
+    }
+
+    /// Ends everything the loop has. See [`EventLoop::close`].
+    fn close(&self) {
+        let local = &*self.local;
+        let inject = local.shared_ref().inject_queue();
+        local.phase.set(Phase::Closing);
+
+        // All tasks are told to end. Those that a thread is just waking are not in any queue yet: an empty queue proves
+        // nothing, the number of live tasks does.
+        let tasks: Vec<TaskRef> = local.active.borrow().iter().map(|(task, _)| task).collect();
+        for task in tasks {
+            local.end_task(task, Ending::Closed);
+        }
+        loop {
+            self.drain();
+            if local.active.borrow().len() == 0 {
+                break;
+            }
+            if inject.prepare_sleep() {
+                let mut fired = Vec::new();
+                let _ = self
+                    .reactor
+                    .borrow_mut()
+                    .wait(Some(CLOSING_WAIT), &mut fired);
+                drop(fired);
+            }
+            inject.wake_up();
+        }
+
+        // No future is left, so no waker can schedule: now the way in is shut, and what was posted is refused.
+        inject.close();
+        self.drain();
+        let timers = local.timers.borrow_mut().clear();
+        for due in timers {
+            if let Due::Callback(callback) = due {
+                callback.close();
+            }
+        }
+        self.services.close();
+        let (slots, selector) = self.reactor.borrow_mut().close();
+        for slot in slots {
+            match slot.listener {
+                Listener::Handler(handler) => handler.on_close(),
+                Listener::Wakers(pair) => pair.close(),
+                Listener::Watch { .. } => {}
+            }
+        }
+        drop(selector);
+
+        // Destructors that ran above may have left something behind.
+        self.drain();
+        local.phase.set(Phase::Closed);
+        self.drain();
+        drop(local.timers.borrow_mut().clear());
+        drop(self.task_factory.take());
+        local.ready.shrink();
+        local.active.borrow_mut().shrink();
+        drop(self.receive_buffer.take());
+        local.part();
+        if let Some(payload) = local.fatal.take() {
+            local.report_panic(
+                &format!("Fatal panic while closing: {}", panic_text(&*payload)),
+                &*payload,
+                None,
+                None,
+            );
+        }
+    }
+
+    /// Ends what is queued: tasks are polled, which ends them, for they have been told; the rest is discarded.
+    fn drain(&self) {
+        let local = &*self.local;
+        loop {
+            let posted = || local.shared_ref().inject_queue().pop().map(Item::from);
+            match local.ready.pop().or_else(posted) {
+                Some(Item::Task(runnable)) => task::step(local, runnable),
+                Some(item) => discard(item),
+                None => return,
+            }
+        }
+    }
+}
+
+/// The shorter of two waits, where `None` is endless.
+fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

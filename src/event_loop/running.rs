@@ -1,0 +1,60 @@
+//! Which loop runs on this thread.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::error::NoRunningLoop;
+use crate::event_loop::{Core, EventLoop};
+use crate::sched::set_running_loop_id;
+
+thread_local! {
+    static RUNNING: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// The loop that runs on this thread: inside of a callback or task, its own.
+///
+/// The value is a handle: it keeps nothing open, so a task may hold one.
+///
+/// # Errors
+///
+/// [`NoRunningLoop`] outside of a running loop.
+///
+/// ```
+/// assert!(roundelay::get_running_loop().is_err());
+/// roundelay::block_on(async {
+///     assert!(roundelay::get_running_loop().unwrap().is_running());
+/// });
+/// ```
+pub fn get_running_loop() -> Result<EventLoop, NoRunningLoop> {
+    current().map(EventLoop::handle).ok_or(NoRunningLoop)
+}
+
+/// The core of the running loop.
+pub(crate) fn current() -> Option<Rc<Core>> {
+    // While the thread ends there is none any more.
+    RUNNING
+        .try_with(|running| running.borrow().clone())
+        .ok()
+        .flatten()
+}
+
+/// Marks a loop as running for as long as it lives.
+pub(crate) struct Running {
+    /// The id marked before; zero, for loops do not nest.
+    outer: u64,
+}
+
+impl Running {
+    pub(crate) fn enter(core: Rc<Core>) -> Self {
+        let outer = set_running_loop_id(core.local.loop_id());
+        RUNNING.with(|running| *running.borrow_mut() = Some(core));
+        Self { outer }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        set_running_loop_id(self.outer);
+        drop(RUNNING.with(|running| running.borrow_mut().take()));
+    }
+}

@@ -1,0 +1,68 @@
+//! Typed places in a loop, by which the layers above keep state in a loop that does not know them.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::event_loop::{Core, EventLoop};
+
+/// State that a layer above keeps in each loop: one value per type, made when it is first asked for.
+pub(crate) trait Service: Any {
+    fn new(el: &EventLoop) -> Self
+    where
+        Self: Sized;
+
+    /// The loop is being closed: its tasks are gone, its descriptors still registered.
+    fn close(&self) {}
+}
+
+struct Entry {
+    type_id: TypeId,
+    any: Rc<dyn Any>,
+    service: Rc<dyn Service>,
+}
+
+#[derive(Default)]
+pub(crate) struct Services {
+    /// In order of creation; a handful, so a search beats a table.
+    entries: RefCell<Vec<Entry>>,
+}
+
+impl Services {
+    fn find<S: Service>(&self) -> Option<Rc<S>> {
+        let entries = self.entries.borrow();
+        let entry = entries
+            .iter()
+            .find(|entry| entry.type_id == TypeId::of::<S>())?;
+        entry.any.clone().downcast().ok()
+    }
+
+    /// Closes all, the latest first, and forgets them.
+    pub(crate) fn close(&self) {
+        while let Some(entry) = { self.entries.borrow_mut().pop() } {
+            entry.service.close();
+        }
+    }
+}
+
+impl Core {
+    /// The loop's service of this type, made now if there is none.
+    pub(crate) fn service<S: Service>(&self, el: &EventLoop) -> Rc<S> {
+        if let Some(service) = self.services.find() {
+            return service;
+        }
+        let service = Rc::new(S::new(el));
+        let entry = Entry {
+            type_id: TypeId::of::<S>(),
+            any: service.clone(),
+            service: service.clone(),
+        };
+        self.services.entries.borrow_mut().push(entry);
+        service
+    }
+
+    /// The loop's service of this type, if it was ever asked for.
+    pub(crate) fn existing_service<S: Service>(&self) -> Option<Rc<S>> {
+        self.services.find()
+    }
+}

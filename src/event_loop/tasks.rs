@@ -1,0 +1,218 @@
+//! Tasks and futures of a loop, and what is known of them.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::event_loop::EventLoop;
+use crate::sched::active::{TaskId, TaskInfo};
+use crate::sched::context::{self, Context, Slot};
+use crate::sched::future::LoopFuture;
+use crate::sched::join::Task;
+use crate::sched::task::{self, NewTask};
+
+/// The future of a task as a factory sees it. Its output goes to the task by another way.
+pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What a factory may know of the task that it is asked to make.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskMeta {
+    /// The task's number.
+    pub id: TaskId,
+    /// The name given to it, if one was.
+    pub name: Option<Rc<str>>,
+    /// Where it was spawned.
+    pub spawned_at: &'static Location<'static>,
+}
+
+/// A function that may wrap the future of each new task, given to [`EventLoop::set_task_factory`].
+///
+/// A wrapper that ends without having polled the future to its end leaves the task cancelled.
+pub type TaskFactory = Rc<dyn Fn(&EventLoop, TaskFuture, &TaskMeta) -> TaskFuture>;
+
+impl EventLoop {
+    /// A future that you complete by [`set_result`](LoopFuture::set_result). It works on a closed loop, too.
+    #[track_caller]
+    pub fn create_future<T>(&self) -> LoopFuture<T> {
+        LoopFuture::new(self.core.local.clone(), Location::caller())
+    }
+
+    /// Makes a task of a future. It starts in the next turn, in a copy of the current [`Context`](crate::Context).
+    ///
+    /// On a closed loop the future is dropped unpolled, the task is done with
+    /// [`JoinError::is_closed`](crate::JoinError::is_closed), and the exception handler is told.
+    ///
+    /// # Panics
+    ///
+    /// If the task factory panics.
+    ///
+    /// ```
+    /// let el = roundelay::EventLoop::new()?;
+    /// let task = el.create_task(async { "done" });
+    /// assert_eq!(el.run_until_complete(task).unwrap().unwrap(), "done");
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn create_task<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: IntoFuture,
+        F::IntoFuture: 'static,
+        F::Output: 'static,
+    {
+        self.task_builder().spawn(future)
+    }
+
+    /// As [`create_task`](Self::create_task), with a name or a context.
+    pub fn task_builder(&self) -> TaskBuilder<'_> {
+        TaskBuilder {
+            el: self,
+            name: None,
+            context: None,
+        }
+    }
+
+    /// Sets a function that may wrap the future of each new task; `None` makes tasks as they are.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let el = roundelay::EventLoop::new()?;
+    /// el.set_task_factory(Some(Rc::new(|_el, future, meta| {
+    ///     let id = meta.id;
+    ///     Box::pin(async move {
+    ///         println!("{id} starts");
+    ///         future.await;
+    ///         println!("{id} ends");
+    ///     })
+    /// })));
+    /// assert_eq!(el.run_until_complete(el.create_task(async { 1 })).unwrap().unwrap(), 1);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn set_task_factory(&self, factory: Option<TaskFactory>) {
+        drop(self.core.task_factory.replace(factory));
+    }
+
+    /// The function set by [`set_task_factory`](Self::set_task_factory).
+    pub fn task_factory(&self) -> Option<TaskFactory> {
+        self.core.task_factory.borrow().clone()
+    }
+
+    /// The task that is being polled: `None` in a callback and outside of the loop.
+    pub fn current_task(&self) -> Option<TaskInfo> {
+        let local = &self.core.local;
+        local.task_info(local.current.get()?)
+    }
+
+    /// The tasks that are not done, in order of creation; among them the future of `run_until_complete`.
+    pub fn all_tasks(&self) -> Vec<TaskInfo> {
+        self.core.local.all_tasks()
+    }
+}
+
+/// A task that is about to be made, by [`EventLoop::task_builder`].
+///
+/// ```
+/// let el = roundelay::EventLoop::new()?;
+/// let task = el.task_builder().name("adder").spawn(async { 1 + 1 });
+/// assert_eq!(&*task.name(), "adder");
+/// assert_eq!(el.run_until_complete(task).unwrap().unwrap(), 2);
+/// # std::io::Result::Ok(())
+/// ```
+#[must_use = "nothing happens before spawn()"]
+pub struct TaskBuilder<'a> {
+    el: &'a EventLoop,
+    name: Option<Rc<str>>,
+    context: Option<Context>,
+}
+
+impl TaskBuilder<'_> {
+    /// Names the task; otherwise it is called `Task-<id>`.
+    pub fn name(mut self, name: impl Into<Rc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Runs the task in this context itself, not in a copy of the current one.
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = Some(context.clone());
+        self
+    }
+
+    /// Makes the task. See [`EventLoop::create_task`].
+    ///
+    /// # Panics
+    ///
+    /// If the task factory panics.
+    #[track_caller]
+    pub fn spawn<F>(self, future: F) -> Task<F::Output>
+    where
+        F: IntoFuture,
+        F::IntoFuture: 'static,
+        F::Output: 'static,
+    {
+        self.spawn_at(Location::caller(), future)
+    }
+
+    /// As `spawn`, with the place to be named as that of creation.
+    pub(crate) fn spawn_at<F>(
+        self,
+        spawned_at: &'static Location<'static>,
+        future: F,
+    ) -> Task<F::Output>
+    where
+        F: IntoFuture,
+        F::IntoFuture: 'static,
+        F::Output: 'static,
+    {
+        let core = &self.el.core;
+        let id = TaskId::next();
+        if !core.is_open() {
+            drop(future);
+            core.local.report_closed("create_task", spawned_at);
+            return Task::closed(id);
+        }
+        let factory = self.el.task_factory();
+        let context = self
+            .context
+            .map_or_else(context::fork_current, Slot::Shared);
+        let new = NewTask {
+            id,
+            name: self.name.clone(),
+            context,
+            spawned_at,
+        };
+        let Some(factory) = factory else {
+            return task::spawn(&core.local, new, future.into_future());
+        };
+
+        let output = Rc::new(Cell::new(None));
+        let (inner, slot) = (future.into_future(), output.clone());
+        let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
+        let wrapped = factory(
+            self.el,
+            boxed,
+            &TaskMeta {
+                id,
+                name: self.name,
+                spawned_at,
+            },
+        );
+        let wrapped = async move {
+            wrapped.await;
+            output.take()
+        };
+        task::spawn_fallible(&core.local, new, wrapped)
+    }
+}
+
+impl fmt::Debug for TaskBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

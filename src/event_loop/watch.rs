@@ -1,0 +1,234 @@
+//! Callbacks for descriptors: `add_reader` and its kin. Level triggered, as asyncio's.
+
+use std::any::type_name;
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
+
+use crate::error::LoopClosed;
+use crate::event_loop::{EventLoop, LoopListener};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use crate::reactor::slot::{Direction, Listener};
+use crate::reactor::{Interest, Mode};
+use crate::sched::Local;
+use crate::sched::context::{self, Context, Slot};
+use crate::sched::handle::HandleInfo;
+use crate::sched::ready::Ready;
+
+/// A watcher's callback: runs as often as its descriptor is ready, until it is removed or replaced.
+struct Watcher<F> {
+    local: Rc<Local>,
+    /// `None` while it runs, and once it was removed.
+    call: Cell<Option<F>>,
+    /// Whether it was removed or replaced: queued or not, it does not run any more.
+    removed: Cell<bool>,
+    context: Context,
+    created_at: &'static Location<'static>,
+}
+
+impl<F: FnMut() + 'static> Ready for Watcher<F> {
+    fn run(self: Rc<Self>) {
+        let Some(mut call) = self.call.take() else {
+            return;
+        };
+        context::enter(Slot::Shared(self.context.clone()), || {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(&mut call)) {
+                let info = HandleInfo {
+                    name: type_name::<F>(),
+                    created_at: self.created_at,
+                    when: None,
+                    is_cancelled: self.removed.get(),
+                };
+                let message = format!("Exception in callback {}", info.name);
+                self.local.caught(
+                    &message,
+                    payload,
+                    Some(Rc::new(info)),
+                    Some(self.created_at),
+                );
+            }
+        });
+        if !self.removed.get() {
+            self.call.set(Some(call));
+        }
+    }
+
+    fn cancel(&self) {
+        self.removed.set(true);
+        drop(self.call.take());
+    }
+}
+
+impl EventLoop {
+    /// Calls `callback` in each turn in which `fd` is readable, or its peer has hung up.
+    ///
+    /// A reader that `fd` has already is replaced: it does not run any more, not even if it is queued. The descriptor
+    /// must stay open until [`remove_reader`](Self::remove_reader); it should be non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`], as an `io::Error`; `AlreadyExists` if the descriptor is used by a transport or stream of this
+    /// loop; `PermissionDenied` for what cannot be waited for, such as a regular file; else the operating system's.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let el = roundelay::EventLoop::new()?;
+    /// let (mut a, b) = UnixStream::pair()?;
+    /// let (handle, mut reader) = (el.clone(), b.try_clone()?);
+    /// el.add_reader(&b, move || {
+    ///     let mut data = [0; 5];
+    ///     reader.read_exact(&mut data).unwrap();
+    ///     assert_eq!(&data, b"hello");
+    ///     handle.stop();
+    /// })?;
+    /// a.write_all(b"hello")?;
+    /// el.run_forever();
+    /// assert!(el.remove_reader(&b));
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn add_reader(&self, fd: impl AsFd, callback: impl FnMut() + 'static) -> io::Result<()> {
+        self.add_watcher(
+            "add_reader",
+            fd.as_fd(),
+            Direction::Read,
+            Location::caller(),
+            callback,
+        )
+    }
+
+    /// Calls `callback` in each turn in which `fd` is writable, or in error. Otherwise as
+    /// [`add_reader`](Self::add_reader).
+    ///
+    /// # Errors
+    ///
+    /// As [`add_reader`](Self::add_reader).
+    #[track_caller]
+    pub fn add_writer(&self, fd: impl AsFd, callback: impl FnMut() + 'static) -> io::Result<()> {
+        self.add_watcher(
+            "add_writer",
+            fd.as_fd(),
+            Direction::Write,
+            Location::caller(),
+            callback,
+        )
+    }
+
+    /// Removes the reader of `fd`: true if there was one. On a closed loop there is none, and a descriptor that is used
+    /// by a transport or stream has none.
+    pub fn remove_reader(&self, fd: impl AsFd) -> bool {
+        self.remove_watcher(fd.as_fd(), Direction::Read)
+    }
+
+    /// Removes the writer of `fd`: true if there was one. On a closed loop there is none.
+    pub fn remove_writer(&self, fd: impl AsFd) -> bool {
+        self.remove_watcher(fd.as_fd(), Direction::Write)
+    }
+
+    fn add_watcher(
+        &self,
+        method: &str,
+        fd: BorrowedFd<'_>,
+        direction: Direction,
+        created_at: &'static Location<'static>,
+        callback: impl FnMut() + 'static,
+    ) -> io::Result<()> {
+        let core = &self.core;
+        if !core.is_open() {
+            return Err(LoopClosed.into());
+        }
+        let watcher: Rc<dyn Ready> = Rc::new(Watcher {
+            local: core.local.clone(),
+            call: Cell::new(Some(callback)),
+            removed: Cell::new(false),
+            context: Context::from_slot(context::fork_current()),
+            created_at,
+        });
+        let mut reactor = core.reactor.borrow_mut();
+        let Some((key, slot)) = reactor.find(fd.as_raw_fd()) else {
+            let listener = pair(direction, watcher);
+            let (_, stale) = reactor.insert(fd, interest(&listener), Mode::Level, listener)?;
+            drop(reactor);
+            drop(stale);
+            return Ok(());
+        };
+        let Listener::Watch { reader, writer } = &mut slot.listener else {
+            let text = format!(
+                "EventLoop::{method}(): descriptor {} is used by a transport or stream",
+                fd.as_raw_fd()
+            );
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        };
+        let place = if direction == Direction::Read {
+            reader
+        } else {
+            writer
+        };
+        let replaced = place.replace(watcher);
+        let want = interest(&slot.listener);
+        let result = reactor.renew_interest(key, fd, want);
+        drop(reactor);
+        if let Some(replaced) = replaced {
+            replaced.cancel();
+        }
+        result
+    }
+
+    fn remove_watcher(&self, fd: BorrowedFd<'_>, direction: Direction) -> bool {
+        let mut reactor = self.core.reactor.borrow_mut();
+        let Some((key, slot)) = reactor.find(fd.as_raw_fd()) else {
+            return false;
+        };
+        let Listener::Watch { reader, writer } = &mut slot.listener else {
+            return false;
+        };
+        let place = if direction == Direction::Read {
+            reader
+        } else {
+            writer
+        };
+        let removed = place.take();
+        let want = interest(&slot.listener);
+        let slot = if want == Interest::NONE {
+            reactor.remove(key, fd)
+        } else {
+            // A descriptor that was closed meanwhile is not registered any more: there is nothing to change.
+            let _ = reactor.set_interest(key, fd, want);
+            None
+        };
+        drop(reactor);
+        drop(slot);
+        removed.is_some_and(|removed| {
+            removed.cancel();
+            true
+        })
+    }
+}
+
+/// A listener with one watcher.
+fn pair(direction: Direction, watcher: Rc<dyn Ready>) -> LoopListener {
+    match direction {
+        Direction::Read => Listener::Watch {
+            reader: Some(watcher),
+            writer: None,
+        },
+        Direction::Write => Listener::Watch {
+            reader: None,
+            writer: Some(watcher),
+        },
+    }
+}
+
+/// What the watchers of a listener want to hear of.
+fn interest(listener: &LoopListener) -> Interest {
+    match listener {
+        Listener::Watch { reader, writer } => Interest {
+            readable: reader.is_some(),
+            writable: writer.is_some(),
+        },
+        _ => Interest::NONE,
+    }
+}

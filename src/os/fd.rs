@@ -1,0 +1,48 @@
+//! Descriptors, and a table keyed by them.
+
+pub(crate) use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Marks an empty place of the table.
+const NONE: u32 = u32::MAX;
+
+/// Which slot a descriptor has. Unix hands out the smallest free number, so a vector stays dense.
+#[derive(Default)]
+pub(crate) struct FdTable {
+    /// Slot index by descriptor, `NONE` where there is none.
+    slots: Vec<u32>,
+}
+
+impl FdTable {
+    pub(crate) fn get(&self, fd: RawFd) -> Option<u32> {
+        let slot = *self.slots.get(usize::try_from(fd).ok()?)?;
+        (slot != NONE).then_some(slot)
+    }
+
+    pub(crate) fn insert(&mut self, fd: RawFd, slot: u32) {
+        let fd = usize::try_from(fd).expect("a descriptor is never negative");
+        if fd >= self.slots.len() {
+            self.slots.resize(fd + 1, NONE);
+        }
+        self.slots[fd] = slot;
+    }
+
+    /// Empties the descriptor's place if it still holds this slot: the number may have been reused since.
+    pub(crate) fn remove(&mut self, fd: RawFd, slot: u32) {
+        let place = usize::try_from(fd)
+            .ok()
+            .and_then(|fd| self.slots.get_mut(fd));
+        if let Some(place) = place.filter(|place| **place == slot) {
+            *place = NONE;
+        }
+    }
+}
+
+/// The same descriptor again, as one that must be closed.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    fd.try_clone_to_owned()
+}
+
+/// Whether a call on this descriptor may block the thread.
+pub(crate) fn is_blocking(fd: BorrowedFd<'_>) -> std::io::Result<bool> {
+    Ok(!rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))
+}

@@ -1,0 +1,19 @@
+//! The operating system: the only folder with `cfg(target_os)`, system call crates and raw descriptors.
+//!
+//! A platform's side provides: descriptors and a table keyed by them (`fd`), sockets (`socket`), the native
+//! readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).
+
+pub(crate) mod fd;
+pub(crate) mod poller;
+pub(crate) mod socket;
+
+#[cfg(unix)]
+mod unix;
+
+#[cfg(target_os = "linux")]
+pub(crate) use unix::epoll;
+
+#[cfg(not(unix))]
+compile_error!(
+    "roundelay does not support this platform yet: see the table of platforms in the README"
+);

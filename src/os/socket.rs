@@ -1,0 +1,123 @@
+//! Sockets: made non-blocking and close-on-exec, and called without `SIGPIPE`.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::os::fd::{AsFd, BorrowedFd};
+
+/// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
+/// it instead, which `socket2` sets on each socket it makes.
+#[cfg(not(any(target_vendor = "apple", windows)))]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(any(target_vendor = "apple", windows))]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
+
+/// Calls again what a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// A TCP socket of an address' family.
+pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
+    // `Type::nonblocking` is folded into the one system call where the platform can.
+    let socket = Socket::new(
+        Domain::for_address(*address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Begins to connect: true when the connection stands at once, false when it is under way.
+pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
+    match socket.connect(address) {
+        Ok(()) => Ok(true),
+        // Interrupted, the connection goes on being made, just as after EINPROGRESS.
+        Err(error)
+            if error.raw_os_error() == Some(libc::EINPROGRESS)
+                || matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes one connection from a listening socket.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Socket> {
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        use rustix::net::SocketFlags;
+        let fd = retry(|| {
+            rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+        })?;
+        Ok(Socket::from(fd))
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        let socket = Socket::from(retry(|| rustix::net::accept(listener))?);
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        socket.set_nosigpipe(true)?;
+        Ok(socket)
+    }
+}
+
+pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(|| rustix::net::recv(fd.as_fd(), &mut *buf, RecvFlags::empty())).map(|(n, _)| n)
+}
+
+pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
+    retry(|| rustix::net::send(fd.as_fd(), data, SEND_FLAGS))
+}
+
+/// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.
+pub(crate) fn send_vectored(fd: impl AsFd, data: &[IoSlice<'_>]) -> io::Result<usize> {
+    retry(|| {
+        rustix::net::sendmsg(
+            fd.as_fd(),
+            data,
+            &mut SendAncillaryBuffer::default(),
+            SEND_FLAGS,
+        )
+    })
+}
+
+/// Whether an accept or connect failed because the process or the system is short of something.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+/// Whether binding failed because the address is not one of this machine.
+pub(crate) fn is_foreign_address(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
+}
+
+/// Whether the kernel lacks the address family.
+pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT)
+    )
+}
+
+/// Whether the operation merely has to wait.
+pub(crate) fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,4 @@
+//! What only Unix systems have.
+
+#[cfg(target_os = "linux")]
+pub(crate) mod epoll;

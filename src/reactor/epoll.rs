@@ -1,0 +1,166 @@
+//! Linux, native: one system call a wait, nanosecond timeouts, and an eventfd that is written only while the loop sleeps.
+//!
+//! The eventfd is watched edge-triggered, so that it need not be read: each write is an edge of its own.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::constants::EVENTS_PER_WAIT;
+use crate::os::epoll::{self, EpollFd, EventFd, EventFlags};
+use crate::os::fd::{AsFd, BorrowedFd};
+use crate::reactor::{Event, Interest, Mode, Notify, Readiness, Selector};
+
+/// The key of the eventfd.
+const NOTIFIER: u64 = u64::MAX;
+
+/// The native selector of Linux, on `epoll`.
+pub struct Epoll {
+    epoll: EpollFd,
+    notifier: Arc<Bell>,
+    /// What the kernel wrote in the latest wait; kept for its memory.
+    buffer: Vec<epoll::Event>,
+}
+
+struct Bell(EventFd);
+
+impl Notify for Bell {
+    fn notify(&self) {
+        self.0.ring();
+    }
+}
+
+impl Epoll {
+    /// A new epoll instance with its eventfd.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, most often for want of descriptors: it needs two.
+    pub fn new() -> io::Result<Self> {
+        let epoll = EpollFd::new()?;
+        let notifier = Arc::new(Bell(EventFd::new()?));
+        epoll.add(
+            notifier.0.as_fd(),
+            NOTIFIER,
+            EventFlags::IN | EventFlags::ET,
+        )?;
+        Ok(Self {
+            epoll,
+            notifier,
+            buffer: Vec::with_capacity(EVENTS_PER_WAIT),
+        })
+    }
+
+    /// Uses `epoll_wait` alone, as on a kernel before 5.11 that has no `epoll_pwait2`: timeouts are rounded up to
+    /// milliseconds. A kernel or a filter that refuses the newer call is found out by itself; this is for tests.
+    pub fn without_pwait2(mut self) -> Self {
+        self.epoll.forget_pwait2();
+        self
+    }
+
+    /// Whether timeouts are exact to the nanosecond.
+    pub fn is_precise(&self) -> bool {
+        self.epoll.is_precise()
+    }
+}
+
+impl fmt::Debug for Epoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoll")
+            .field("precise", &self.is_precise())
+            .finish_non_exhaustive()
+    }
+}
+
+fn flags(interest: Interest, mode: Mode) -> EventFlags {
+    let mut flags = match mode {
+        Mode::Level => EventFlags::empty(),
+        // A half-closed peer must be told from a drained socket: its end of file makes no edge of its own.
+        Mode::Edge if interest.readable => EventFlags::ET | EventFlags::RDHUP,
+        Mode::Edge => EventFlags::ET,
+    };
+    if interest.readable {
+        flags |= EventFlags::IN;
+    }
+    if interest.writable {
+        flags |= EventFlags::OUT;
+    }
+    flags
+}
+
+fn readiness(flags: EventFlags) -> Readiness {
+    let mut readiness = Readiness::NONE;
+    if flags.contains(EventFlags::IN) {
+        readiness = readiness.union(Readiness::READABLE);
+    }
+    if flags.contains(EventFlags::OUT) {
+        readiness = readiness.union(Readiness::WRITABLE);
+    }
+    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP) {
+        readiness = readiness.union(Readiness::HANGUP);
+    }
+    if flags.contains(EventFlags::HUP) {
+        // Both sides are closed: a writer will get its error.
+        readiness = readiness.union(Readiness::WRITABLE);
+    }
+    if flags.contains(EventFlags::ERR) {
+        readiness = readiness.union(Readiness::ERROR);
+    }
+    readiness
+}
+
+impl Selector for Epoll {
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+
+    fn supports_edge(&self) -> bool {
+        true
+    }
+
+    fn add(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+        mode: Mode,
+    ) -> io::Result<()> {
+        self.epoll.add(fd, key, flags(interest, mode))
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+        mode: Mode,
+    ) -> io::Result<()> {
+        self.epoll.modify(fd, key, flags(interest, mode))
+    }
+
+    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.epoll.delete(fd)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.epoll.wait(&mut self.buffer, timeout)?;
+        let ready = self
+            .buffer
+            .iter()
+            .filter(|event| event.data.u64() != NOTIFIER);
+        events.extend(ready.map(|event| Event {
+            key: event.data.u64(),
+            readiness: readiness(event.flags),
+        }));
+        Ok(())
+    }
+
+    fn notifier(&self) -> Arc<dyn Notify> {
+        self.notifier.clone()
+    }
+
+    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+}

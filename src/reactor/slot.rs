@@ -1,0 +1,309 @@
+//! What is kept of a registered descriptor, under keys that name one registration and none after it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use crate::os::fd::{BorrowedFd, RawFd};
+use crate::reactor::{Fired, Interest, Mode, Readiness, Selector};
+
+/// Gets events in its turn in the loop's queue.
+pub(crate) trait Handler {
+    /// The descriptor is ready.
+    fn on_ready(self: Rc<Self>, readiness: Readiness);
+
+    /// The loop is closed; nothing will be reported any more. Calls nobody.
+    fn on_close(self: Rc<Self>);
+}
+
+/// Who hears of a descriptor.
+pub(crate) enum Listener<C> {
+    /// Callbacks of `add_reader` and `add_writer`.
+    Watch {
+        reader: Option<C>,
+        writer: Option<C>,
+    },
+    /// Tasks that wait for one direction each.
+    Wakers(Rc<WakerPair>),
+    /// A transport or a listening socket, which the slot keeps alive.
+    Handler(Rc<dyn Handler>),
+}
+
+/// The tasks that wait for a descriptor, and what it was ready for when last heard of.
+pub(crate) struct WakerPair {
+    /// Directions in which a call may be worth trying: cleared when one would have blocked.
+    ready: Cell<Readiness>,
+    reader: Cell<Option<Waker>>,
+    writer: Cell<Option<Waker>>,
+}
+
+/// One of the two directions of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl WakerPair {
+    /// A pair for a descriptor that nothing is known of: both directions are worth trying.
+    pub(crate) fn new(ready: Readiness) -> Self {
+        Self {
+            ready: Cell::new(ready),
+            reader: Cell::new(None),
+            writer: Cell::new(None),
+        }
+    }
+
+    fn waker(&self, direction: Direction) -> &Cell<Option<Waker>> {
+        match direction {
+            Direction::Read => &self.reader,
+            Direction::Write => &self.writer,
+        }
+    }
+
+    pub(crate) fn is_ready(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.ready.get().is_readable(),
+            Direction::Write => self.ready.get().is_writable(),
+        }
+    }
+
+    /// Whether the peer has hung up: a short read is then followed by another one.
+    pub(crate) fn is_hangup(&self) -> bool {
+        self.ready.get().is_hangup()
+    }
+
+    /// A call would have blocked.
+    pub(crate) fn clear_ready(&self, direction: Direction) {
+        let cleared = match direction {
+            Direction::Read => Readiness::READABLE.bits() | Readiness::HANGUP.bits(),
+            Direction::Write => Readiness::WRITABLE.bits(),
+        } | Readiness::ERROR.bits();
+        self.ready
+            .set(Readiness::from_bits(self.ready.get().bits() & !cleared));
+    }
+
+    pub(crate) fn set_ready(&self, readiness: Readiness) {
+        self.ready.set(self.ready.get().union(readiness));
+    }
+
+    /// Keeps the waker of whoever waits for a direction; the one before is forgotten.
+    pub(crate) fn register(&self, direction: Direction, cx: &Context<'_>) {
+        let cell = self.waker(direction);
+        let waker = match cell.take() {
+            Some(waker) if waker.will_wake(cx.waker()) => waker,
+            _ => cx.waker().clone(),
+        };
+        cell.set(Some(waker));
+    }
+
+    pub(crate) fn is_waited_for(&self, direction: Direction) -> bool {
+        let cell = self.waker(direction);
+        let waker = cell.take();
+        let waited_for = waker.is_some();
+        cell.set(waker);
+        waited_for
+    }
+
+    /// Whom to wake for a readiness.
+    fn take_wakers(&self, readiness: Readiness) -> [Option<Waker>; 2] {
+        [
+            if readiness.is_readable() {
+                self.reader.take()
+            } else {
+                None
+            },
+            if readiness.is_writable() {
+                self.writer.take()
+            } else {
+                None
+            },
+        ]
+    }
+
+    /// The loop is closed: whoever waits tries once more and gets its error.
+    pub(crate) fn close(&self) {
+        let all = Readiness::READABLE.union(Readiness::WRITABLE);
+        self.set_ready(all);
+        for waker in self.take_wakers(all).into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+/// A registered descriptor.
+pub(crate) struct Slot<C> {
+    pub(crate) fd: RawFd,
+    /// What the selector was asked to report.
+    pub(crate) interest: Interest,
+    pub(crate) mode: Mode,
+    /// Taken out of the selector, because a level-triggered hang-up that nobody wants to hear of would not let it
+    /// sleep. Put back when there is interest again.
+    pub(crate) parked: bool,
+    pub(crate) listener: Listener<C>,
+}
+
+impl<C: Clone> Slot<C> {
+    /// Tells the listener. Readable and writable in one event are two messages, reading first.
+    pub(crate) fn dispatch(&mut self, key: u64, readiness: Readiness, fired: &mut Vec<Fired<C>>) {
+        match &self.listener {
+            Listener::Handler(_) => fired.push(Fired::Event(key, readiness)),
+            Listener::Wakers(pair) => {
+                pair.set_ready(readiness);
+                fired.extend(
+                    pair.take_wakers(readiness)
+                        .into_iter()
+                        .flatten()
+                        .map(Fired::Wake),
+                );
+            }
+            Listener::Watch { reader, writer } => {
+                let reader = reader.as_ref().filter(|_| readiness.is_readable());
+                let writer = writer.as_ref().filter(|_| readiness.is_writable());
+                fired.extend(
+                    reader
+                        .into_iter()
+                        .chain(writer)
+                        .cloned()
+                        .map(Fired::Callback),
+                );
+            }
+        }
+    }
+
+    /// Keeps a level-triggered condition from being reported again and again while nobody acts on it.
+    pub(crate) fn quieten(&mut self, selector: &mut dyn Selector, key: u64, readiness: Readiness) {
+        let want = match &self.listener {
+            // Whoever was woken asks again when a call would have blocked.
+            Listener::Wakers(pair) => Interest {
+                readable: pair.is_waited_for(Direction::Read),
+                writable: pair.is_waited_for(Direction::Write),
+            },
+            Listener::Watch { .. } | Listener::Handler(_) => self.interest,
+        };
+        let fd = crate::reactor::registration::borrow(self.fd);
+        if want == Interest::NONE && readiness.is_hangup() {
+            self.parked = selector.delete(fd).is_ok();
+            self.interest = want;
+        } else if want != self.interest && selector.modify(fd, key, want, self.mode).is_ok() {
+            self.interest = want;
+        }
+    }
+}
+
+impl<C> Slot<C> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        crate::reactor::registration::borrow(self.fd)
+    }
+}
+
+/// Marks the end of the list of free places.
+const NONE: u32 = u32::MAX;
+
+struct Place<C> {
+    /// How often the place was freed; the upper half of the key.
+    generation: u32,
+    content: Content<C>,
+}
+
+enum Content<C> {
+    Taken(Slot<C>),
+    Free { next: u32 },
+}
+
+/// The slots, under keys made of place (low half) and generation (high half).
+pub(crate) struct Slots<C> {
+    places: Vec<Place<C>>,
+    free: u32,
+}
+
+impl<C> Slots<C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: NONE,
+        }
+    }
+
+    /// The place in a key.
+    pub(crate) fn index(key: u64) -> u32 {
+        key as u32
+    }
+
+    fn key(index: u32, generation: u32) -> u64 {
+        u64::from(generation) << 32 | u64::from(index)
+    }
+
+    pub(crate) fn insert(&mut self, slot: Slot<C>) -> u64 {
+        let index = self.free;
+        if index == NONE {
+            let index = u32::try_from(self.places.len())
+                .ok()
+                .filter(|&index| index != NONE);
+            let index = index.expect("fewer than 2^32 - 1 descriptors");
+            self.places.push(Place {
+                generation: 0,
+                content: Content::Taken(slot),
+            });
+            return Self::key(index, 0);
+        }
+        let place = &mut self.places[index as usize];
+        match std::mem::replace(&mut place.content, Content::Taken(slot)) {
+            Content::Free { next } => self.free = next,
+            Content::Taken(_) => unreachable!("the free list holds free places"),
+        }
+        Self::key(index, place.generation)
+    }
+
+    pub(crate) fn get(&self, key: u64) -> Option<&Slot<C>> {
+        let place = self.places.get(Self::index(key) as usize)?;
+        match &place.content {
+            Content::Taken(slot) if Self::key(Self::index(key), place.generation) == key => {
+                Some(slot)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Slot<C>> {
+        let place = self.places.get_mut(Self::index(key) as usize)?;
+        match &mut place.content {
+            Content::Taken(slot) if Self::key(Self::index(key), place.generation) == key => {
+                Some(slot)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whatever stands at a place, with its key.
+    pub(crate) fn at(&mut self, index: u32) -> Option<(u64, &mut Slot<C>)> {
+        let place = self.places.get_mut(index as usize)?;
+        match &mut place.content {
+            Content::Taken(slot) => Some((Self::key(index, place.generation), slot)),
+            Content::Free { .. } => None,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: u64) -> Option<Slot<C>> {
+        self.get(key)?;
+        let index = Self::index(key);
+        let place = &mut self.places[index as usize];
+        place.generation = place.generation.wrapping_add(1);
+        let content = std::mem::replace(&mut place.content, Content::Free { next: self.free });
+        self.free = index;
+        match content {
+            Content::Taken(slot) => Some(slot),
+            Content::Free { .. } => unreachable!("the place was looked at above"),
+        }
+    }
+
+    /// Takes out all slots. Generations go on, so that no old key matches.
+    pub(crate) fn drain(&mut self) -> Vec<Slot<C>> {
+        (0..self.places.len() as u32)
+            .filter_map(|index| {
+                let (key, _) = self.at(index)?;
+                self.remove(key)
+            })
+            .collect()
+    }
+}

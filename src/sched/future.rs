@@ -1,0 +1,388 @@
+//! A future that somebody else completes.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{FutureError, InvalidState};
+use crate::sched::context::{self, Slot};
+use crate::sched::handle::{NewCallback, schedule};
+use crate::sched::join::CallbackId;
+use crate::sched::report::{Exception, Problem};
+use crate::sched::{Local, running_loop_id};
+
+/// What a future holds.
+enum State<T> {
+    Pending,
+    Result(T),
+    Exception(Rc<dyn Error>),
+    Cancelled,
+    /// The result was moved out by `take`.
+    Taken,
+}
+
+struct Callback<T> {
+    id: CallbackId,
+    context: Slot,
+    created_at: &'static Location<'static>,
+    call: Box<dyn FnOnce(&LoopFuture<T>)>,
+}
+
+struct Shared<T> {
+    local: Rc<Local>,
+    state: RefCell<State<T>>,
+    /// Who awaits, each under the number of its handle.
+    wakers: RefCell<Vec<(u64, Waker)>>,
+    callbacks: RefCell<Vec<Callback<T>>>,
+    created_at: &'static Location<'static>,
+    /// Whether an exception was seen by anybody.
+    retrieved: Cell<bool>,
+    next_handle: Cell<u64>,
+}
+
+/// A value that will be there later: set by a callback, awaited by tasks.
+///
+/// Made by [`EventLoop::create_future`](crate::EventLoop::create_future). Clones refer to the same future. Where
+/// `T: Clone` it can be awaited many times; [`take`](Self::take) moves the value to one awaiter, for any `T`.
+///
+/// ```
+/// let el = roundelay::EventLoop::new()?;
+/// let future = el.create_future();
+/// let setter = future.clone();
+/// el.call_soon(move || setter.set_result("done").unwrap());
+/// assert_eq!(el.run_until_complete(future).unwrap().unwrap(), "done");
+/// # std::io::Result::Ok(())
+/// ```
+pub struct LoopFuture<T> {
+    shared: Rc<Shared<T>>,
+    /// Tells the wakers of several handles apart.
+    handle: u64,
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        self.local.counters.futures.closed();
+        if let (State::Exception(error), false) = (self.state.get_mut(), self.retrieved.get()) {
+            self.local.report(Problem {
+                message: "Future exception was never retrieved".into(),
+                exception: Some(Exception::Error(&**error)),
+                subject: Some(Rc::new(FutureInfo {
+                    created_at: self.created_at,
+                })),
+                created_at: Some(self.created_at),
+            });
+        }
+    }
+}
+
+/// What is known of a [`LoopFuture`]: the subject of a report about it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct FutureInfo {
+    /// Where the future was made.
+    pub created_at: &'static Location<'static>,
+}
+
+impl fmt::Debug for FutureInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<LoopFuture created at {}>", self.created_at)
+    }
+}
+
+impl<T> LoopFuture<T> {
+    pub(crate) fn new(local: Rc<Local>, created_at: &'static Location<'static>) -> Self {
+        local.counters.futures.opened();
+        let shared = Shared {
+            local,
+            state: RefCell::new(State::Pending),
+            wakers: RefCell::new(Vec::new()),
+            callbacks: RefCell::new(Vec::new()),
+            created_at,
+            retrieved: Cell::new(false),
+            next_handle: Cell::new(1),
+        };
+        Self {
+            shared: Rc::new(shared),
+            handle: 0,
+        }
+    }
+
+    fn invalid(method: &str, why: &str) -> InvalidState {
+        InvalidState::new(format!("LoopFuture::{method}(): the future {why}"))
+    }
+
+    /// Leaves `Pending` and tells everybody.
+    fn settle(&self, method: &str, state: State<T>) -> Result<(), InvalidState>
+    where
+        T: 'static,
+    {
+        if !matches!(*self.shared.state.borrow(), State::Pending) {
+            return Err(Self::invalid(method, "is done already"));
+        }
+        *self.shared.state.borrow_mut() = state;
+        for (_, waker) in self.shared.wakers.take() {
+            waker.wake();
+        }
+        for callback in self.shared.callbacks.take() {
+            self.schedule(callback);
+        }
+        Ok(())
+    }
+
+    fn schedule(&self, callback: Callback<T>)
+    where
+        T: 'static,
+    {
+        let Callback {
+            context,
+            created_at,
+            call,
+            ..
+        } = callback;
+        if !self.shared.local.is_open() {
+            return;
+        }
+        let future = self.clone();
+        let new = NewCallback {
+            context,
+            created_at,
+            when: None,
+        };
+        drop(schedule(&self.shared.local, new, move || call(&future)));
+    }
+
+    /// Completes the future with a value.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidState`] if it is done or cancelled already; the value it has stays.
+    pub fn set_result(&self, value: T) -> Result<(), InvalidState>
+    where
+        T: 'static,
+    {
+        self.settle("set_result", State::Result(value))
+    }
+
+    /// Completes the future with an error: of your own, or simply a text.
+    ///
+    /// If the last handle goes before anybody has seen the error, the exception handler is told.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidState`] if it is done or cancelled already.
+    pub fn set_exception(&self, error: impl Into<Box<dyn Error>>) -> Result<(), InvalidState>
+    where
+        T: 'static,
+    {
+        self.settle("set_exception", State::Exception(error.into().into()))
+    }
+
+    /// Cancels the future: true if it was pending. Whoever awaits it gets [`FutureError::Cancelled`].
+    pub fn cancel(&self) -> bool
+    where
+        T: 'static,
+    {
+        // As in asyncio, a cancel after completion says that the error does not matter.
+        self.shared.retrieved.set(true);
+        self.settle("cancel", State::Cancelled).is_ok()
+    }
+
+    /// Whether it has a value or an error, or was cancelled.
+    pub fn is_done(&self) -> bool {
+        !matches!(*self.shared.state.borrow(), State::Pending)
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.shared.state.borrow(), State::Cancelled)
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    ///
+    /// [`FutureError`]: the error that was set, that it was cancelled, that it is not done, or that the value was taken.
+    pub fn result(&self) -> Result<T, FutureError>
+    where
+        T: Clone,
+    {
+        match &*self.shared.state.borrow() {
+            State::Result(value) => Ok(value.clone()),
+            state => Err(self.failure("result", state)),
+        }
+    }
+
+    /// The error, or `None` where there is a value.
+    ///
+    /// # Errors
+    ///
+    /// [`FutureError::Cancelled`] if it was cancelled, [`FutureError::InvalidState`] if it is not done.
+    pub fn exception(&self) -> Result<Option<Rc<dyn Error>>, FutureError> {
+        match &*self.shared.state.borrow() {
+            State::Result(_) | State::Taken => Ok(None),
+            state => match self.failure("exception", state) {
+                FutureError::Exception(error) => Ok(Some(error)),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Why there is no value.
+    fn failure(&self, method: &str, state: &State<T>) -> FutureError {
+        match state {
+            State::Exception(error) => {
+                self.shared.retrieved.set(true);
+                FutureError::Exception(error.clone())
+            }
+            State::Cancelled => FutureError::Cancelled,
+            State::Pending => FutureError::InvalidState(Self::invalid(method, "is not done yet")),
+            State::Taken | State::Result(_) => {
+                FutureError::InvalidState(Self::invalid(method, "has given its value away"))
+            }
+        }
+    }
+
+    /// Calls `callback` in the turn after completion, in the context of this call; in the next turn if the future is
+    /// done already. Several are called in the order in which they were added.
+    ///
+    /// The id is for [`remove_done_callback`](Self::remove_done_callback).
+    #[track_caller]
+    pub fn add_done_callback(&self, callback: impl FnOnce(&LoopFuture<T>) + 'static) -> CallbackId
+    where
+        T: 'static,
+    {
+        let callback = Callback {
+            id: CallbackId(self.shared.local.next_callback_id()),
+            context: context::fork_current(),
+            created_at: Location::caller(),
+            call: Box::new(callback),
+        };
+        let id = callback.id;
+        if self.is_done() {
+            self.schedule(callback);
+        } else {
+            self.shared.callbacks.borrow_mut().push(callback);
+        }
+        id
+    }
+
+    /// Takes a done callback back: true if it was still waiting for completion.
+    pub fn remove_done_callback(&self, id: CallbackId) -> bool {
+        let removed = {
+            let mut callbacks = self.shared.callbacks.borrow_mut();
+            let place = callbacks.iter().position(|callback| callback.id == id);
+            place.map(|place| callbacks.remove(place))
+        };
+        removed.is_some()
+    }
+
+    /// Awaits the value and moves it out; other awaiters then get [`FutureError::InvalidState`].
+    pub fn take(self) -> Take<T> {
+        Take { future: self }
+    }
+
+    /// Pending, or whatever `value` makes of the state.
+    fn poll_with(
+        &self,
+        cx: &mut Context<'_>,
+        value: impl FnOnce(&mut State<T>) -> Option<T>,
+    ) -> Poll<Result<T, FutureError>> {
+        let (own, running) = (self.shared.local.loop_id(), running_loop_id());
+        if running != 0 && running != own {
+            let why = format!("belongs to loop {own} and was awaited in loop {running}");
+            return Poll::Ready(Err(FutureError::InvalidState(Self::invalid("poll", &why))));
+        }
+        let mut state = self.shared.state.borrow_mut();
+        if matches!(*state, State::Pending) {
+            let mut wakers = self.shared.wakers.borrow_mut();
+            match wakers.iter_mut().find(|(handle, _)| *handle == self.handle) {
+                Some((_, waker)) => waker.clone_from(cx.waker()),
+                None => wakers.push((self.handle, cx.waker().clone())),
+            }
+            return Poll::Pending;
+        }
+        match value(&mut state) {
+            Some(value) => Poll::Ready(Ok(value)),
+            None => Poll::Ready(Err(self.failure("poll", &state))),
+        }
+    }
+}
+
+impl<T> Clone for LoopFuture<T> {
+    fn clone(&self) -> Self {
+        let handle = self.shared.next_handle.get();
+        self.shared.next_handle.set(handle + 1);
+        Self {
+            shared: self.shared.clone(),
+            handle,
+        }
+    }
+}
+
+impl<T> Drop for LoopFuture<T> {
+    fn drop(&mut self) {
+        let mut wakers = self.shared.wakers.borrow_mut();
+        let own = wakers.iter().position(|(handle, _)| *handle == self.handle);
+        let waker = own.map(|own| wakers.remove(own));
+        drop(wakers);
+        drop(waker);
+    }
+}
+
+impl<T: Clone> Future for LoopFuture<T> {
+    type Output = Result<T, FutureError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(cx, |state| match state {
+            State::Result(value) => Some(value.clone()),
+            _ => None,
+        })
+    }
+}
+
+impl<T> fmt::Debug for LoopFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &*self.shared.state.borrow() {
+            State::Pending => "pending",
+            State::Result(_) | State::Taken => "finished",
+            State::Exception(_) => "exception",
+            State::Cancelled => "cancelled",
+        };
+        write!(f, "<LoopFuture {state}")?;
+        if let State::Exception(error) = &*self.shared.state.borrow() {
+            write!(f, "={error}")?;
+        }
+        let callbacks = self.shared.callbacks.borrow().len();
+        if callbacks > 0 {
+            write!(f, " callbacks={callbacks}")?;
+        }
+        write!(f, " created at {}>", self.shared.created_at)
+    }
+}
+
+/// The future that [`LoopFuture::take`] gives.
+#[must_use = "futures do nothing unless they are awaited"]
+#[derive(Debug)]
+pub struct Take<T> {
+    future: LoopFuture<T>,
+}
+
+impl<T> Future for Take<T> {
+    type Output = Result<T, FutureError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future
+            .poll_with(cx, |state| match std::mem::replace(state, State::Taken) {
+                State::Result(value) => Some(value),
+                other => {
+                    *state = other;
+                    None
+                }
+            })
+    }
+}

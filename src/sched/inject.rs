@@ -1,0 +1,169 @@
+//! What other threads give to the loop, and how they wake it.
+//!
+//! The problem: a post must cost no system call while the loop is awake, exactly one wake-up when it sleeps, and none
+//! for the second post; and no post may be missed by a loop that is just falling asleep.
+//!
+//! The loop, before it sleeps, announces it (`ASLEEP`) and then looks at the queue once more. A poster first pushes and
+//! then looks at the announcement. Both steps are sequentially consistent, so at least one side sees the other's
+//! (Dekker's argument): either the loop sees the item, or the poster sees `ASLEEP`. Whoever turns `ASLEEP` into
+//! `NOTIFIED` makes the wake-up call; everyone else saves it.
+//!
+//! The file stands alone: `tests/loom_inject.rs` includes it and tries every interleaving of small cases.
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU8, Ordering, fence};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU8, Ordering, fence};
+
+/// The loop is inside a turn and will look at the queue before it sleeps.
+const AWAKE: u8 = 0;
+/// The loop sleeps, is about to, or is not being run: it has to be told.
+const ASLEEP: u8 = 1;
+/// The loop sleeps and somebody has told it already.
+const NOTIFIED: u8 = 2;
+
+/// loom would explore the inside of the real queue, which has its own tests; a locked one shows the same behaviour.
+#[cfg(loom)]
+mod queue {
+    use loom::sync::Mutex;
+    use std::collections::VecDeque;
+
+    pub(super) struct Queue<T>(Mutex<(VecDeque<T>, bool)>);
+
+    impl<T> Queue<T> {
+        pub(super) fn new() -> Self {
+            Self(Mutex::new((VecDeque::new(), false)))
+        }
+        pub(super) fn push(&self, item: T) -> Result<(), T> {
+            let mut queue = self.0.lock().unwrap();
+            if queue.1 {
+                return Err(item);
+            }
+            queue.0.push_back(item);
+            Ok(())
+        }
+        pub(super) fn pop(&self) -> Option<T> {
+            self.0.lock().unwrap().0.pop_front()
+        }
+        pub(super) fn len(&self) -> usize {
+            self.0.lock().unwrap().0.len()
+        }
+        pub(super) fn close(&self) {
+            self.0.lock().unwrap().1 = true;
+        }
+    }
+}
+
+#[cfg(not(loom))]
+mod queue {
+    use concurrent_queue::ConcurrentQueue;
+
+    pub(super) struct Queue<T>(ConcurrentQueue<T>);
+
+    impl<T> Queue<T> {
+        pub(super) fn new() -> Self {
+            Self(ConcurrentQueue::unbounded())
+        }
+        pub(super) fn push(&self, item: T) -> Result<(), T> {
+            self.0.push(item).map_err(|refused| refused.into_inner())
+        }
+        pub(super) fn pop(&self) -> Option<T> {
+            self.0.pop().ok()
+        }
+        pub(super) fn len(&self) -> usize {
+            self.0.len()
+        }
+        pub(super) fn close(&self) {
+            self.0.close();
+        }
+    }
+}
+
+/// Whether the poster has to make the wake-up call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Wake {
+    /// The loop is awake, or somebody else has called already.
+    NotNeeded,
+    /// The caller is the one who has to call the notifier, once.
+    Needed,
+}
+
+/// The queue from other threads to the loop.
+pub(crate) struct Inject<T> {
+    queue: queue::Queue<T>,
+    /// `AWAKE`, `ASLEEP` or `NOTIFIED`.
+    state: AtomicU8,
+}
+
+impl<T> Inject<T> {
+    /// A queue whose loop is not being run yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: queue::Queue::new(),
+            state: AtomicU8::new(ASLEEP),
+        }
+    }
+
+    /// Posts an item, from any thread. A closed queue gives it back.
+    pub(crate) fn push(&self, item: T) -> Result<Wake, T> {
+        self.queue.push(item)?;
+        Ok(self.claim_wake())
+    }
+
+    /// Asks for a wake-up without an item: true for one caller per sleep.
+    pub(crate) fn claim_wake(&self) -> Wake {
+        // Orders the push before the look at the state, against `prepare_sleep`.
+        fence(Ordering::SeqCst);
+        let claimed = self.state.load(Ordering::Relaxed) == ASLEEP
+            && self
+                .state
+                .compare_exchange(ASLEEP, NOTIFIED, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        if claimed {
+            Wake::Needed
+        } else {
+            Wake::NotNeeded
+        }
+    }
+
+    /// The loop is about to sleep. False if something was posted meanwhile: then it stays awake.
+    pub(crate) fn prepare_sleep(&self) -> bool {
+        self.state.store(ASLEEP, Ordering::Relaxed);
+        // Orders the announcement before the look at the queue, against `push`.
+        fence(Ordering::SeqCst);
+        if self.queue.len() == 0 {
+            return true;
+        }
+        self.wake_up();
+        false
+    }
+
+    /// The loop is awake again: posts need no wake-up call until the next `prepare_sleep` or `leave`.
+    pub(crate) fn wake_up(&self) {
+        self.state.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// The loop is not being run any more: whatever comes has to be told. True if something is waiting already.
+    pub(crate) fn leave(&self) -> bool {
+        !self.prepare_sleep() && {
+            self.state.store(ASLEEP, Ordering::Relaxed);
+            true
+        }
+    }
+
+    /// The next item in the order of posting. Called by the loop only.
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.queue.pop()
+    }
+
+    /// How many items are waiting.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// From now on every push is refused. What was pushed before can still be popped.
+    pub(crate) fn close(&self) {
+        self.queue.close();
+    }
+}

@@ -1,0 +1,412 @@
+//! What runs next: tasks, callbacks, timers, and the queues they wait in. No descriptor and no system call in here.
+//!
+//! A loop's state has two parts. [`Local`] is touched by the loop's thread only and needs no lock. [`Shared`] is what
+//! wakers and other threads hold: the inject queue, and the way to `Local` for those on the right thread.
+
+pub(crate) mod active;
+pub(crate) mod clock;
+pub(crate) mod context;
+pub(crate) mod future;
+pub(crate) mod handle;
+pub(crate) mod inject;
+pub(crate) mod join;
+pub(crate) mod ready;
+pub(crate) mod report;
+pub(crate) mod task;
+pub(crate) mod timers;
+
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::panic::Location;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::error::{Fatal, PanicPayload};
+use crate::sched::active::{Active, DoneCallback, Ending, TaskId, TaskInfo, TaskRef, TaskState};
+use crate::sched::handle::NewCallback;
+use crate::sched::inject::{Inject, Wake};
+use crate::sched::join::{Canceller, Outcome};
+use crate::sched::ready::{Injected, Item, Ready, ReadyQueue, ThreadBound};
+use crate::sched::report::{Exception, Problem, Report, Subject};
+use crate::sched::timers::{TimerKey, Timers};
+
+thread_local! {
+    /// The id of the loop that runs on this thread, zero where none does.
+    static RUNNING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The id of the loop that runs on this thread, zero where none does.
+pub(crate) fn running_loop_id() -> u64 {
+    RUNNING.with(Cell::get)
+}
+
+/// Marks a loop as the one that runs on this thread; returns the mark before.
+pub(crate) fn set_running_loop_id(id: u64) -> u64 {
+    RUNNING.with(|running| running.replace(id))
+}
+
+/// Where a loop is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// `close()` is at work: nothing new is taken, what is live is being ended.
+    Closing,
+    Closed,
+}
+
+/// What happens when a timer is due.
+pub(crate) enum Due {
+    Callback(Rc<dyn Ready>),
+    Waker(Waker),
+}
+
+/// How many of a kind were made and how many have gone.
+#[derive(Default)]
+pub(crate) struct Counter {
+    opened: Cell<u64>,
+    closed: Cell<u64>,
+}
+
+impl Counter {
+    #[inline]
+    pub(crate) fn opened(&self) {
+        self.opened.set(self.opened.get() + 1);
+    }
+
+    #[inline]
+    pub(crate) fn closed(&self) {
+        self.closed.set(self.closed.get() + 1);
+    }
+
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.opened.get(), self.closed.get())
+    }
+}
+
+/// The scheduler's share of the loop's statistics.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) handles: Counter,
+    pub(crate) timers: Counter,
+    pub(crate) tasks: Counter,
+    pub(crate) futures: Counter,
+}
+
+/// The part of a loop that only its own thread touches.
+pub(crate) struct Local {
+    loop_id: u64,
+    shared: OnceCell<Arc<Shared>>,
+    pub(crate) ready: ReadyQueue,
+    pub(crate) timers: RefCell<Timers<Due>>,
+    pub(crate) active: RefCell<Active>,
+    /// The task that is being polled.
+    pub(crate) current: Cell<Option<TaskRef>>,
+    pub(crate) phase: Cell<Phase>,
+    /// A [`Fatal`] payload on its way out of `run_*`.
+    pub(crate) fatal: Cell<Option<PanicPayload>>,
+    /// Where panics and lost errors are reported.
+    report: RefCell<Option<Weak<dyn Report>>>,
+    pub(crate) counters: Counters,
+    /// Names given to tasks that have ended and whose handle is still there.
+    pub(crate) names: RefCell<HashMap<TaskId, Rc<str>>>,
+    callback_ids: Cell<u64>,
+    /// Whether a push must wake the loop: it lives in a foreign loop and is outside of a turn.
+    pub(crate) hosted_idle: Cell<bool>,
+    /// I/O completions that are left to the task being polled; `None` outside of one.
+    pub(crate) budget: Cell<Option<u32>>,
+}
+
+impl Local {
+    /// A loop's two parts. `wake` ends its sleep, from any thread.
+    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Rc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let loop_id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let local = Rc::new(Self {
+            loop_id,
+            shared: OnceCell::new(),
+            ready: ReadyQueue::new(),
+            timers: RefCell::new(Timers::new()),
+            active: RefCell::new(Active::new()),
+            current: Cell::new(None),
+            phase: Cell::new(Phase::Open),
+            fatal: Cell::new(None),
+            report: RefCell::new(None),
+            counters: Counters::default(),
+            names: RefCell::new(HashMap::new()),
+            callback_ids: Cell::new(1),
+            hosted_idle: Cell::new(false),
+            budget: Cell::new(None),
+        });
+        let shared = Shared {
+            id: loop_id,
+            local: ThreadBound::new(local.clone()),
+            inject: Inject::new(),
+            wake,
+        };
+        let _ = local.shared.set(Arc::new(shared));
+        local
+    }
+
+    /// Breaks the tie between the two parts, at the end of the loop.
+    pub(crate) fn part(&self) {
+        self.shared_ref().local.clear();
+    }
+
+    pub(crate) fn loop_id(&self) -> u64 {
+        self.loop_id
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared_ref().clone()
+    }
+
+    pub(crate) fn shared_ref(&self) -> &Arc<Shared> {
+        self.shared.get().expect("set by Local::new")
+    }
+
+    pub(crate) fn set_report(&self, report: Weak<dyn Report>) {
+        *self.report.borrow_mut() = Some(report);
+    }
+
+    /// Whether new work is taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.get() == Phase::Open
+    }
+
+    /// Puts an item at the tail of the ready queue.
+    #[inline]
+    pub(crate) fn push(&self, item: Item) {
+        if self.phase.get() == Phase::Closed {
+            discard(item);
+            return;
+        }
+        self.ready.push(item);
+        if self.hosted_idle.get() {
+            self.shared_ref().wake_if_asleep();
+        }
+    }
+
+    /// Arms a timer that queues a callback.
+    pub(crate) fn arm_callback(&self, when: Instant, callback: Rc<dyn Ready>) -> TimerKey {
+        self.arm(when, Due::Callback(callback))
+    }
+
+    /// Arms a timer.
+    pub(crate) fn arm(&self, when: Instant, due: Due) -> TimerKey {
+        let key = self.timers.borrow_mut().insert(when, due);
+        if self.hosted_idle.get() {
+            // The host has computed its own wait from a deadline that may be later.
+            self.shared_ref().wake_if_asleep();
+        }
+        key
+    }
+
+    /// Disarms a timer. The payload is returned so that it is dropped with nothing borrowed.
+    pub(crate) fn disarm(&self, key: TimerKey) -> Option<Due> {
+        self.timers.borrow_mut().remove(key)
+    }
+
+    pub(crate) fn next_callback_id(&self) -> u64 {
+        let id = self.callback_ids.get();
+        self.callback_ids.set(id + 1);
+        id
+    }
+
+    /// Asks a task to end: true if it was live and not asked before.
+    pub(crate) fn cancel(&self, task: TaskRef) -> bool {
+        self.end_task(task, Ending::Cancelled)
+    }
+
+    /// Marks a task for its end and schedules it.
+    pub(crate) fn end_task(&self, task: TaskRef, ending: Ending) -> bool {
+        let waker = {
+            let mut active = self.active.borrow_mut();
+            let Some(entry) = active.get_mut(task).filter(|entry| !entry.root) else {
+                return false;
+            };
+            if entry.ending == Ending::No {
+                entry.ending = ending;
+            }
+            entry.waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    pub(crate) fn task_info(&self, task: TaskRef) -> Option<TaskInfo> {
+        let active = self.active.borrow();
+        let entry = active.get(task)?;
+        let state = match entry.ending {
+            _ if self.current.get() == Some(task) => TaskState::Running,
+            Ending::No => TaskState::Pending,
+            _ => TaskState::Cancelling,
+        };
+        Some(TaskInfo {
+            id: entry.id,
+            name: entry.name(),
+            spawned_at: entry.spawned_at,
+            state,
+            polls: entry.polls,
+            is_root: entry.root,
+            canceller: Canceller::new(&self.shared_ref().local()?, task),
+        })
+    }
+
+    /// All live tasks in order of creation.
+    pub(crate) fn all_tasks(&self) -> Vec<TaskInfo> {
+        let tasks: Vec<TaskRef> = self.active.borrow().iter().map(|(task, _)| task).collect();
+        let mut infos: Vec<TaskInfo> = tasks
+            .into_iter()
+            .filter_map(|task| self.task_info(task))
+            .collect();
+        infos.sort_by_key(|info| info.id);
+        infos
+    }
+
+    /// Queues a task's done callback.
+    pub(crate) fn schedule_done(&self, callback: DoneCallback, outcome: Outcome) {
+        let DoneCallback {
+            context,
+            created_at,
+            call,
+            ..
+        } = callback;
+        // Nobody is left to call when the loop itself ends.
+        let Some(local) = self.shared_ref().local().filter(|local| local.is_open()) else {
+            return;
+        };
+        drop(handle::schedule(
+            &local,
+            NewCallback {
+                context,
+                created_at,
+                when: None,
+            },
+            move || call(outcome),
+        ));
+    }
+
+    /// Tells the exception handler.
+    pub(crate) fn report(&self, problem: Problem<'_>) {
+        let report = self.report.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(report) = report {
+            report.report(problem);
+        }
+    }
+
+    pub(crate) fn report_panic(
+        &self,
+        message: &str,
+        payload: &(dyn Any + Send),
+        subject: Option<Rc<dyn Subject>>,
+        created_at: Option<&'static Location<'static>>,
+    ) {
+        let exception = Some(Exception::Panic(payload));
+        self.report(Problem {
+            message: message.into(),
+            exception,
+            subject,
+            created_at,
+        });
+    }
+
+    /// Tells that something was asked of a closed loop.
+    pub(crate) fn report_closed(&self, method: &str, created_at: &'static Location<'static>) {
+        self.report(Problem {
+            message: format!("EventLoop::{method}(): event loop is closed").into(),
+            exception: Some(Exception::Error(&crate::error::LoopClosed)),
+            subject: None,
+            created_at: Some(created_at),
+        });
+    }
+
+    /// Keeps a [`Fatal`] payload for the end of the turn; gives any other back.
+    pub(crate) fn take_fatal(&self, payload: PanicPayload) -> Option<PanicPayload> {
+        if payload.is::<Fatal>() {
+            self.fatal.set(Some(payload));
+            return None;
+        }
+        Some(payload)
+    }
+
+    /// Deals with a panic that nobody else will hear of.
+    pub(crate) fn caught(
+        &self,
+        message: &str,
+        payload: PanicPayload,
+        subject: Option<Rc<dyn Subject>>,
+        created_at: Option<&'static Location<'static>>,
+    ) {
+        if let Some(payload) = self.take_fatal(payload) {
+            self.report_panic(message, &*payload, subject, created_at);
+        }
+    }
+}
+
+/// Ends an item that no turn will run.
+pub(crate) fn discard(item: Item) {
+    match item {
+        Item::Callback(callback) => callback.close(),
+        Item::Job(job) => job.close(),
+        // A live task does not get here: `close()` has ended them all before anything is discarded.
+        Item::Task(runnable) => drop(runnable),
+        Item::Event { .. } | Item::Root(_) => {}
+    }
+}
+
+/// The part of a loop that every thread may hold.
+pub(crate) struct Shared {
+    id: u64,
+    local: ThreadBound<Local>,
+    inject: Inject<Injected>,
+    /// Ends the loop's sleep.
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Shared {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The loop's own part: on its thread, until it is closed for good.
+    #[inline]
+    pub(crate) fn local(&self) -> Option<Rc<Local>> {
+        self.local.get()
+    }
+
+    pub(crate) fn inject_queue(&self) -> &Inject<Injected> {
+        &self.inject
+    }
+
+    /// Posts from another thread and wakes the loop if it sleeps. A closed loop gives the item back.
+    pub(crate) fn inject(&self, item: Injected) -> Result<(), Injected> {
+        if self.inject.push(item)? == Wake::Needed {
+            (self.wake)();
+        }
+        Ok(())
+    }
+
+    /// Posts from any thread: at the tail of the local queue on the loop's own.
+    pub(crate) fn post(&self, item: Injected) -> Result<(), Injected> {
+        match self.local() {
+            Some(local) if local.is_open() => {
+                local.push(item.into());
+                Ok(())
+            }
+            Some(_) => Err(item),
+            None => self.inject(item),
+        }
+    }
+
+    pub(crate) fn wake_if_asleep(&self) {
+        if self.inject.claim_wake() == Wake::Needed {
+            (self.wake)();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How the scheduler tells of panics and lost errors without knowing the loop.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+
+use crate::error::panic_text;
+
+/// Something that a report is about: a task, a handle, a transport and so on.
+///
+/// Implemented by everything that has `Debug` and no borrowed content.
+pub trait Subject: Any + fmt::Debug {
+    /// The subject as `Any`, for a downcast.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: Any + fmt::Debug> Subject for T {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What went wrong, as an exception handler sees it.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Exception<'a> {
+    /// The payload of a panic.
+    Panic(&'a (dyn Any + Send)),
+    /// An error.
+    Error(&'a (dyn Error + 'static)),
+}
+
+impl fmt::Display for Exception<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic(payload) => f.write_str(panic_text(*payload)),
+            Self::Error(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Exception<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic(payload) => f.debug_tuple("Panic").field(&panic_text(*payload)).finish(),
+            Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
+        }
+    }
+}
+
+/// One thing to tell the exception handler.
+pub(crate) struct Problem<'a> {
+    pub(crate) message: Cow<'a, str>,
+    pub(crate) exception: Option<Exception<'a>>,
+    pub(crate) subject: Option<Rc<dyn Subject>>,
+    /// Where the subject was made by the user's code.
+    pub(crate) created_at: Option<&'static Location<'static>>,
+}
+
+/// Takes reports. The loop implements it; while there is none, reports go nowhere.
+pub(crate) trait Report {
+    fn report(&self, problem: Problem<'_>);
+}
