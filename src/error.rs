@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,7 +15,6 @@ macro_rules! unit_error {
     ($(#[$doc:meta])* $name:ident, $kind:ident, $text:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[non_exhaustive]
         pub struct $name;
 
         impl fmt::Display for $name {
@@ -166,9 +166,7 @@ enum Repr {
 
 impl JoinError {
     pub(crate) fn cancelled() -> Self {
-        Self {
-            repr: Repr::Cancelled,
-        }
+        Self { repr: Repr::Cancelled }
     }
 
     pub(crate) fn closed() -> Self {
@@ -176,9 +174,7 @@ impl JoinError {
     }
 
     pub(crate) fn panic(payload: PanicPayload) -> Self {
-        Self {
-            repr: Repr::Panic(Mutex::new(payload)),
-        }
+        Self { repr: Repr::Panic(Mutex::new(payload)) }
     }
 
     /// Whether it was cancelled before it ended.
@@ -216,9 +212,7 @@ impl JoinError {
     /// The error unchanged, if it is not about a panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
         match self.repr {
-            Repr::Panic(payload) => Ok(payload
-                .into_inner()
-                .unwrap_or_else(|poison| poison.into_inner())),
+            Repr::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner())),
             repr => Err(Self { repr }),
         }
     }
@@ -247,11 +241,7 @@ impl Error for JoinError {}
 
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> Self {
-        let kind = if error.is_cancelled() {
-            io::ErrorKind::Interrupted
-        } else {
-            io::ErrorKind::Other
-        };
+        let kind = if error.is_cancelled() { io::ErrorKind::Interrupted } else { io::ErrorKind::Other };
         io::Error::new(kind, error)
     }
 }
@@ -295,16 +285,8 @@ pub struct IncompleteRead {
 impl fmt::Display for IncompleteRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.expected {
-            Some(n) => write!(
-                f,
-                "{} bytes read on a total of {n} expected bytes",
-                self.partial.len()
-            ),
-            None => write!(
-                f,
-                "{} bytes read and the stream ended without a separator",
-                self.partial.len()
-            ),
+            Some(n) => write!(f, "{} bytes read on a total of {n} expected bytes", self.partial.len()),
+            None => write!(f, "{} bytes read and the stream ended without a separator", self.partial.len()),
         }
     }
 }
@@ -329,17 +311,9 @@ pub struct LimitOverrun {
 impl fmt::Display for LimitOverrun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.found {
-            write!(
-                f,
-                "separator is found, but chunk of {} bytes is longer than limit",
-                self.consumed
-            )
+            write!(f, "separator is found, but chunk of {} bytes is longer than limit", self.consumed)
         } else {
-            write!(
-                f,
-                "separator is not found within {} bytes, and chunk exceeds the limit",
-                self.consumed
-            )
+            write!(f, "separator is not found within {} bytes, and chunk exceeds the limit", self.consumed)
         }
     }
 }
@@ -349,6 +323,38 @@ impl Error for LimitOverrun {}
 impl From<LimitOverrun> for io::Error {
     fn from(error: LimitOverrun) -> Self {
         io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// What could not be done with an address, and why.
+///
+/// Found inside of an [`io::Error`] of the same kind by [`get_ref`](io::Error::get_ref) and a downcast; the operating
+/// system's code is in [`error`](Self::error).
+#[derive(Debug)]
+pub struct AddressError {
+    /// What was tried: `connect to` or `bind on`.
+    pub action: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    /// The operating system's error.
+    pub error: io::Error,
+}
+
+impl AddressError {
+    pub(crate) fn wrap(action: &'static str, address: SocketAddr, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self { action, address, error })
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.action, self.address, self.error)
+    }
+}
+
+impl Error for AddressError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
     }
 }
 

@@ -103,18 +103,13 @@ impl Builder {
     /// The operating system's, most often for want of descriptors; `InvalidInput` for an event interval of zero.
     pub fn build(self) -> io::Result<EventLoop> {
         if self.event_interval == 0 {
-            return Err(invalid_input(
-                "Builder::event_interval(): it must be at least 1",
-            ));
+            return Err(invalid_input("Builder::event_interval(): it must be at least 1"));
         }
         let selector = match self.selector {
             Some(selector) => selector,
             None => default_selector()?,
         };
-        let wake = Arc::new(WakeTargets {
-            notifier: selector.notifier(),
-            hook: Mutex::new(None),
-        });
+        let wake = Arc::new(WakeTargets { notifier: selector.notifier(), hook: Mutex::new(None) });
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
         if let ClockSource::Custom(clock) = &self.clock {
@@ -165,10 +160,7 @@ impl Builder {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field(
-                "selector",
-                &self.selector.as_ref().map(|selector| selector.name()),
-            )
+            .field("selector", &self.selector.as_ref().map(|selector| selector.name()))
             .field("debug", &self.debug)
             .field("event_interval", &self.event_interval)
             .field("event_period", &self.event_period)

@@ -27,11 +27,7 @@ impl EventLoop {
 
     /// As [`call_soon`](Self::call_soon), in a context of your choice.
     #[track_caller]
-    pub fn call_soon_in<T: 'static>(
-        &self,
-        context: &Context,
-        callback: impl FnOnce() -> T + 'static,
-    ) -> Handle<T> {
+    pub fn call_soon_in<T: 'static>(&self, context: &Context, callback: impl FnOnce() -> T + 'static) -> Handle<T> {
         self.soon(Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
@@ -41,15 +37,7 @@ impl EventLoop {
         created_at: &'static Location<'static>,
         callback: impl FnOnce() -> T + 'static,
     ) -> Handle<T> {
-        schedule(
-            &self.core.local,
-            NewCallback {
-                context,
-                created_at,
-                when: None,
-            },
-            callback,
-        )
+        schedule(&self.core.local, NewCallback { context, created_at, when: None }, callback)
     }
 
     /// Calls `callback` once `delay` is over, counted from now.
@@ -57,11 +45,7 @@ impl EventLoop {
     /// Timers of equal deadline fire in the order in which they were made. A delay that the clock cannot add, such as
     /// `Duration::MAX`, is a timer that never fires. On a closed loop: as [`call_soon`](Self::call_soon).
     #[track_caller]
-    pub fn call_later<T: 'static>(
-        &self,
-        delay: Duration,
-        callback: impl FnOnce() -> T + 'static,
-    ) -> TimerHandle<T> {
+    pub fn call_later<T: 'static>(&self, delay: Duration, callback: impl FnOnce() -> T + 'static) -> TimerHandle<T> {
         let when = deadline(self.time(), delay);
         self.at(when, context::fork_current(), Location::caller(), callback)
     }
@@ -75,12 +59,7 @@ impl EventLoop {
         callback: impl FnOnce() -> T + 'static,
     ) -> TimerHandle<T> {
         let when = deadline(self.time(), delay);
-        self.at(
-            when,
-            Slot::Shared(context.clone()),
-            Location::caller(),
-            callback,
-        )
+        self.at(when, Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
     /// Calls `callback` at a moment of the loop's clock; one that is past is due in the next turn, and past moments
@@ -88,11 +67,7 @@ impl EventLoop {
     ///
     /// On a closed loop: as [`call_soon`](Self::call_soon).
     #[track_caller]
-    pub fn call_at<T: 'static>(
-        &self,
-        when: Instant,
-        callback: impl FnOnce() -> T + 'static,
-    ) -> TimerHandle<T> {
+    pub fn call_at<T: 'static>(&self, when: Instant, callback: impl FnOnce() -> T + 'static) -> TimerHandle<T> {
         self.at(when, context::fork_current(), Location::caller(), callback)
     }
 
@@ -104,12 +79,7 @@ impl EventLoop {
         when: Instant,
         callback: impl FnOnce() -> T + 'static,
     ) -> TimerHandle<T> {
-        self.at(
-            when,
-            Slot::Shared(context.clone()),
-            Location::caller(),
-            callback,
-        )
+        self.at(when, Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
     fn at<T: 'static>(
@@ -119,11 +89,7 @@ impl EventLoop {
         created_at: &'static Location<'static>,
         callback: impl FnOnce() -> T + 'static,
     ) -> TimerHandle<T> {
-        let new = NewCallback {
-            context,
-            created_at,
-            when: Some(when),
-        };
+        let new = NewCallback { context, created_at, when: Some(when) };
         TimerHandle::new(schedule(&self.core.local, new, callback), when)
     }
 }

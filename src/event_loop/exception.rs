@@ -35,13 +35,7 @@ impl<'a> ExceptionContext<'a> {
     /// A context with a message and nothing else.
     pub fn new(message: impl Into<Cow<'a, str>>) -> Self {
         let message = message.into();
-        Self {
-            message,
-            exception: None,
-            created_at: None,
-            subjects: Vec::new(),
-            extra: Vec::new(),
-        }
+        Self { message, exception: None, created_at: None, subjects: Vec::new(), extra: Vec::new() }
     }
 
     /// Adds the panic or the error.
@@ -71,9 +65,7 @@ impl<'a> ExceptionContext<'a> {
     /// The first subject of this type.
     pub fn subject<S: Subject>(&self) -> Option<&S> {
         // `Rc<dyn Subject>` is a subject itself, so its content has to be named.
-        self.subjects
-            .iter()
-            .find_map(|subject| Subject::as_any(&**subject).downcast_ref())
+        self.subjects.iter().find_map(|subject| Subject::as_any(&**subject).downcast_ref())
     }
 
     /// All subjects.
@@ -83,10 +75,7 @@ impl<'a> ExceptionContext<'a> {
 
     /// The entry of this name.
     pub fn extra(&self, name: &str) -> Option<&dyn Subject> {
-        self.extra
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| &**value)
+        self.extra.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
     }
 
     /// The callback concerned.
@@ -132,10 +121,7 @@ impl fmt::Debug for ExceptionContext<'_> {
         f.debug_struct("ExceptionContext")
             .field("message", &self.message)
             .field("exception", &self.exception)
-            .field(
-                "created_at",
-                &self.created_at.map(|place| place.to_string()),
-            )
+            .field("created_at", &self.created_at.map(|place| place.to_string()))
             .field("subjects", &self.subjects)
             .field("extra", &self.extra)
             .finish()
@@ -221,15 +207,9 @@ impl EventLoop {
         let written = catch_unwind(AssertUnwindSafe(|| self.default_exception_handler(context)));
         if let Err(payload) = written {
             if let Some(payload) = self.core.local.take_fatal(payload) {
-                let text = format!(
-                    "Error in the default exception handler: {}",
-                    panic_text(&*payload)
-                );
+                let text = format!("Error in the default exception handler: {}", panic_text(&*payload));
                 // Nothing that could fail again: not even the subscriber, which may be what failed.
-                let _ = std::io::Write::write_fmt(
-                    &mut std::io::stderr(),
-                    format_args!("roundelay: {text}\n"),
-                );
+                let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("roundelay: {text}\n"));
             }
         }
     }

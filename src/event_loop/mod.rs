@@ -30,6 +30,7 @@ mod builder;
 mod callbacks;
 mod debug;
 pub(crate) mod exception;
+pub(crate) mod job;
 pub(crate) mod remote;
 mod run;
 pub(crate) mod running;
@@ -37,6 +38,7 @@ pub(crate) mod services;
 pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
+pub(crate) mod timer;
 mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
@@ -76,11 +78,7 @@ pub(crate) struct WakeTargets {
 impl WakeTargets {
     fn wake(&self) {
         self.notifier.notify();
-        let hook = self
-            .hook
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .clone();
+        let hook = self.hook.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
         if let Some(hook) = hook {
             hook();
         }
@@ -169,8 +167,7 @@ impl Core {
     /// did, the inner one would get a buffer of its own.
     pub(crate) fn with_receive_buffer<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
         let buffer = self.receive_buffer.take();
-        let mut buffer =
-            buffer.unwrap_or_else(|| vec![0; crate::constants::READ_SIZE].into_boxed_slice());
+        let mut buffer = buffer.unwrap_or_else(|| vec![0; crate::constants::READ_SIZE].into_boxed_slice());
         let result = f(&mut buffer);
         self.receive_buffer.set(Some(buffer));
         result
@@ -275,11 +272,7 @@ impl EventLoop {
 
     /// The name of the selector: `epoll`, `polling` or what your own says; empty once the loop is closed.
     pub fn selector_name(&self) -> &'static str {
-        self.core
-            .reactor
-            .borrow()
-            .selector()
-            .map_or("", |selector| selector.name())
+        self.core.reactor.borrow().selector().map_or("", |selector| selector.name())
     }
 
     /// The earliest deadline of the loop's timers; the present time if anything is ready already.
@@ -300,12 +293,7 @@ impl EventLoop {
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
         let hosted = hook.is_some();
-        *self
-            .core
-            .wake
-            .hook
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner()) = hook;
+        *self.core.wake.hook.lock().unwrap_or_else(|poison| poison.into_inner()) = hook;
         if hosted {
             self.be_hosted();
         }
@@ -330,8 +318,7 @@ impl Drop for EventLoop {
         if !self.owner || !self.core.is_open() {
             return;
         }
-        self.core
-            .resource_warning(format_args!("unclosed event loop {self:?}"));
+        self.core.resource_warning(format_args!("unclosed event loop {self:?}"));
         if self.is_running() {
             // Dropped from within one of its own callbacks: it ends its turn and is closed then.
             self.core.run_state.set(RunState::ClosingAfterwards);
@@ -353,12 +340,8 @@ impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.be_hosted();
         let reactor = self.core.reactor.borrow();
-        let fd = reactor
-            .selector()
-            .and_then(|selector| selector.backend_fd())
-            .map(|fd| fd.as_raw_fd());
-        let fd =
-            fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
+        let fd = reactor.selector().and_then(|selector| selector.backend_fd()).map(|fd| fd.as_raw_fd());
+        let fd = fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
         crate::reactor::registration::borrow(fd)
     }
 }
@@ -375,12 +358,6 @@ impl fmt::Debug for EventLoop {
         if let Some(name) = self.name() {
             write!(f, " {name:?}")?;
         }
-        write!(
-            f,
-            " running={} closed={} debug={}>",
-            self.is_running(),
-            self.is_closed(),
-            self.debug()
-        )
+        write!(f, " running={} closed={} debug={}>", self.is_running(), self.is_closed(), self.debug())
     }
 }

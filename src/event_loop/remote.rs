@@ -6,12 +6,12 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload};
+use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock};
 use crate::event_loop::running;
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::Shared;
@@ -20,11 +20,7 @@ use crate::sched::clock::deadline;
 use crate::sched::context;
 use crate::sched::handle::HandleInfo;
 use crate::sched::ready::{Injected, RemoteJob};
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No user code runs under these locks, so a poisoned one holds nothing broken.
-    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
-}
+use crate::sched::task::drop_output;
 
 /// A loop as other threads see it: to schedule on it, to wake it, to stop it.
 ///
@@ -51,9 +47,7 @@ pub struct Remote {
 
 impl Remote {
     pub(crate) fn new(core: &Core) -> Self {
-        Self {
-            shared: core.local.shared(),
-        }
+        Self { shared: core.local.shared() }
     }
 
     fn post(&self, job: Arc<dyn RemoteJob>) -> Result<(), LoopClosed> {
@@ -79,11 +73,7 @@ impl Remote {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let job = Arc::new(RemoteCallback {
-            state: Mutex::new(CallState::Scheduled(callback)),
-            changed: Condvar::new(),
-            created_at: Location::caller(),
-        });
+        let job = Arc::new(RemoteCallback { job: Job::new(callback), created_at: Location::caller() });
         self.post(job.clone())?;
         Ok(RemoteHandle { control: job })
     }
@@ -104,24 +94,12 @@ impl Remote {
         Fut::Output: Send + 'static,
     {
         let state = Arc::new(TaskState {
-            inner: Mutex::new(TaskInner {
-                progress: Progress::Waiting,
-                waker: None,
-                cancelled: false,
-                task: None,
-            }),
+            inner: Mutex::new(TaskInner { progress: Progress::Waiting, waker: None, cancelled: false, task: None }),
             changed: Condvar::new(),
         });
-        let job = RemoteSpawn {
-            make: Mutex::new(Some(make)),
-            state: state.clone(),
-            spawned_at: Location::caller(),
-        };
+        let job = RemoteSpawn { make: Mutex::new(Some(make)), state: state.clone(), spawned_at: Location::caller() };
         self.post(Arc::new(job))?;
-        Ok(RemoteTask {
-            state,
-            remote: self.clone(),
-        })
+        Ok(RemoteTask { state, remote: self.clone() })
     }
 
     /// Stops the loop, as [`EventLoop::stop`] does, when what was posted before has been queued.
@@ -136,9 +114,7 @@ impl Remote {
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote")
-            .field("loop", &self.shared.id())
-            .finish()
+        f.debug_struct("Remote").field("loop", &self.shared.id()).finish()
     }
 }
 
@@ -176,30 +152,18 @@ impl RemoteJob for Stop {
     fn close(self: Arc<Self>) {}
 }
 
-/// Where a posted callback stands.
-enum CallState<F, T> {
-    Scheduled(F),
-    /// On the loop's thread, which is this one.
-    Running(ThreadId),
-    Done(Result<T, JoinError>),
-    /// The result was given out.
-    Taken,
-    Cancelled,
-    Closed,
-}
-
+/// The job of [`Remote::call_soon_threadsafe`].
 struct RemoteCallback<F, T> {
-    state: Mutex<CallState<F, T>>,
-    /// Told whenever the callback stops running.
-    changed: Condvar,
+    job: Job<F, T>,
     created_at: &'static Location<'static>,
 }
 
-impl<F, T> RemoteCallback<F, T> {
-    fn set(&self, state: CallState<F, T>) -> CallState<F, T> {
-        let before = std::mem::replace(&mut *lock(&self.state), state);
-        self.changed.notify_all();
-        before
+impl<F: Send, T: Send> HasJob for RemoteCallback<F, T> {
+    type Function = F;
+    type Output = T;
+
+    fn job(&self) -> &Job<F, T> {
+        &self.job
     }
 }
 
@@ -209,133 +173,37 @@ where
     T: Send + 'static,
 {
     fn run(self: Arc<Self>) {
-        let Some(core) = running::current() else {
-            return;
-        };
-        let callback = {
-            let mut state = lock(&self.state);
-            match std::mem::replace(&mut *state, CallState::Running(thread::current().id())) {
-                CallState::Scheduled(callback) => callback,
-                other => {
-                    *state = other;
-                    return;
-                }
-            }
-        };
+        let Some(core) = running::current() else { return };
+        let Some(callback) = self.job.begin() else { return };
         let (called, _) = context::enter(context::fork_current(), || {
             catch_unwind(AssertUnwindSafe(callback))
                 .map_err(|payload| report(&core, payload, type_name::<F>(), self.created_at))
         });
-        drop(self.set(CallState::Done(called)));
+        if let Some(Ok(unwanted)) = self.job.finish(called) {
+            drop_output(&core.local, unwanted);
+        }
     }
 
     fn close(self: Arc<Self>) {
-        let before = {
-            let mut state = lock(&self.state);
-            if !matches!(*state, CallState::Scheduled(_)) {
-                return;
-            }
-            std::mem::replace(&mut *state, CallState::Closed)
-        };
-        self.changed.notify_all();
-        // The closure is dropped with nothing locked.
-        drop(before);
+        self.job.close();
     }
 }
 
 /// Reports the panic of a posted function; it becomes its result, too.
-fn report(
-    core: &Core,
-    payload: PanicPayload,
-    name: &'static str,
-    created_at: &'static Location<'static>,
-) -> JoinError {
+fn report(core: &Core, payload: PanicPayload, name: &'static str, created_at: &'static Location<'static>) -> JoinError {
     let Some(payload) = core.local.take_fatal(payload) else {
         return JoinError::cancelled();
     };
-    let info = HandleInfo {
-        name,
-        created_at,
-        when: None,
-        is_cancelled: false,
-    };
-    core.local.report_panic(
-        &format!("Exception in callback {name}"),
-        &*payload,
-        Some(Rc::new(info)),
-        Some(created_at),
-    );
+    let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
+    core.local.report_panic(&format!("Exception in callback {name}"), &*payload, Some(Rc::new(info)), Some(created_at));
     JoinError::panic(payload)
 }
 
-/// What a [`RemoteHandle`] can do with a callback whose closure type it does not know.
-trait RemoteControl<T>: Send + Sync {
-    fn cancel(&self) -> bool;
-    fn is_cancelled(&self) -> bool;
-    fn is_done(&self) -> bool;
-    fn wait(&self) -> Result<T, JoinError>;
-}
-
-impl<F: Send, T: Send> RemoteControl<T> for RemoteCallback<F, T> {
-    fn cancel(&self) -> bool {
-        let mut state = lock(&self.state);
-        loop {
-            match &*state {
-                CallState::Scheduled(_) => break,
-                // From within the callback itself waiting would never end.
-                CallState::Running(runner) if *runner != thread::current().id() => {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(|poison| poison.into_inner());
-                }
-                _ => return false,
-            }
-        }
-        let before = std::mem::replace(&mut *state, CallState::Cancelled);
-        drop(state);
-        self.changed.notify_all();
-        drop(before);
-        true
-    }
-
-    fn is_cancelled(&self) -> bool {
-        matches!(*lock(&self.state), CallState::Cancelled)
-    }
-
-    fn is_done(&self) -> bool {
-        !matches!(
-            *lock(&self.state),
-            CallState::Scheduled(_) | CallState::Running(_)
-        )
-    }
-
-    fn wait(&self) -> Result<T, JoinError> {
-        let mut state = lock(&self.state);
-        loop {
-            match &*state {
-                CallState::Scheduled(_) | CallState::Running(_) => {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(|poison| poison.into_inner());
-                }
-                CallState::Cancelled => return Err(JoinError::cancelled()),
-                CallState::Closed | CallState::Taken => return Err(JoinError::closed()),
-                CallState::Done(_) => match std::mem::replace(&mut *state, CallState::Taken) {
-                    CallState::Done(result) => return result,
-                    _ => unreachable!("matched above"),
-                },
-            }
-        }
-    }
-}
-
-/// A callback that was posted to a loop: to cancel it or to wait for it, from any thread.
+/// A callback that was posted to a loop: to cancel it, to await it or to wait for it by blocking, from any thread.
 ///
-/// Dropping it changes nothing: the callback runs.
+/// It is a `Send` future of `Result<T, JoinError>`. Dropping it changes nothing: the callback runs.
 pub struct RemoteHandle<T> {
-    control: Arc<dyn RemoteControl<T>>,
+    control: Arc<dyn JobControl<T>>,
 }
 
 impl<T> RemoteHandle<T> {
@@ -343,7 +211,7 @@ impl<T> RemoteHandle<T> {
     ///
     /// If the callback is running, this returns when it has ended; from within the callback itself, at once.
     pub fn cancel(&self) -> bool {
-        self.control.cancel()
+        self.control.cancel(IfRunning::Wait)
     }
 
     /// Whether it was cancelled before it ran.
@@ -372,12 +240,23 @@ impl<T> RemoteHandle<T> {
     }
 }
 
+impl<T> Future for RemoteHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.control.poll(cx)
+    }
+}
+
+impl<T> Drop for RemoteHandle<T> {
+    fn drop(&mut self) {
+        drop(self.control.detach());
+    }
+}
+
 impl<T> fmt::Debug for RemoteHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteHandle")
-            .field("done", &self.is_done())
-            .field("cancelled", &self.is_cancelled())
-            .finish()
+        f.debug_struct("RemoteHandle").field("done", &self.is_done()).field("cancelled", &self.is_cancelled()).finish()
     }
 }
 
@@ -458,11 +337,7 @@ struct Finish<T> {
 
 impl<T> Drop for Finish<T> {
     fn drop(&mut self) {
-        let error = if self.el.is_closed() {
-            JoinError::closed()
-        } else {
-            JoinError::cancelled()
-        };
+        let error = if self.el.is_closed() { JoinError::closed() } else { JoinError::cancelled() };
         self.state.finish(Err(error));
     }
 }
@@ -487,20 +362,13 @@ where
             return;
         }
         let el = EventLoop::handle(core.clone());
-        let finish = Finish {
-            state: self.state.clone(),
-            el: el.clone(),
-        };
+        let finish = Finish { state: self.state.clone(), el: el.clone() };
         let spawn = || {
-            let future = CatchUnwind {
-                future: make().into_future(),
-            };
+            let future = CatchUnwind { future: make().into_future() };
             let future = async move { finish.state.finish(future.await) };
             el.task_builder().spawn_at(self.spawned_at, future)
         };
-        let (made, _) = context::enter(context::fork_current(), || {
-            catch_unwind(AssertUnwindSafe(spawn))
-        });
+        let (made, _) = context::enter(context::fork_current(), || catch_unwind(AssertUnwindSafe(spawn)));
         match made {
             Ok(task) => {
                 let (canceller, mut inner) = (task.canceller(), lock(&self.state.inner));
@@ -587,11 +455,7 @@ impl<T> RemoteTask<T> {
             if let Some(result) = inner.take() {
                 return result;
             }
-            inner = self
-                .state
-                .changed
-                .wait(inner)
-                .unwrap_or_else(|poison| poison.into_inner());
+            inner = self.state.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
         }
     }
 
@@ -614,12 +478,7 @@ impl<T> RemoteTask<T> {
             if left.is_zero() {
                 return None;
             }
-            inner = self
-                .state
-                .changed
-                .wait_timeout(inner, left)
-                .unwrap_or_else(|poison| poison.into_inner())
-                .0;
+            inner = self.state.changed.wait_timeout(inner, left).unwrap_or_else(|poison| poison.into_inner()).0;
         }
     }
 
@@ -663,9 +522,6 @@ impl<T> Future for RemoteTask<T> {
 
 impl<T> fmt::Debug for RemoteTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteTask")
-            .field("loop", &self.remote.loop_id())
-            .field("done", &self.is_done())
-            .finish()
+        f.debug_struct("RemoteTask").field("loop", &self.remote.loop_id()).field("done", &self.is_done()).finish()
     }
 }

@@ -142,10 +142,7 @@ impl EventLoop {
     #[track_caller]
     pub fn close(&self) {
         let core = &*self.core;
-        assert!(
-            !self.is_running(),
-            "EventLoop::close(): cannot close a running event loop"
-        );
+        assert!(!self.is_running(), "EventLoop::close(): cannot close a running event loop");
         if core.local.phase.get() != Phase::Open {
             return;
         }
@@ -163,14 +160,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     #[track_caller]
     fn enter(core: &'a Rc<Core>, method: &str) -> Self {
-        assert!(
-            core.is_open(),
-            "EventLoop::{method}(): event loop is closed"
-        );
-        assert!(
-            !core.is_running(),
-            "EventLoop::{method}(): this event loop is already running"
-        );
+        assert!(core.is_open(), "EventLoop::{method}(): event loop is closed");
+        assert!(!core.is_running(), "EventLoop::{method}(): this event loop is already running");
         if let Some(other) = running::current() {
             panic!(
                 "EventLoop::{method}(): cannot run loop {} while loop {} is running on this thread",
@@ -182,10 +173,7 @@ impl<'a> Run<'a> {
         core.local.hosted_idle.set(false);
         // The first turn of a run asks the selector.
         core.turns_since_wait.set(u32::MAX);
-        Self {
-            core,
-            running: Some(Running::enter(core.clone())),
-        }
+        Self { core, running: Some(Running::enter(core.clone())) }
     }
 }
 
@@ -249,19 +237,8 @@ impl<'a, P: FnMut(&mut Context<'_>) -> Poll<()>> Root<'a, P> {
         let mut entry = Entry::new(id, context::fork_current(), None, spawned_at);
         entry.root = true;
         let task = local.active.borrow_mut().insert(entry);
-        let handle = Arc::new(RootWaker {
-            shared: local.shared(),
-            id: id.as_u64(),
-            queued: AtomicBool::new(false),
-        });
-        Self {
-            poll,
-            core,
-            task,
-            waker: handle.clone().into(),
-            handle,
-            done: false,
-        }
+        let handle = Arc::new(RootWaker { shared: local.shared(), id: id.as_u64(), queued: AtomicBool::new(false) });
+        Self { poll, core, task, waker: handle.clone().into(), handle, done: false }
     }
 }
 
@@ -279,12 +256,8 @@ impl<P: FnMut(&mut Context<'_>) -> Poll<()>> RootFuture for Root<'_, P> {
             }
             None => Slot::EMPTY,
         };
-        let _current = CurrentRoot {
-            core,
-            outer: local.current.replace(Some(self.task)),
-        };
-        let (polled, slot) =
-            context::enter(slot, || (self.poll)(&mut Context::from_waker(&self.waker)));
+        let _current = CurrentRoot { core, outer: local.current.replace(Some(self.task)) };
+        let (polled, slot) = context::enter(slot, || (self.poll)(&mut Context::from_waker(&self.waker)));
         self.done = polled.is_ready();
         if let Some(entry) = local.active.borrow_mut().get_mut(self.task) {
             entry.context = slot;
@@ -321,11 +294,7 @@ impl Core {
     }
 
     /// One turn, by the contract at the head of `event_loop`. Returns how many items ran.
-    fn turn(
-        &self,
-        limit: Option<Duration>,
-        mut root: Option<&mut dyn RootFuture>,
-    ) -> io::Result<usize> {
+    fn turn(&self, limit: Option<Duration>, mut root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
         let local = &*self.local;
         self.counters.turns.set(self.counters.turns.get() + 1);
 
@@ -347,9 +316,7 @@ impl Core {
             let timeout = if ready || stopping {
                 Some(Duration::ZERO)
             } else {
-                let sleep = deadline
-                    .and_then(|deadline| self.sleep_until(deadline))
-                    .map(|sleep| sleep.min(MAX_WAIT));
+                let sleep = deadline.and_then(|deadline| self.sleep_until(deadline)).map(|sleep| sleep.min(MAX_WAIT));
                 shorter(sleep, limit)
             };
             self.wait(timeout)?;
@@ -390,11 +357,7 @@ impl Core {
         let local = &*self.local;
         let inject = local.shared_ref().inject_queue();
         let sleeps = timeout != Some(Duration::ZERO);
-        let timeout = if sleeps && !inject.prepare_sleep() {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
+        let timeout = if sleeps && !inject.prepare_sleep() { Some(Duration::ZERO) } else { timeout };
         self.counters.waits.set(self.counters.waits.get() + 1);
         let mut fired = self.fired.take();
         let result = self.reactor.borrow_mut().wait(timeout, &mut fired);
@@ -402,10 +365,7 @@ impl Core {
         for fired in fired.drain(..) {
             match fired {
                 Fired::Callback(callback) => local.ready.push(Item::Callback(callback)),
-                Fired::Event(key, readiness) => local.ready.push(Item::Event {
-                    key,
-                    readiness: readiness.bits(),
-                }),
+                Fired::Event(key, readiness) => local.ready.push(Item::Event { key, readiness: readiness.bits() }),
                 // Queues the task at once: its place in the line is that of the event.
                 Fired::Wake(waker) => waker.wake(),
             }
@@ -415,8 +375,7 @@ impl Core {
     }
 
     fn is_due(&self, deadline: Instant, now: Instant) -> bool {
-        now.checked_add(self.resolution)
-            .is_none_or(|limit| deadline <= limit)
+        now.checked_add(self.resolution).is_none_or(|limit| deadline <= limit)
     }
 
     /// Queues the timers that are due.
@@ -479,10 +438,7 @@ impl Core {
             }
             if inject.prepare_sleep() {
                 let mut fired = Vec::new();
-                let _ = self
-                    .reactor
-                    .borrow_mut()
-                    .wait(Some(CLOSING_WAIT), &mut fired);
+                let _ = self.reactor.borrow_mut().wait(Some(CLOSING_WAIT), &mut fired);
                 drop(fired);
             }
             inject.wake_up();
@@ -519,12 +475,7 @@ impl Core {
         drop(self.receive_buffer.take());
         local.part();
         if let Some(payload) = local.fatal.take() {
-            local.report_panic(
-                &format!("Fatal panic while closing: {}", panic_text(&*payload)),
-                &*payload,
-                None,
-                None,
-            );
+            local.report_panic(&format!("Fatal panic while closing: {}", panic_text(&*payload)), &*payload, None, None);
         }
     }
 

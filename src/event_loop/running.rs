@@ -32,10 +32,7 @@ pub fn get_running_loop() -> Result<EventLoop, NoRunningLoop> {
 /// The core of the running loop.
 pub(crate) fn current() -> Option<Rc<Core>> {
     // While the thread ends there is none any more.
-    RUNNING
-        .try_with(|running| running.borrow().clone())
-        .ok()
-        .flatten()
+    RUNNING.try_with(|running| running.borrow().clone()).ok().flatten()
 }
 
 /// Marks a loop as running for as long as it lives.

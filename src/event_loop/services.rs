@@ -31,9 +31,7 @@ pub(crate) struct Services {
 impl Services {
     fn find<S: Service>(&self) -> Option<Rc<S>> {
         let entries = self.entries.borrow();
-        let entry = entries
-            .iter()
-            .find(|entry| entry.type_id == TypeId::of::<S>())?;
+        let entry = entries.iter().find(|entry| entry.type_id == TypeId::of::<S>())?;
         entry.any.clone().downcast().ok()
     }
 
@@ -52,11 +50,7 @@ impl Core {
             return service;
         }
         let service = Rc::new(S::new(el));
-        let entry = Entry {
-            type_id: TypeId::of::<S>(),
-            any: service.clone(),
-            service: service.clone(),
-        };
+        let entry = Entry { type_id: TypeId::of::<S>(), any: service.clone(), service: service.clone() };
         self.services.entries.borrow_mut().push(entry);
         service
     }

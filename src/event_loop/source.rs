@@ -27,34 +27,18 @@ pub(crate) struct Source<S> {
 impl<S: AsFd> Source<S> {
     /// Registers a descriptor that is non-blocking. Both directions are worth a try at first.
     pub(crate) fn new(core: &Rc<Core>, io: S) -> io::Result<Self> {
-        Self::with_interest(
-            core,
-            io,
-            Interest::BOTH,
-            Readiness::READABLE.union(Readiness::WRITABLE),
-        )
+        Self::with_interest(core, io, Interest::BOTH, Readiness::READABLE.union(Readiness::WRITABLE))
     }
 
     /// Registers a descriptor of which only `interest` matters, and which is known to be `ready`.
-    pub(crate) fn with_interest(
-        core: &Rc<Core>,
-        io: S,
-        interest: Interest,
-        ready: Readiness,
-    ) -> io::Result<Self> {
+    pub(crate) fn with_interest(core: &Rc<Core>, io: S, interest: Interest, ready: Readiness) -> io::Result<Self> {
         if !core.is_open() {
             return Err(LoopClosed.into());
         }
         let wakers = Rc::new(WakerPair::new(ready));
         let listener = Listener::Wakers(wakers.clone());
-        let registration =
-            LoopRegistration::new(&core.reactor, io.as_fd(), interest, Mode::Edge, listener)?;
-        Ok(Self {
-            registration,
-            io,
-            wakers,
-            core: core.clone(),
-        })
+        let registration = LoopRegistration::new(&core.reactor, io.as_fd(), interest, Mode::Edge, listener)?;
+        Ok(Self { registration, io, wakers, core: core.clone() })
     }
 }
 
@@ -83,11 +67,7 @@ impl<S> Source<S> {
     }
 
     /// Ready when a call in this direction is worth a try.
-    pub(crate) fn poll_ready(
-        &self,
-        direction: Direction,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.core.is_open() {
             return Poll::Ready(Err(LoopClosed.into()));
         }
@@ -119,9 +99,7 @@ impl<S> Source<S> {
         loop {
             std::task::ready!(self.poll_ready(direction, cx))?;
             match call(&self.io) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.clear_ready(direction)
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear_ready(direction),
                 result => {
                     self.core.spend_budget();
                     return Poll::Ready(result);

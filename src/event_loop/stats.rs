@@ -53,15 +53,8 @@ pub struct Stats {
 impl Stats {
     /// Whether everything that was made is gone: a closed loop that leaked nothing.
     pub fn is_balanced(&self) -> bool {
-        let tallies = [
-            self.handles,
-            self.timers,
-            self.tasks,
-            self.futures,
-            self.descriptors,
-            self.transports,
-            self.servers,
-        ];
+        let tallies =
+            [self.handles, self.timers, self.tasks, self.futures, self.descriptors, self.transports, self.servers];
         tallies.into_iter().all(|tally| tally.live() == 0)
     }
 }

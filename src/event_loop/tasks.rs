@@ -68,11 +68,7 @@ impl EventLoop {
 
     /// As [`create_task`](Self::create_task), with a name or a context.
     pub fn task_builder(&self) -> TaskBuilder<'_> {
-        TaskBuilder {
-            el: self,
-            name: None,
-            context: None,
-        }
+        TaskBuilder { el: self, name: None, context: None }
     }
 
     /// Sets a function that may wrap the future of each new task; `None` makes tasks as they are.
@@ -158,11 +154,7 @@ impl TaskBuilder<'_> {
     }
 
     /// As `spawn`, with the place to be named as that of creation.
-    pub(crate) fn spawn_at<F>(
-        self,
-        spawned_at: &'static Location<'static>,
-        future: F,
-    ) -> Task<F::Output>
+    pub(crate) fn spawn_at<F>(self, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
     where
         F: IntoFuture,
         F::IntoFuture: 'static,
@@ -176,15 +168,8 @@ impl TaskBuilder<'_> {
             return Task::closed(id);
         }
         let factory = self.el.task_factory();
-        let context = self
-            .context
-            .map_or_else(context::fork_current, Slot::Shared);
-        let new = NewTask {
-            id,
-            name: self.name.clone(),
-            context,
-            spawned_at,
-        };
+        let context = self.context.map_or_else(context::fork_current, Slot::Shared);
+        let new = NewTask { id, name: self.name.clone(), context, spawned_at };
         let Some(factory) = factory else {
             return task::spawn(&core.local, new, future.into_future());
         };
@@ -192,15 +177,7 @@ impl TaskBuilder<'_> {
         let output = Rc::new(Cell::new(None));
         let (inner, slot) = (future.into_future(), output.clone());
         let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
-        let wrapped = factory(
-            self.el,
-            boxed,
-            &TaskMeta {
-                id,
-                name: self.name,
-                spawned_at,
-            },
-        );
+        let wrapped = factory(self.el, boxed, &TaskMeta { id, name: self.name, spawned_at });
         let wrapped = async move {
             wrapped.await;
             output.take()
@@ -211,8 +188,6 @@ impl TaskBuilder<'_> {
 
 impl fmt::Debug for TaskBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskBuilder")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("TaskBuilder").field("name", &self.name).finish_non_exhaustive()
     }
 }

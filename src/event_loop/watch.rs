@@ -41,12 +41,7 @@ impl<F: FnMut() + 'static> Ready for Watcher<F> {
                     is_cancelled: self.removed.get(),
                 };
                 let message = format!("Exception in callback {}", info.name);
-                self.local.caught(
-                    &message,
-                    payload,
-                    Some(Rc::new(info)),
-                    Some(self.created_at),
-                );
+                self.local.caught(&message, payload, Some(Rc::new(info)), Some(self.created_at));
             }
         });
         if !self.removed.get() {
@@ -91,13 +86,7 @@ impl EventLoop {
     /// ```
     #[track_caller]
     pub fn add_reader(&self, fd: impl AsFd, callback: impl FnMut() + 'static) -> io::Result<()> {
-        self.add_watcher(
-            "add_reader",
-            fd.as_fd(),
-            Direction::Read,
-            Location::caller(),
-            callback,
-        )
+        self.add_watcher("add_reader", fd.as_fd(), Direction::Read, Location::caller(), callback)
     }
 
     /// Calls `callback` in each turn in which `fd` is writable, or in error. Otherwise as
@@ -108,13 +97,7 @@ impl EventLoop {
     /// As [`add_reader`](Self::add_reader).
     #[track_caller]
     pub fn add_writer(&self, fd: impl AsFd, callback: impl FnMut() + 'static) -> io::Result<()> {
-        self.add_watcher(
-            "add_writer",
-            fd.as_fd(),
-            Direction::Write,
-            Location::caller(),
-            callback,
-        )
+        self.add_watcher("add_writer", fd.as_fd(), Direction::Write, Location::caller(), callback)
     }
 
     /// Removes the reader of `fd`: true if there was one. On a closed loop there is none, and a descriptor that is used
@@ -156,17 +139,10 @@ impl EventLoop {
             return Ok(());
         };
         let Listener::Watch { reader, writer } = &mut slot.listener else {
-            let text = format!(
-                "EventLoop::{method}(): descriptor {} is used by a transport or stream",
-                fd.as_raw_fd()
-            );
+            let text = format!("EventLoop::{method}(): descriptor {} is used by a transport or stream", fd.as_raw_fd());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         };
-        let place = if direction == Direction::Read {
-            reader
-        } else {
-            writer
-        };
+        let place = if direction == Direction::Read { reader } else { writer };
         let replaced = place.replace(watcher);
         let want = interest(&slot.listener);
         let result = reactor.renew_interest(key, fd, want);
@@ -185,11 +161,7 @@ impl EventLoop {
         let Listener::Watch { reader, writer } = &mut slot.listener else {
             return false;
         };
-        let place = if direction == Direction::Read {
-            reader
-        } else {
-            writer
-        };
+        let place = if direction == Direction::Read { reader } else { writer };
         let removed = place.take();
         let want = interest(&slot.listener);
         let slot = if want == Interest::NONE {
@@ -211,24 +183,15 @@ impl EventLoop {
 /// A listener with one watcher.
 fn pair(direction: Direction, watcher: Rc<dyn Ready>) -> LoopListener {
     match direction {
-        Direction::Read => Listener::Watch {
-            reader: Some(watcher),
-            writer: None,
-        },
-        Direction::Write => Listener::Watch {
-            reader: None,
-            writer: Some(watcher),
-        },
+        Direction::Read => Listener::Watch { reader: Some(watcher), writer: None },
+        Direction::Write => Listener::Watch { reader: None, writer: Some(watcher) },
     }
 }
 
 /// What the watchers of a listener want to hear of.
 fn interest(listener: &LoopListener) -> Interest {
     match listener {
-        Listener::Watch { reader, writer } => Interest {
-            readable: reader.is_some(),
-            writable: writer.is_some(),
-        },
+        Listener::Watch { reader, writer } => Interest { readable: reader.is_some(), writable: writer.is_some() },
         _ => Interest::NONE,
     }
 }

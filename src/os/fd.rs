@@ -28,9 +28,7 @@ impl FdTable {
 
     /// Empties the descriptor's place if it still holds this slot: the number may have been reused since.
     pub(crate) fn remove(&mut self, fd: RawFd, slot: u32) {
-        let place = usize::try_from(fd)
-            .ok()
-            .and_then(|fd| self.slots.get_mut(fd));
+        let place = usize::try_from(fd).ok().and_then(|fd| self.slots.get_mut(fd));
         if let Some(place) = place.filter(|place| **place == slot) {
             *place = NONE;
         }

@@ -14,6 +14,4 @@ mod unix;
 pub(crate) use unix::epoll;
 
 #[cfg(not(unix))]
-compile_error!(
-    "roundelay does not support this platform yet: see the table of platforms in the README"
-);
+compile_error!("roundelay does not support this platform yet: see the table of platforms in the README");

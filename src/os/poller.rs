@@ -17,12 +17,7 @@ pub(crate) fn backend_fd(poller: &Poller) -> Option<BorrowedFd<'_>> {
 }
 
 /// Registers a descriptor with a poller.
-pub(crate) fn add(
-    poller: &Poller,
-    fd: BorrowedFd<'_>,
-    event: Event,
-    mode: PollMode,
-) -> io::Result<()> {
+pub(crate) fn add(poller: &Poller, fd: BorrowedFd<'_>, event: Event, mode: PollMode) -> io::Result<()> {
     // SAFETY: `Poller::add_with_mode` asks that the source is deleted from the poller before it is closed. Descriptors
     // that the loop owns are: `reactor::Registration` deregisters when it is dropped, and it is dropped before the
     // socket it belongs to. Descriptors lent to `add_reader` may be closed by their owner; epoll, kqueue and poll then

@@ -28,11 +28,7 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
 /// A TCP socket of an address' family.
 pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
     // `Type::nonblocking` is folded into the one system call where the platform can.
-    let socket = Socket::new(
-        Domain::for_address(*address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -45,10 +41,7 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
         // Interrupted, the connection goes on being made, just as after EINPROGRESS.
         Err(error)
             if error.raw_os_error() == Some(libc::EINPROGRESS)
-                || matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
+                || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
         {
             Ok(false)
         }
@@ -56,24 +49,39 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
     }
 }
 
-/// Takes one connection from a listening socket.
-pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Socket> {
+/// Takes one connection from a listening socket, with the peer's address if it has one of the internet's.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<SocketAddr>)> {
     #[cfg(not(target_vendor = "apple"))]
-    {
+    let (fd, peer) = {
         use rustix::net::SocketFlags;
-        let fd = retry(|| {
-            rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
-        })?;
-        Ok(Socket::from(fd))
-    }
+        retry(|| rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?
+    };
+    #[cfg(target_vendor = "apple")]
+    let (fd, peer) = retry(|| rustix::net::acceptfrom(listener))?;
+    let socket = Socket::from(fd);
     #[cfg(target_vendor = "apple")]
     {
-        let socket = Socket::from(retry(|| rustix::net::accept(listener))?);
         socket.set_nonblocking(true)?;
         socket.set_cloexec(true)?;
         socket.set_nosigpipe(true)?;
-        Ok(socket)
     }
+    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+}
+
+/// Whether a server's address is bound though connections of an earlier one linger on it: elsewhere than on Unix the
+/// option means something else.
+pub(crate) const REUSE_ADDRESS: bool = cfg!(unix);
+
+/// Lets other sockets bind the same address.
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+pub(crate) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+/// Lets other sockets bind the same address.
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))))]
+pub(crate) fn set_reuse_port(_: &Socket) -> io::Result<()> {
+    Err(crate::error::invalid_input("reuse_port() is not supported on this platform"))
 }
 
 pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
@@ -86,22 +94,12 @@ pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
 
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.
 pub(crate) fn send_vectored(fd: impl AsFd, data: &[IoSlice<'_>]) -> io::Result<usize> {
-    retry(|| {
-        rustix::net::sendmsg(
-            fd.as_fd(),
-            data,
-            &mut SendAncillaryBuffer::default(),
-            SEND_FLAGS,
-        )
-    })
+    retry(|| rustix::net::sendmsg(fd.as_fd(), data, &mut SendAncillaryBuffer::default(), SEND_FLAGS))
 }
 
 /// Whether an accept or connect failed because the process or the system is short of something.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Whether binding failed because the address is not one of this machine.
@@ -111,10 +109,7 @@ pub(crate) fn is_foreign_address(error: &io::Error) -> bool {
 
 /// Whether the kernel lacks the address family.
 pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT))
 }
 
 /// Whether the operation merely has to wait.

@@ -40,16 +40,8 @@ impl Epoll {
     pub fn new() -> io::Result<Self> {
         let epoll = EpollFd::new()?;
         let notifier = Arc::new(Bell(EventFd::new()?));
-        epoll.add(
-            notifier.0.as_fd(),
-            NOTIFIER,
-            EventFlags::IN | EventFlags::ET,
-        )?;
-        Ok(Self {
-            epoll,
-            notifier,
-            buffer: Vec::with_capacity(EVENTS_PER_WAIT),
-        })
+        epoll.add(notifier.0.as_fd(), NOTIFIER, EventFlags::IN | EventFlags::ET)?;
+        Ok(Self { epoll, notifier, buffer: Vec::with_capacity(EVENTS_PER_WAIT) })
     }
 
     /// Uses `epoll_wait` alone, as on a kernel before 5.11 that has no `epoll_pwait2`: timeouts are rounded up to
@@ -67,9 +59,7 @@ impl Epoll {
 
 impl fmt::Debug for Epoll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Epoll")
-            .field("precise", &self.is_precise())
-            .finish_non_exhaustive()
+        f.debug_struct("Epoll").field("precise", &self.is_precise()).finish_non_exhaustive()
     }
 }
 
@@ -119,23 +109,11 @@ impl Selector for Epoll {
         true
     }
 
-    fn add(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-        mode: Mode,
-    ) -> io::Result<()> {
+    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
         self.epoll.add(fd, key, flags(interest, mode))
     }
 
-    fn modify(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-        mode: Mode,
-    ) -> io::Result<()> {
+    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
         self.epoll.modify(fd, key, flags(interest, mode))
     }
 
@@ -145,14 +123,8 @@ impl Selector for Epoll {
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         self.epoll.wait(&mut self.buffer, timeout)?;
-        let ready = self
-            .buffer
-            .iter()
-            .filter(|event| event.data.u64() != NOTIFIER);
-        events.extend(ready.map(|event| Event {
-            key: event.data.u64(),
-            readiness: readiness(event.flags),
-        }));
+        let ready = self.buffer.iter().filter(|event| event.data.u64() != NOTIFIER);
+        events.extend(ready.map(|event| Event { key: event.data.u64(), readiness: readiness(event.flags) }));
         Ok(())
     }
 

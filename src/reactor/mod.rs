@@ -11,6 +11,7 @@ pub(crate) mod slot;
 
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use crate::constants::EVENTS_PER_WAIT;
 use crate::error::LoopClosed;
 use crate::os::fd::{AsRawFd, BorrowedFd, FdTable, RawFd};
-use crate::reactor::slot::{Listener, Slot, Slots};
+use crate::reactor::slot::{Handler, Listener, Slot, Slots};
 
 /// What a registered descriptor is to be watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,25 +32,13 @@ pub struct Interest {
 
 impl Interest {
     /// Nothing; errors and hang-ups may be reported all the same.
-    pub const NONE: Self = Self {
-        readable: false,
-        writable: false,
-    };
+    pub const NONE: Self = Self { readable: false, writable: false };
     /// Reading.
-    pub const READABLE: Self = Self {
-        readable: true,
-        writable: false,
-    };
+    pub const READABLE: Self = Self { readable: true, writable: false };
     /// Writing.
-    pub const WRITABLE: Self = Self {
-        readable: false,
-        writable: true,
-    };
+    pub const WRITABLE: Self = Self { readable: false, writable: true };
     /// Reading and writing.
-    pub const BOTH: Self = Self {
-        readable: true,
-        writable: true,
-    };
+    pub const BOTH: Self = Self { readable: true, writable: true };
 }
 
 /// How often a condition is reported.
@@ -108,20 +97,8 @@ impl Readiness {
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (1, "READABLE"),
-            (2, "WRITABLE"),
-            (4, "HANGUP"),
-            (8, "ERROR"),
-        ];
-        f.debug_set()
-            .entries(
-                names
-                    .iter()
-                    .filter(|(bit, _)| self.0 & bit != 0)
-                    .map(|(_, name)| name),
-            )
-            .finish()
+        let names = [(1, "READABLE"), (2, "WRITABLE"), (4, "HANGUP"), (8, "ERROR")];
+        f.debug_set().entries(names.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name)).finish()
     }
 }
 
@@ -161,26 +138,14 @@ pub trait Selector: 'static {
     ///
     /// The operating system's; `AlreadyExists` if the descriptor is registered already, `PermissionDenied` if it is of
     /// a kind that cannot be waited for (a regular file, for epoll).
-    fn add(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-        mode: Mode,
-    ) -> io::Result<()>;
+    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()>;
 
     /// Changes what a registered descriptor is watched for. What is ready already is reported anew.
     ///
     /// # Errors
     ///
     /// The operating system's; `NotFound` if the descriptor is not registered.
-    fn modify(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-        mode: Mode,
-    ) -> io::Result<()>;
+    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()>;
 
     /// Forgets a descriptor.
     ///
@@ -281,13 +246,7 @@ impl<C: Clone> Reactor<C> {
         };
         let mode = if self.edge { mode } else { Mode::Level };
         let raw = fd.as_raw_fd();
-        let slot = Slot {
-            fd: raw,
-            interest,
-            mode,
-            parked: false,
-            listener,
-        };
+        let slot = Slot { fd: raw, interest, mode, parked: false, listener };
         let key = self.slots.insert(slot);
         if let Err(error) = selector.add(fd, key, interest, mode) {
             self.slots.remove(key);
@@ -295,11 +254,7 @@ impl<C: Clone> Reactor<C> {
         }
         self.opened += 1;
         // The kernel took the descriptor as new: an older slot under this number belongs to one that was closed.
-        let stale = self
-            .by_fd
-            .get(raw)
-            .and_then(|index| self.slots.at(index))
-            .map(|(key, _)| key);
+        let stale = self.by_fd.get(raw).and_then(|index| self.slots.at(index)).map(|(key, _)| key);
         let stale = stale.and_then(|key| {
             self.closed += 1;
             self.slots.remove(key)
@@ -309,33 +264,17 @@ impl<C: Clone> Reactor<C> {
     }
 
     /// Changes what is reported of a descriptor. A no-op where nothing changes for the selector.
-    pub(crate) fn set_interest(
-        &mut self,
-        key: u64,
-        fd: BorrowedFd<'_>,
-        want: Interest,
-    ) -> io::Result<()> {
+    pub(crate) fn set_interest(&mut self, key: u64, fd: BorrowedFd<'_>, want: Interest) -> io::Result<()> {
         self.change_interest(key, fd, want, false)
     }
 
     /// As `set_interest`, and asks the selector in any case: the descriptor may have been closed behind our back, and
     /// another one may have its number now.
-    pub(crate) fn renew_interest(
-        &mut self,
-        key: u64,
-        fd: BorrowedFd<'_>,
-        want: Interest,
-    ) -> io::Result<()> {
+    pub(crate) fn renew_interest(&mut self, key: u64, fd: BorrowedFd<'_>, want: Interest) -> io::Result<()> {
         self.change_interest(key, fd, want, true)
     }
 
-    fn change_interest(
-        &mut self,
-        key: u64,
-        fd: BorrowedFd<'_>,
-        want: Interest,
-        renew: bool,
-    ) -> io::Result<()> {
+    fn change_interest(&mut self, key: u64, fd: BorrowedFd<'_>, want: Interest, renew: bool) -> io::Result<()> {
         let Some(selector) = &mut self.selector else {
             return Err(LoopClosed.into());
         };
@@ -344,10 +283,7 @@ impl<C: Clone> Reactor<C> {
         };
         // An edge is reported once and costs nothing to ignore: the reading side stays registered.
         let want = match slot.mode {
-            Mode::Edge => Interest {
-                readable: true,
-                ..want
-            },
+            Mode::Edge => Interest { readable: true, ..want },
             Mode::Level => want,
         };
         if slot.parked {
@@ -358,9 +294,7 @@ impl<C: Clone> Reactor<C> {
             slot.parked = false;
         } else if renew || want != slot.interest {
             match selector.modify(fd, key, want, slot.mode) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    selector.add(fd, key, want, slot.mode)?
-                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => selector.add(fd, key, want, slot.mode)?,
                 result => result?,
             }
         }
@@ -386,11 +320,7 @@ impl<C: Clone> Reactor<C> {
     }
 
     /// Asks the selector and appends what it means to `fired`.
-    pub(crate) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        fired: &mut Vec<Fired<C>>,
-    ) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, fired: &mut Vec<Fired<C>>) -> io::Result<()> {
         let Some(selector) = &mut self.selector else {
             return Err(LoopClosed.into());
         };
@@ -410,6 +340,15 @@ impl<C: Clone> Reactor<C> {
             }
         }
         Ok(())
+    }
+
+    /// Everything that has a handler.
+    pub(crate) fn handlers(&self) -> Vec<Rc<dyn Handler>> {
+        let handlers = self.slots.iter().filter_map(|slot| match &slot.listener {
+            Listener::Handler(handler) => Some(handler.clone()),
+            _ => None,
+        });
+        handlers.collect()
     }
 
     /// Ends everything: what is registered, and the selector, are returned to be dropped with nothing borrowed.

@@ -43,11 +43,7 @@ impl Polling {
     /// The operating system's, most often for want of descriptors.
     pub fn new() -> io::Result<Self> {
         let capacity = NonZeroUsize::new(EVENTS_PER_WAIT).expect("a constant above zero");
-        Ok(Self {
-            poller: Arc::new(Bell(Poller::new()?)),
-            buffer: Events::with_capacity(capacity),
-            keys: Vec::new(),
-        })
+        Ok(Self { poller: Arc::new(Bell(Poller::new()?)), buffer: Events::with_capacity(capacity), keys: Vec::new() })
     }
 
     fn event(&mut self, key: u64, interest: Interest) -> PollingEvent {
@@ -63,9 +59,7 @@ impl Polling {
 
 impl fmt::Debug for Polling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Polling")
-            .field("supports_edge", &self.supports_edge())
-            .finish_non_exhaustive()
+        f.debug_struct("Polling").field("supports_edge", &self.supports_edge()).finish_non_exhaustive()
     }
 }
 
@@ -85,24 +79,12 @@ impl Selector for Polling {
         self.poller.0.supports_edge()
     }
 
-    fn add(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-        mode: Mode,
-    ) -> io::Result<()> {
+    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
         let event = self.event(key, interest);
         poller::add(&self.poller.0, fd, event, poll_mode(mode))
     }
 
-    fn modify(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-        mode: Mode,
-    ) -> io::Result<()> {
+    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
         let event = self.event(key, interest);
         self.poller.0.modify_with_mode(fd, event, poll_mode(mode))
     }
@@ -118,9 +100,7 @@ impl Selector for Polling {
             let mut readiness = Readiness::NONE;
             if event.readable {
                 // `polling` does not ask the kernel for half-closed peers: any readable one may be at its end.
-                readiness = readiness
-                    .union(Readiness::READABLE)
-                    .union(Readiness::HANGUP);
+                readiness = readiness.union(Readiness::READABLE).union(Readiness::HANGUP);
             }
             if event.writable {
                 readiness = readiness.union(Readiness::WRITABLE);
@@ -128,10 +108,7 @@ impl Selector for Polling {
             if event.is_err() == Some(true) {
                 readiness = readiness.union(Readiness::ERROR);
             }
-            Event {
-                key: self.keys[event.key],
-                readiness,
-            }
+            Event { key: self.keys[event.key], readiness }
         }));
         Ok(())
     }

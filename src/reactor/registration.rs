@@ -43,16 +43,8 @@ impl<C: Clone> Registration<C> {
         let fd = fd.as_fd();
         let (key, stale) = reactor.borrow_mut().insert(fd, interest, mode, listener)?;
         drop(stale);
-        let edge = reactor
-            .borrow()
-            .get(key)
-            .is_some_and(|slot| slot.mode == Mode::Edge);
-        Ok(Self {
-            reactor: reactor.clone(),
-            key,
-            fd: fd.as_raw_fd(),
-            edge,
-        })
+        let edge = reactor.borrow().get(key).is_some_and(|slot| slot.mode == Mode::Edge);
+        Ok(Self { reactor: reactor.clone(), key, fd: fd.as_raw_fd(), edge })
     }
 
     /// The key of its events.
@@ -62,17 +54,13 @@ impl<C: Clone> Registration<C> {
 
     /// Changes what is reported.
     pub(crate) fn set_interest(&self, interest: Interest) -> io::Result<()> {
-        self.reactor
-            .borrow_mut()
-            .set_interest(self.key, borrow(self.fd), interest)
+        self.reactor.borrow_mut().set_interest(self.key, borrow(self.fd), interest)
     }
 
     /// Gives the events to somebody else, and says what it wants to hear of.
     pub(crate) fn hand_over(&self, listener: Listener<C>, interest: Interest) -> io::Result<()> {
         let mut reactor = self.reactor.borrow_mut();
-        let before = reactor
-            .get_mut(self.key)
-            .map(|slot| std::mem::replace(&mut slot.listener, listener));
+        let before = reactor.get_mut(self.key).map(|slot| std::mem::replace(&mut slot.listener, listener));
         let result = reactor.set_interest(self.key, borrow(self.fd), interest);
         drop(reactor);
         drop(before);

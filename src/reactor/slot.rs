@@ -14,15 +14,24 @@ pub(crate) trait Handler {
 
     /// The loop is closed; nothing will be reported any more. Calls nobody.
     fn on_close(self: Rc<Self>);
+
+    /// The loop is about to end: what is open is to end before it, and tells whom it has to tell.
+    fn end(self: Rc<Self>, how: End);
+}
+
+/// How much time something open has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It may send first what is queued.
+    Flush,
+    /// None.
+    Now,
 }
 
 /// Who hears of a descriptor.
 pub(crate) enum Listener<C> {
     /// Callbacks of `add_reader` and `add_writer`.
-    Watch {
-        reader: Option<C>,
-        writer: Option<C>,
-    },
+    Watch { reader: Option<C>, writer: Option<C> },
     /// Tasks that wait for one direction each.
     Wakers(Rc<WakerPair>),
     /// A transport or a listening socket, which the slot keeps alive.
@@ -47,11 +56,7 @@ pub(crate) enum Direction {
 impl WakerPair {
     /// A pair for a descriptor that nothing is known of: both directions are worth trying.
     pub(crate) fn new(ready: Readiness) -> Self {
-        Self {
-            ready: Cell::new(ready),
-            reader: Cell::new(None),
-            writer: Cell::new(None),
-        }
+        Self { ready: Cell::new(ready), reader: Cell::new(None), writer: Cell::new(None) }
     }
 
     fn waker(&self, direction: Direction) -> &Cell<Option<Waker>> {
@@ -79,8 +84,7 @@ impl WakerPair {
             Direction::Read => Readiness::READABLE.bits() | Readiness::HANGUP.bits(),
             Direction::Write => Readiness::WRITABLE.bits(),
         } | Readiness::ERROR.bits();
-        self.ready
-            .set(Readiness::from_bits(self.ready.get().bits() & !cleared));
+        self.ready.set(Readiness::from_bits(self.ready.get().bits() & !cleared));
     }
 
     pub(crate) fn set_ready(&self, readiness: Readiness) {
@@ -108,16 +112,8 @@ impl WakerPair {
     /// Whom to wake for a readiness.
     fn take_wakers(&self, readiness: Readiness) -> [Option<Waker>; 2] {
         [
-            if readiness.is_readable() {
-                self.reader.take()
-            } else {
-                None
-            },
-            if readiness.is_writable() {
-                self.writer.take()
-            } else {
-                None
-            },
+            if readiness.is_readable() { self.reader.take() } else { None },
+            if readiness.is_writable() { self.writer.take() } else { None },
         ]
     }
 
@@ -150,23 +146,12 @@ impl<C: Clone> Slot<C> {
             Listener::Handler(_) => fired.push(Fired::Event(key, readiness)),
             Listener::Wakers(pair) => {
                 pair.set_ready(readiness);
-                fired.extend(
-                    pair.take_wakers(readiness)
-                        .into_iter()
-                        .flatten()
-                        .map(Fired::Wake),
-                );
+                fired.extend(pair.take_wakers(readiness).into_iter().flatten().map(Fired::Wake));
             }
             Listener::Watch { reader, writer } => {
                 let reader = reader.as_ref().filter(|_| readiness.is_readable());
                 let writer = writer.as_ref().filter(|_| readiness.is_writable());
-                fired.extend(
-                    reader
-                        .into_iter()
-                        .chain(writer)
-                        .cloned()
-                        .map(Fired::Callback),
-                );
+                fired.extend(reader.into_iter().chain(writer).cloned().map(Fired::Callback));
             }
         }
     }
@@ -219,10 +204,7 @@ pub(crate) struct Slots<C> {
 
 impl<C> Slots<C> {
     pub(crate) fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            free: NONE,
-        }
+        Self { places: Vec::new(), free: NONE }
     }
 
     /// The place in a key.
@@ -237,14 +219,9 @@ impl<C> Slots<C> {
     pub(crate) fn insert(&mut self, slot: Slot<C>) -> u64 {
         let index = self.free;
         if index == NONE {
-            let index = u32::try_from(self.places.len())
-                .ok()
-                .filter(|&index| index != NONE);
+            let index = u32::try_from(self.places.len()).ok().filter(|&index| index != NONE);
             let index = index.expect("fewer than 2^32 - 1 descriptors");
-            self.places.push(Place {
-                generation: 0,
-                content: Content::Taken(slot),
-            });
+            self.places.push(Place { generation: 0, content: Content::Taken(slot) });
             return Self::key(index, 0);
         }
         let place = &mut self.places[index as usize];
@@ -258,9 +235,7 @@ impl<C> Slots<C> {
     pub(crate) fn get(&self, key: u64) -> Option<&Slot<C>> {
         let place = self.places.get(Self::index(key) as usize)?;
         match &place.content {
-            Content::Taken(slot) if Self::key(Self::index(key), place.generation) == key => {
-                Some(slot)
-            }
+            Content::Taken(slot) if Self::key(Self::index(key), place.generation) == key => Some(slot),
             _ => None,
         }
     }
@@ -268,9 +243,7 @@ impl<C> Slots<C> {
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Slot<C>> {
         let place = self.places.get_mut(Self::index(key) as usize)?;
         match &mut place.content {
-            Content::Taken(slot) if Self::key(Self::index(key), place.generation) == key => {
-                Some(slot)
-            }
+            Content::Taken(slot) if Self::key(Self::index(key), place.generation) == key => Some(slot),
             _ => None,
         }
     }
@@ -295,6 +268,14 @@ impl<C> Slots<C> {
             Content::Taken(slot) => Some(slot),
             Content::Free { .. } => unreachable!("the place was looked at above"),
         }
+    }
+
+    /// All slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<C>> {
+        self.places.iter().filter_map(|place| match &place.content {
+            Content::Taken(slot) => Some(slot),
+            Content::Free { .. } => None,
+        })
     }
 
     /// Takes out all slots. Generations go on, so that no old key matches.

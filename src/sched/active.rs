@@ -128,11 +128,7 @@ pub(crate) struct Active {
 
 impl Active {
     pub(crate) fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            free: NONE,
-            live: 0,
-        }
+        Self { places: Vec::new(), free: NONE, live: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -171,10 +167,7 @@ impl Active {
 
     pub(crate) fn remove(&mut self, task: TaskRef) -> Option<Entry> {
         self.get(task)?;
-        let freed = std::mem::replace(
-            &mut self.places[task.place as usize],
-            Place::Free { next: self.free },
-        );
+        let freed = std::mem::replace(&mut self.places[task.place as usize], Place::Free { next: self.free });
         self.free = task.place;
         self.live -= 1;
         match freed {
@@ -185,19 +178,10 @@ impl Active {
 
     /// All live tasks with their entries, in order of place.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskRef, &Entry)> {
-        self.places
-            .iter()
-            .enumerate()
-            .filter_map(|(place, content)| match content {
-                Place::Taken(entry) => Some((
-                    TaskRef {
-                        place: place as u32,
-                        id: entry.id,
-                    },
-                    entry,
-                )),
-                Place::Free { .. } => None,
-            })
+        self.places.iter().enumerate().filter_map(|(place, content)| match content {
+            Place::Taken(entry) => Some((TaskRef { place: place as u32, id: entry.id }, entry)),
+            Place::Free { .. } => None,
+        })
     }
 
     /// Forgets the free places, for the end of the loop.

@@ -76,14 +76,8 @@ struct ManualShared {
 impl ManualClock {
     /// A clock that stands at the present moment.
     pub fn new() -> Self {
-        let shared = ManualShared {
-            base: Instant::now(),
-            offset: AtomicU64::new(0),
-            wakes: Mutex::new(Vec::new()),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = ManualShared { base: Instant::now(), offset: AtomicU64::new(0), wakes: Mutex::new(Vec::new()) };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Moves the time forward and wakes the loops that use the clock.
@@ -95,20 +89,10 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).ok();
         let add = |offset: u64| offset.checked_add(by?);
-        if self
-            .shared
-            .offset
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
-            .is_err()
-        {
+        if self.shared.offset.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_err() {
             panic!("ManualClock::advance(): the sum of all advances exceeds 2^64 ns");
         }
-        let wakes = self
-            .shared
-            .wakes
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .clone();
+        let wakes = self.shared.wakes.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
         for wake in wakes {
             wake();
         }
@@ -124,9 +108,7 @@ impl Default for ManualClock {
 impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offset = Duration::from_nanos(self.shared.offset.load(Ordering::Acquire));
-        f.debug_struct("ManualClock")
-            .field("advanced", &offset)
-            .finish()
+        f.debug_struct("ManualClock").field("advanced", &offset).finish()
     }
 }
 
@@ -140,17 +122,11 @@ impl Clock for ManualClock {
     }
 
     fn attach(&self, wake: Arc<dyn Fn() + Send + Sync>) {
-        self.shared
-            .wakes
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .push(wake);
+        self.shared.wakes.lock().unwrap_or_else(|poison| poison.into_inner()).push(wake);
     }
 }
 
 /// `start + delay`, or a moment that never comes where `Instant` cannot hold the sum.
 pub(crate) fn deadline(start: Instant, delay: Duration) -> Instant {
-    start
-        .checked_add(delay)
-        .unwrap_or_else(|| start + FAR_FUTURE)
+    start.checked_add(delay).unwrap_or_else(|| start + FAR_FUTURE)
 }

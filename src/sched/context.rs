@@ -41,9 +41,7 @@ thread_local! {
 /// Makes `slot` the current context and returns the one before.
 pub(crate) fn swap(slot: Slot) -> Slot {
     // While the thread ends there is no context any more; what runs then sees an empty one.
-    CURRENT
-        .try_with(|current| current.replace(slot))
-        .unwrap_or(Slot::EMPTY)
+    CURRENT.try_with(|current| current.replace(slot)).unwrap_or(Slot::EMPTY)
 }
 
 /// A copy of the current context, for something that is about to be scheduled.
@@ -130,9 +128,7 @@ impl Context {
     }
 
     fn with_map(map: Map) -> Self {
-        Self {
-            map: Rc::new(RefCell::new(map)),
-        }
+        Self { map: Rc::new(RefCell::new(map)) }
     }
 
     /// The context that a slot stands for.
@@ -219,22 +215,12 @@ pub struct ContextVar<T> {
 impl<T: Clone + 'static> ContextVar<T> {
     /// A variable that has no value until one is set. The name is for people.
     pub const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            id: AtomicU64::new(0),
-            default: None,
-            value: PhantomData,
-        }
+        Self { name, id: AtomicU64::new(0), default: None, value: PhantomData }
     }
 
     /// A variable whose value is that of `default` until one is set.
     pub const fn with_default(name: &'static str, default: fn() -> T) -> Self {
-        Self {
-            name,
-            id: AtomicU64::new(0),
-            default: Some(default),
-            value: PhantomData,
-        }
+        Self { name, id: AtomicU64::new(0), default: Some(default), value: PhantomData }
     }
 
     /// The name given to [`new`](Self::new).
@@ -248,10 +234,7 @@ impl<T: Clone + 'static> ContextVar<T> {
             0 => {
                 let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
                 // Whoever comes second takes the id of the first.
-                match self
-                    .id
-                    .compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed)
-                {
+                match self.id.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => fresh,
                     Err(id) => id,
                 }
@@ -261,10 +244,7 @@ impl<T: Clone + 'static> ContextVar<T> {
     }
 
     fn typed(value: &Rc<dyn Any>) -> T {
-        value
-            .downcast_ref::<T>()
-            .expect("an id belongs to one variable")
-            .clone()
+        value.downcast_ref::<T>().expect("an id belongs to one variable").clone()
     }
 
     /// The value in the current context, else the default, else `None`.
@@ -279,11 +259,7 @@ impl<T: Clone + 'static> ContextVar<T> {
     pub fn set(&self, value: T) -> Token<T> {
         let id = self.id();
         let old = with_map(|map| replace(map, id, Some(Rc::new(value))));
-        Token {
-            id,
-            old,
-            value: PhantomData,
-        }
+        Token { id, old, value: PhantomData }
     }
 
     /// Undoes a [`set`](Self::set).
@@ -294,11 +270,7 @@ impl<T: Clone + 'static> ContextVar<T> {
     #[track_caller]
     pub fn reset(&self, token: Token<T>) {
         let id = self.id();
-        assert!(
-            token.id == id,
-            "ContextVar::reset(): the token belongs to another variable than {:?}",
-            self.name
-        );
+        assert!(token.id == id, "ContextVar::reset(): the token belongs to another variable than {:?}", self.name);
         let dropped = with_map(|map| replace(map, id, token.old));
         drop(dropped);
     }
@@ -306,9 +278,7 @@ impl<T: Clone + 'static> ContextVar<T> {
 
 impl<T> fmt::Debug for ContextVar<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContextVar")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("ContextVar").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -330,8 +300,6 @@ impl<T: Clone + 'static> Token<T> {
 
 impl<T> fmt::Debug for Token<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("had_value", &self.old.is_some())
-            .finish()
+        f.debug_struct("Token").field("had_value", &self.old.is_some()).finish()
     }
 }

@@ -71,9 +71,7 @@ impl<T> Drop for Shared<T> {
             self.local.report(Problem {
                 message: "Future exception was never retrieved".into(),
                 exception: Some(Exception::Error(&**error)),
-                subject: Some(Rc::new(FutureInfo {
-                    created_at: self.created_at,
-                })),
+                subject: Some(Rc::new(FutureInfo { created_at: self.created_at })),
                 created_at: Some(self.created_at),
             });
         }
@@ -106,10 +104,7 @@ impl<T> LoopFuture<T> {
             retrieved: Cell::new(false),
             next_handle: Cell::new(1),
         };
-        Self {
-            shared: Rc::new(shared),
-            handle: 0,
-        }
+        Self { shared: Rc::new(shared), handle: 0 }
     }
 
     fn invalid(method: &str, why: &str) -> InvalidState {
@@ -138,21 +133,12 @@ impl<T> LoopFuture<T> {
     where
         T: 'static,
     {
-        let Callback {
-            context,
-            created_at,
-            call,
-            ..
-        } = callback;
+        let Callback { context, created_at, call, .. } = callback;
         if !self.shared.local.is_open() {
             return;
         }
         let future = self.clone();
-        let new = NewCallback {
-            context,
-            created_at,
-            when: None,
-        };
+        let new = NewCallback { context, created_at, when: None };
         drop(schedule(&self.shared.local, new, move || call(&future)));
     }
 
@@ -317,10 +303,7 @@ impl<T> Clone for LoopFuture<T> {
     fn clone(&self) -> Self {
         let handle = self.shared.next_handle.get();
         self.shared.next_handle.set(handle + 1);
-        Self {
-            shared: self.shared.clone(),
-            handle,
-        }
+        Self { shared: self.shared.clone(), handle }
     }
 }
 
@@ -376,13 +359,12 @@ impl<T> Future for Take<T> {
     type Output = Result<T, FutureError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.future
-            .poll_with(cx, |state| match std::mem::replace(state, State::Taken) {
-                State::Result(value) => Some(value),
-                other => {
-                    *state = other;
-                    None
-                }
-            })
+        self.future.poll_with(cx, |state| match std::mem::replace(state, State::Taken) {
+            State::Result(value) => Some(value),
+            other => {
+                *state = other;
+                None
+            }
+        })
     }
 }

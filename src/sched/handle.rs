@@ -51,17 +51,9 @@ pub struct HandleInfo {
 
 impl fmt::Debug for HandleInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.when.is_some() {
-            "TimerHandle"
-        } else {
-            "Handle"
-        };
+        let kind = if self.when.is_some() { "TimerHandle" } else { "Handle" };
         let cancelled = if self.is_cancelled { "cancelled " } else { "" };
-        write!(
-            f,
-            "<{kind} {cancelled}{} at {}>",
-            self.name, self.created_at
-        )
+        write!(f, "<{kind} {cancelled}{} at {}>", self.name, self.created_at)
     }
 }
 
@@ -198,11 +190,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let NewCallback {
-        context,
-        created_at,
-        when,
-    } = new;
+    let NewCallback { context, created_at, when } = new;
     let open = local.is_open();
     let callback = Rc::new(Callback {
         head: Head {
@@ -226,18 +214,11 @@ where
         counters.handles.opened()
     }
     if !open {
-        let method = if when.is_some() {
-            "call_at"
-        } else {
-            "call_soon"
-        };
+        let method = if when.is_some() { "call_at" } else { "call_soon" };
         callback.clone().close();
         local.report_closed(method, created_at);
     } else if let Some(when) = when {
-        callback
-            .head
-            .timer
-            .set(Some(local.arm_callback(when, callback.clone())));
+        callback.head.timer.set(Some(local.arm_callback(when, callback.clone())));
     } else {
         local.push(Item::Callback(callback.clone()));
     }
@@ -287,10 +268,7 @@ impl<T> Handle<T> {
 
     /// Whether nothing more will happen: it has run, was cancelled, or the loop was closed.
     pub fn is_done(&self) -> bool {
-        !matches!(
-            self.control.head().state.get(),
-            State::Scheduled | State::Running
-        )
+        !matches!(self.control.head().state.get(), State::Scheduled | State::Running)
     }
 
     /// What is known of the callback.
@@ -316,11 +294,7 @@ impl<T> Future for Handle<T> {
                 head.waker.set(Some(waker));
                 Poll::Pending
             }
-            State::Done => Poll::Ready(
-                head.result
-                    .take()
-                    .expect("Handle polled after its result was taken"),
-            ),
+            State::Done => Poll::Ready(head.result.take().expect("Handle polled after its result was taken")),
             State::Cancelled => Poll::Ready(Err(JoinError::cancelled())),
             State::Closed => Poll::Ready(Err(JoinError::closed())),
         }

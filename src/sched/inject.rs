@@ -99,10 +99,7 @@ pub(crate) struct Inject<T> {
 impl<T> Inject<T> {
     /// A queue whose loop is not being run yet.
     pub(crate) fn new() -> Self {
-        Self {
-            queue: queue::Queue::new(),
-            state: AtomicU8::new(ASLEEP),
-        }
+        Self { queue: queue::Queue::new(), state: AtomicU8::new(ASLEEP) }
     }
 
     /// Posts an item, from any thread. A closed queue gives it back.
@@ -116,15 +113,8 @@ impl<T> Inject<T> {
         // Orders the push before the look at the state, against `prepare_sleep`.
         fence(Ordering::SeqCst);
         let claimed = self.state.load(Ordering::Relaxed) == ASLEEP
-            && self
-                .state
-                .compare_exchange(ASLEEP, NOTIFIED, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok();
-        if claimed {
-            Wake::Needed
-        } else {
-            Wake::NotNeeded
-        }
+            && self.state.compare_exchange(ASLEEP, NOTIFIED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if claimed { Wake::Needed } else { Wake::NotNeeded }
     }
 
     /// The loop is about to sleep. False if something was posted meanwhile: then it stays awake.

@@ -30,14 +30,9 @@ pub enum Outcome {
 
 impl Outcome {
     pub(crate) fn from_u8(number: u8) -> Option<Self> {
-        [
-            Self::Finished,
-            Self::Cancelled,
-            Self::Panicked,
-            Self::Closed,
-        ]
-        .into_iter()
-        .find(|&outcome| outcome as u8 == number)
+        [Self::Finished, Self::Cancelled, Self::Panicked, Self::Closed]
+            .into_iter()
+            .find(|&outcome| outcome as u8 == number)
     }
 }
 
@@ -68,22 +63,12 @@ pub struct Task<T> {
 
 impl<T> Task<T> {
     pub(crate) fn new(inner: Joinable<T>, id: TaskId) -> Self {
-        Self {
-            inner: Some(inner),
-            id,
-            taken: false,
-            not_send: PhantomData,
-        }
+        Self { inner: Some(inner), id, taken: false, not_send: PhantomData }
     }
 
     /// A task of a closed loop: done, with [`JoinError::is_closed`].
     pub(crate) fn closed(id: TaskId) -> Self {
-        Self {
-            inner: None,
-            id,
-            taken: false,
-            not_send: PhantomData,
-        }
+        Self { inner: None, id, taken: false, not_send: PhantomData }
     }
 
     fn local(&self) -> Option<Rc<Local>> {
@@ -108,12 +93,10 @@ impl<T> Task<T> {
 
     /// The task's name: the one given to it, or `Task-<id>`.
     pub fn name(&self) -> Rc<str> {
-        let kept =
-            self.local()
-                .and_then(|local| match local.active.borrow().get(self.task_ref()?) {
-                    Some(entry) => Some(entry.name()),
-                    None => local.names.borrow().get(&self.id).cloned(),
-                });
+        let kept = self.local().and_then(|local| match local.active.borrow().get(self.task_ref()?) {
+            Some(entry) => Some(entry.name()),
+            None => local.names.borrow().get(&self.id).cloned(),
+        });
         kept.unwrap_or_else(|| default_name(self.id))
     }
 
@@ -172,13 +155,8 @@ impl<T> Task<T> {
     /// ```
     pub fn canceller(&self) -> Canceller {
         Canceller {
-            local: self
-                .local()
-                .map_or(Weak::new(), |local| Rc::downgrade(&local)),
-            task: self.task_ref().unwrap_or(TaskRef {
-                place: 0,
-                id: self.id,
-            }),
+            local: self.local().map_or(Weak::new(), |local| Rc::downgrade(&local)),
+            task: self.task_ref().unwrap_or(TaskRef { place: 0, id: self.id }),
         }
     }
 
@@ -212,10 +190,7 @@ impl<T> Task<T> {
             return false;
         };
         let removed = local.active.borrow_mut().get_mut(task).and_then(|entry| {
-            let place = entry
-                .done_callbacks
-                .iter()
-                .position(|callback| callback.id == id.0)?;
+            let place = entry.done_callbacks.iter().position(|callback| callback.id == id.0)?;
             Some(entry.done_callbacks.remove(place))
         });
         removed.is_some()
@@ -277,12 +252,7 @@ impl<T> Drop for Task<T> {
             (Poll::Ready(Ok(output)), Some(local)) => drop_output(&local, output),
             (Poll::Ready(Err(error)), Some(local)) if error.is_panic() => {
                 if let Ok(payload) = error.try_into_panic() {
-                    local.caught(
-                        "Task exception was never retrieved",
-                        payload,
-                        Some(Rc::new(LostTask(self.id))),
-                        None,
-                    );
+                    local.caught("Task exception was never retrieved", payload, Some(Rc::new(LostTask(self.id))), None);
                 }
             }
             (output, _) => drop(catch_unwind(AssertUnwindSafe(|| drop(output)))),
@@ -308,18 +278,9 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Closed) => "closed",
             None => "pending",
         };
-        let live = self
-            .local()
-            .and_then(|local| local.task_info(self.task_ref()?));
-        let cancelling = live
-            .as_ref()
-            .is_some_and(|info| info.state == TaskState::Cancelling);
-        write!(
-            f,
-            "<Task {} name={:?}",
-            if cancelling { "cancelling" } else { state },
-            self.name()
-        )?;
+        let live = self.local().and_then(|local| local.task_info(self.task_ref()?));
+        let cancelling = live.as_ref().is_some_and(|info| info.state == TaskState::Cancelling);
+        write!(f, "<Task {} name={:?}", if cancelling { "cancelling" } else { state }, self.name())?;
         if let Some(info) = live {
             write!(f, " spawned at {}", info.spawned_at)?;
         }
@@ -341,9 +302,7 @@ pub struct CancelOnDrop<T> {
 impl<T> CancelOnDrop<T> {
     /// The task itself, which from now on survives its handle.
     pub fn detach_on_drop(mut self) -> Task<T> {
-        self.task
-            .take()
-            .expect("the task is there until the handle is dropped")
+        self.task.take().expect("the task is there until the handle is dropped")
     }
 }
 
@@ -351,9 +310,7 @@ impl<T> std::ops::Deref for CancelOnDrop<T> {
     type Target = Task<T>;
 
     fn deref(&self) -> &Task<T> {
-        self.task
-            .as_ref()
-            .expect("the task is there until the handle is dropped")
+        self.task.as_ref().expect("the task is there until the handle is dropped")
     }
 }
 
@@ -361,10 +318,7 @@ impl<T> Future for CancelOnDrop<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let task = self
-            .task
-            .as_mut()
-            .expect("the task is there until the handle is dropped");
+        let task = self.task.as_mut().expect("the task is there until the handle is dropped");
         Pin::new(task).poll(cx)
     }
 }
@@ -392,10 +346,7 @@ pub struct Canceller {
 
 impl Canceller {
     pub(crate) fn new(local: &Rc<Local>, task: TaskRef) -> Self {
-        Self {
-            local: Rc::downgrade(local),
-            task,
-        }
+        Self { local: Rc::downgrade(local), task }
     }
 
     pub(crate) fn task(&self) -> TaskRef {
@@ -404,9 +355,7 @@ impl Canceller {
 
     /// As [`Task::cancel`]: true if the task was not done yet.
     pub fn cancel(&self) -> bool {
-        self.local
-            .upgrade()
-            .is_some_and(|local| local.cancel(self.task))
+        self.local.upgrade().is_some_and(|local| local.cancel(self.task))
     }
 }
 

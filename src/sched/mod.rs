@@ -141,12 +141,7 @@ impl Local {
             hosted_idle: Cell::new(false),
             budget: Cell::new(None),
         });
-        let shared = Shared {
-            id: loop_id,
-            local: ThreadBound::new(local.clone()),
-            inject: Inject::new(),
-            wake,
-        };
+        let shared = Shared { id: loop_id, local: ThreadBound::new(local.clone()), inject: Inject::new(), wake };
         let _ = local.shared.set(Arc::new(shared));
         local
     }
@@ -261,35 +256,19 @@ impl Local {
     /// All live tasks in order of creation.
     pub(crate) fn all_tasks(&self) -> Vec<TaskInfo> {
         let tasks: Vec<TaskRef> = self.active.borrow().iter().map(|(task, _)| task).collect();
-        let mut infos: Vec<TaskInfo> = tasks
-            .into_iter()
-            .filter_map(|task| self.task_info(task))
-            .collect();
+        let mut infos: Vec<TaskInfo> = tasks.into_iter().filter_map(|task| self.task_info(task)).collect();
         infos.sort_by_key(|info| info.id);
         infos
     }
 
     /// Queues a task's done callback.
     pub(crate) fn schedule_done(&self, callback: DoneCallback, outcome: Outcome) {
-        let DoneCallback {
-            context,
-            created_at,
-            call,
-            ..
-        } = callback;
+        let DoneCallback { context, created_at, call, .. } = callback;
         // Nobody is left to call when the loop itself ends.
         let Some(local) = self.shared_ref().local().filter(|local| local.is_open()) else {
             return;
         };
-        drop(handle::schedule(
-            &local,
-            NewCallback {
-                context,
-                created_at,
-                when: None,
-            },
-            move || call(outcome),
-        ));
+        drop(handle::schedule(&local, NewCallback { context, created_at, when: None }, move || call(outcome)));
     }
 
     /// Tells the exception handler.
@@ -308,12 +287,7 @@ impl Local {
         created_at: Option<&'static Location<'static>>,
     ) {
         let exception = Some(Exception::Panic(payload));
-        self.report(Problem {
-            message: message.into(),
-            exception,
-            subject,
-            created_at,
-        });
+        self.report(Problem { message: message.into(), exception, subject, created_at });
     }
 
     /// Tells that something was asked of a closed loop.

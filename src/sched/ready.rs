@@ -69,9 +69,7 @@ pub(crate) struct ReadyQueue {
 
 impl ReadyQueue {
     pub(crate) fn new() -> Self {
-        Self {
-            items: RefCell::new(VecDeque::new()),
-        }
+        Self { items: RefCell::new(VecDeque::new()) }
     }
 
     #[inline]
@@ -119,10 +117,7 @@ pub(crate) struct ThreadBound<T> {
 
 impl<T> ThreadBound<T> {
     pub(crate) fn new(value: Rc<T>) -> Self {
-        Self {
-            owner: thread_token(),
-            value: AtomicPtr::new(Rc::into_raw(value).cast_mut()),
-        }
+        Self { owner: thread_token(), value: AtomicPtr::new(Rc::into_raw(value).cast_mut()) }
     }
 
     /// The value: on the thread that made it, until it was cleared.

@@ -56,8 +56,7 @@ impl Meta {
 
     /// The loop's own part, for a task that is still live.
     fn local(&self) -> Rc<Local> {
-        self.try_local()
-            .expect("a live task is touched on its loop's thread only, and before the loop's end")
+        self.try_local().expect("a live task is touched on its loop's thread only, and before the loop's end")
     }
 
     pub(crate) fn loop_id(&self) -> u64 {
@@ -104,22 +103,10 @@ where
     F: Future<Output = Option<T>> + 'static,
     T: 'static,
 {
-    let NewTask {
-        id,
-        name,
-        context,
-        spawned_at,
-    } = new;
-    let task = local
-        .active
-        .borrow_mut()
-        .insert(Entry::new(id, context, name, spawned_at));
+    let NewTask { id, name, context, spawned_at } = new;
+    let task = local.active.borrow_mut().insert(Entry::new(id, context, name, spawned_at));
     local.counters.tasks.opened();
-    let meta = Meta {
-        shared: local.shared(),
-        task,
-        outcome: AtomicU8::new(0),
-    };
+    let meta = Meta { shared: local.shared(), task, outcome: AtomicU8::new(0) };
     // SAFETY: `spawn_unchecked` asks four things.
     // - A future that is not `Send` must be polled and dropped on the thread that made it. Both happen through the
     //   `Runnable` alone. `schedule` puts it into the queue of the loop the task belongs to, and only that loop, which
@@ -132,13 +119,9 @@ where
     // - A schedule function that is not `'static` must outlive the wakers. It is a function item.
     // The output, which need not be `Send` either, is taken or dropped by `Task`, which is `!Send`, or by `Guarded`.
     let (runnable, joinable) = unsafe {
-        async_task::Builder::new().metadata(meta).spawn_unchecked(
-            |meta| Guarded {
-                meta,
-                future: Some(ManuallyDrop::new(future)),
-            },
-            schedule,
-        )
+        async_task::Builder::new()
+            .metadata(meta)
+            .spawn_unchecked(|meta| Guarded { meta, future: Some(ManuallyDrop::new(future)) }, schedule)
     };
     let waker = runnable.waker();
     if let Some(entry) = local.active.borrow_mut().get_mut(task) {
@@ -203,11 +186,7 @@ where
         // it in place. `meta` is a reference and not pinned.
         let this = unsafe { self.get_unchecked_mut() };
         let local = this.meta.local();
-        let ending = local
-            .active
-            .borrow()
-            .get(this.meta.task)
-            .map_or(Ending::No, |entry| entry.ending);
+        let ending = local.active.borrow().get(this.meta.task).map_or(Ending::No, |entry| entry.ending);
         if ending != Ending::No {
             return Poll::Ready(Err(this.end_early(&local, ending)));
         }
@@ -221,11 +200,7 @@ where
             Ok(Poll::Ready(output)) => {
                 this.drop_future(&local);
                 // A task that cancelled itself and then came to its end without another await was still cancelled.
-                let ending = local
-                    .active
-                    .borrow()
-                    .get(this.meta.task)
-                    .map_or(Ending::No, |entry| entry.ending);
+                let ending = local.active.borrow().get(this.meta.task).map_or(Ending::No, |entry| entry.ending);
                 if ending != Ending::No {
                     drop_output(&local, output);
                     return Poll::Ready(Err(this.end_early(&local, ending)));
@@ -256,12 +231,7 @@ impl<F> Guarded<'_, F> {
             let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(future) }));
             self.future = None;
             if let Err(payload) = dropped {
-                local.caught(
-                    "Exception in the destructor of a task's future",
-                    payload,
-                    None,
-                    None,
-                );
+                local.caught("Exception in the destructor of a task's future", payload, None, None);
             }
         }
     }
@@ -290,12 +260,7 @@ impl<F> Guarded<'_, F> {
         if finished.detached {
             let created_at = finished.spawned_at;
             let subject = info.map(|info| Rc::new(info) as _);
-            local.caught(
-                "Exception in a task that nobody awaits",
-                payload,
-                subject,
-                created_at,
-            );
+            local.caught("Exception in a task that nobody awaits", payload, subject, created_at);
             return JoinError::cancelled();
         }
         JoinError::panic(payload)
@@ -305,16 +270,10 @@ impl<F> Guarded<'_, F> {
     fn finish(&mut self, local: &Local, outcome: Outcome) -> Finished {
         self.meta.outcome.store(outcome as u8, Ordering::Relaxed);
         let Some(entry) = local.active.borrow_mut().remove(self.meta.task) else {
-            return Finished {
-                detached: false,
-                spawned_at: None,
-            };
+            return Finished { detached: false, spawned_at: None };
         };
         local.counters.tasks.closed();
-        let finished = Finished {
-            detached: entry.detached,
-            spawned_at: Some(entry.spawned_at),
-        };
+        let finished = Finished { detached: entry.detached, spawned_at: Some(entry.spawned_at) };
         if !entry.detached {
             if let Some(name) = entry.name {
                 local.names.borrow_mut().insert(entry.id, name);
@@ -350,11 +309,6 @@ pub(crate) fn drop_output<T>(local: &Local, output: T) {
         return;
     }
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
-        local.caught(
-            "Exception in the destructor of a task's output",
-            payload,
-            None,
-            None,
-        );
+        local.caught("Exception in the destructor of a task's output", payload, None, None);
     }
 }

@@ -62,12 +62,7 @@ pub(crate) struct Timers<T> {
 
 impl<T> Timers<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            heap: Vec::new(),
-            slots: Vec::new(),
-            free: NONE,
-            seq: 0,
-        }
+        Self { heap: Vec::new(), slots: Vec::new(), free: NONE, seq: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -82,46 +77,28 @@ impl<T> Timers<T> {
     /// Arms a timer.
     pub(crate) fn insert(&mut self, when: Instant, payload: T) -> TimerKey {
         let place = self.heap.len();
-        let state = SlotState::Armed {
-            place: place as u32,
-            payload,
-        };
+        let state = SlotState::Armed { place: place as u32, payload };
         let slot = self.free;
         let slot = if slot == NONE {
             let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 timers");
-            self.slots.push(Slot {
-                generation: 0,
-                state,
-            });
+            self.slots.push(Slot { generation: 0, state });
             slot
         } else {
             let entry = &mut self.slots[slot as usize];
-            let SlotState::Free { next } = entry.state else {
-                unreachable!("the free list holds free slots")
-            };
+            let SlotState::Free { next } = entry.state else { unreachable!("the free list holds free slots") };
             self.free = next;
             entry.state = state;
             slot
         };
-        self.heap.push(Node {
-            when,
-            seq: self.seq,
-            slot,
-        });
+        self.heap.push(Node { when, seq: self.seq, slot });
         self.seq += 1;
         self.sift_up(place);
-        TimerKey {
-            slot,
-            generation: self.slots[slot as usize].generation,
-        }
+        TimerKey { slot, generation: self.slots[slot as usize].generation }
     }
 
     /// Disarms a timer: its payload, or `None` if it has fired or was removed before.
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
-        let slot = self
-            .slots
-            .get(key.slot as usize)
-            .filter(|slot| slot.generation == key.generation)?;
+        let slot = self.slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
         let SlotState::Armed { place, .. } = slot.state else {
             return None;
         };
@@ -130,10 +107,7 @@ impl<T> Timers<T> {
 
     /// Whether the key still names an armed timer.
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
-        let slot = self
-            .slots
-            .get_mut(key.slot as usize)
-            .filter(|slot| slot.generation == key.generation)?;
+        let slot = self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
         match &mut slot.state {
             SlotState::Armed { payload, .. } => Some(payload),
             SlotState::Free { .. } => None,

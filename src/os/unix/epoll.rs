@@ -21,10 +21,7 @@ pub(crate) struct EpollFd {
 
 impl EpollFd {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            fd: epoll::create(CreateFlags::CLOEXEC)?,
-            precise: true,
-        })
+        Ok(Self { fd: epoll::create(CreateFlags::CLOEXEC)?, precise: true })
     }
 
     /// Never calls `epoll_pwait2`: timeouts are rounded up to milliseconds, as on a kernel before 5.11.
@@ -49,11 +46,7 @@ impl EpollFd {
     }
 
     /// Waits for events into the spare capacity of `events`, which is cleared before. `None` waits without end.
-    pub(crate) fn wait(
-        &mut self,
-        events: &mut Vec<Event>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         match timeout {
             None => self.wait_millis(events, -1),
@@ -61,9 +54,7 @@ impl EpollFd {
             Some(timeout) if self.precise => match self.wait_precise(events, timeout) {
                 // An old kernel says ENOSYS, a seccomp filter often EPERM.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                    tracing::debug!(
-                        "epoll_pwait2 is not available ({error}): timeouts are rounded up to milliseconds"
-                    );
+                    tracing::debug!("epoll_pwait2 is not available ({error}): timeouts are rounded up to milliseconds");
                     self.precise = false;
                     self.wait(events, Some(timeout))
                 }
@@ -114,10 +105,7 @@ impl EpollFd {
 fn room(events: &mut Vec<Event>) -> (*mut libc::epoll_event, i32) {
     const { assert!(size_of::<Event>() == size_of::<libc::epoll_event>()) };
     let spare = events.spare_capacity_mut();
-    (
-        spare.as_mut_ptr().cast(),
-        i32::try_from(spare.len()).unwrap_or(i32::MAX),
-    )
+    (spare.as_mut_ptr().cast(), i32::try_from(spare.len()).unwrap_or(i32::MAX))
 }
 
 /// Takes the result of a wait: a count, or `-1` with `errno`.
@@ -149,9 +137,7 @@ pub(crate) struct EventFd {
 
 impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            fd: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-        })
+        Ok(Self { fd: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
     }
 
     /// Adds one. A full counter (after 2^64 - 2 wake-ups) is emptied first: watched edge-triggered, every write tells.

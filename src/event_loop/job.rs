@@ -1,0 +1,220 @@
+//! A function that one thread gives to another, with what becomes of it.
+//!
+//! Both directions use it: what other threads post to a loop, and what a loop gives to an executor's threads.
+
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
+
+use crate::error::JoinError;
+
+/// Locks a mutex under which no code of the user's runs, so that a poisoned one holds nothing broken.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// Where the function stands.
+enum State<F, T> {
+    Scheduled(F),
+    /// On this thread.
+    Running(ThreadId),
+    Done(Result<T, JoinError>),
+    /// Done, and the result was given out.
+    Taken,
+    Cancelled,
+    /// Whoever was to run it ended before.
+    Closed,
+}
+
+/// Whether `cancel` waits for a function that is running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfRunning {
+    Wait,
+    LetGo,
+}
+
+/// The function and its fate.
+pub(crate) struct Job<F, T> {
+    inner: Mutex<Inner<F, T>>,
+    /// Told whenever the state changes.
+    changed: Condvar,
+}
+
+struct Inner<F, T> {
+    state: State<F, T>,
+    /// Who awaits the result.
+    waker: Option<Waker>,
+    /// Whether nobody will ask for the result.
+    detached: bool,
+}
+
+impl<F, T> Job<F, T> {
+    pub(crate) fn new(function: F) -> Self {
+        let inner = Inner { state: State::Scheduled(function), waker: None, detached: false };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    /// Takes the function to run it on this thread; `None` if it is not to run.
+    pub(crate) fn begin(&self) -> Option<F> {
+        let mut inner = lock(&self.inner);
+        if !matches!(inner.state, State::Scheduled(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut inner.state, State::Running(thread::current().id())) {
+            State::Scheduled(function) => Some(function),
+            _ => unreachable!("looked at above"),
+        }
+    }
+
+    /// The function has run. The result comes back if nobody will ask for it.
+    pub(crate) fn finish(&self, result: Result<T, JoinError>) -> Option<Result<T, JoinError>> {
+        let mut inner = lock(&self.inner);
+        let unwanted = if inner.detached {
+            inner.state = State::Taken;
+            Some(result)
+        } else {
+            inner.state = State::Done(result);
+            None
+        };
+        self.tell(inner);
+        unwanted
+    }
+
+    /// Whoever was to run it has ended.
+    pub(crate) fn close(&self) {
+        self.leave_scheduled(lock(&self.inner), State::Closed);
+    }
+
+    /// Takes the function back: true if it had not begun.
+    pub(crate) fn cancel(&self, if_running: IfRunning) -> bool {
+        let mut inner = lock(&self.inner);
+        if if_running == IfRunning::Wait {
+            // From within the function itself waiting would never end.
+            while matches!(inner.state, State::Running(runner) if runner != thread::current().id()) {
+                inner = self.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
+            }
+        }
+        self.leave_scheduled(inner, State::Cancelled)
+    }
+
+    fn leave_scheduled(&self, mut inner: MutexGuard<'_, Inner<F, T>>, state: State<F, T>) -> bool {
+        if !matches!(inner.state, State::Scheduled(_)) {
+            return false;
+        }
+        let function = std::mem::replace(&mut inner.state, state);
+        self.tell(inner);
+        // What it captured is dropped with nothing locked.
+        drop(function);
+        true
+    }
+
+    fn tell(&self, mut inner: MutexGuard<'_, Inner<F, T>>) {
+        let waker = inner.waker.take();
+        drop(inner);
+        self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(lock(&self.inner).state, State::Cancelled)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(lock(&self.inner).state, State::Scheduled(_) | State::Running(_))
+    }
+
+    /// Nobody will ask for the result; one that is there comes back.
+    pub(crate) fn detach(&self) -> Option<Result<T, JoinError>> {
+        let mut inner = lock(&self.inner);
+        inner.detached = true;
+        let waker = inner.waker.take();
+        let result = match &inner.state {
+            State::Done(_) => Self::take(&mut inner),
+            _ => None,
+        };
+        drop(inner);
+        drop(waker);
+        result
+    }
+
+    /// The result, once there is one.
+    fn take(inner: &mut Inner<F, T>) -> Option<Result<T, JoinError>> {
+        match inner.state {
+            State::Scheduled(_) | State::Running(_) => None,
+            State::Cancelled => Some(Err(JoinError::cancelled())),
+            State::Closed | State::Taken => Some(Err(JoinError::closed())),
+            State::Done(_) => match std::mem::replace(&mut inner.state, State::Taken) {
+                State::Done(result) => Some(result),
+                _ => unreachable!("looked at above"),
+            },
+        }
+    }
+
+    /// Blocks until there is a result.
+    pub(crate) fn wait(&self) -> Result<T, JoinError> {
+        let mut inner = lock(&self.inner);
+        loop {
+            if let Some(result) = Self::take(&mut inner) {
+                return result;
+            }
+            inner = self.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
+        }
+    }
+
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        let mut inner = lock(&self.inner);
+        if let Some(result) = Self::take(&mut inner) {
+            return Poll::Ready(result);
+        }
+        let before = inner.waker.replace(cx.waker().clone());
+        drop(inner);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+/// What a handle can do with a job whose function type it does not know.
+pub(crate) trait JobControl<T>: Send + Sync {
+    fn cancel(&self, if_running: IfRunning) -> bool;
+    fn is_cancelled(&self) -> bool;
+    fn is_done(&self) -> bool;
+    fn detach(&self) -> Option<Result<T, JoinError>>;
+    fn wait(&self) -> Result<T, JoinError>;
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
+}
+
+/// Implemented by whatever carries a job to the other thread.
+pub(crate) trait HasJob: Send + Sync {
+    type Function;
+    type Output;
+
+    fn job(&self) -> &Job<Self::Function, Self::Output>;
+}
+
+impl<J: HasJob> JobControl<J::Output> for J {
+    fn cancel(&self, if_running: IfRunning) -> bool {
+        self.job().cancel(if_running)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.job().is_cancelled()
+    }
+
+    fn is_done(&self) -> bool {
+        self.job().is_done()
+    }
+
+    fn detach(&self) -> Option<Result<J::Output, JoinError>> {
+        self.job().detach()
+    }
+
+    fn wait(&self) -> Result<J::Output, JoinError> {
+        self.job().wait()
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<J::Output, JoinError>> {
+        self.job().poll(cx)
+    }
+}

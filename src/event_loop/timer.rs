@@ -1,0 +1,145 @@
+//! The future that waits for a deadline.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::event_loop::{Core, running};
+use crate::sched::Due;
+use crate::sched::clock::deadline;
+use crate::sched::timers::TimerKey;
+
+/// What a sleep waits for.
+#[derive(Clone, Copy)]
+enum Target {
+    /// So long after the first poll.
+    After(Duration),
+    At(Instant),
+}
+
+/// The armed timer of a sleep.
+struct Armed {
+    core: Rc<Core>,
+    key: TimerKey,
+    /// The waker that the timer holds, to tell whether the next poll brings the same one.
+    waker: Waker,
+}
+
+/// Waits for a deadline. Made by [`sleep`](crate::sleep) and [`sleep_until`](crate::sleep_until).
+///
+/// The timer is armed when it is first polled, and disarmed when it is dropped.
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Sleep {
+    target: Target,
+    armed: Option<Armed>,
+    done: bool,
+}
+
+impl Sleep {
+    pub(crate) fn after(delay: Duration) -> Self {
+        Self { target: Target::After(delay), armed: None, done: false }
+    }
+
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self { target: Target::At(deadline), armed: None, done: false }
+    }
+
+    /// The moment it ends; `None` for a [`sleep`](crate::sleep) that was not polled yet.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.target {
+            Target::At(deadline) => Some(deadline),
+            Target::After(_) => None,
+        }
+    }
+
+    /// Waits for another moment from now on.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.disarm();
+        self.target = Target::At(deadline);
+        self.done = false;
+    }
+
+    /// Whether the deadline has passed: the timer has fired and was polled since.
+    pub fn is_elapsed(&self) -> bool {
+        self.done
+    }
+
+    fn disarm(&mut self) {
+        if let Some(armed) = self.armed.take() {
+            drop(armed.core.local.disarm(armed.key));
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    /// # Panics
+    ///
+    /// If it is first polled outside of a running event loop.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.done {
+            return Poll::Ready(());
+        }
+        if let Some(armed) = &mut self.armed {
+            let local = &armed.core.local;
+            // Fired, unless it is still among the timers.
+            if let Some(due) = local.timers.borrow_mut().get_mut(armed.key) {
+                if !armed.waker.will_wake(cx.waker()) {
+                    armed.waker.clone_from(cx.waker());
+                    *due = Due::Waker(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            self.armed = None;
+            self.done = true;
+            return Poll::Ready(());
+        }
+        let Some(core) = running::current() else {
+            panic!("a sleep was polled outside of a running roundelay event loop");
+        };
+        let when = match self.target {
+            Target::After(Duration::ZERO) => {
+                // For one turn: whoever is ready comes first.
+                self.done = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Target::After(delay) => deadline(core.now(), delay),
+            Target::At(deadline) => deadline,
+        };
+        self.target = Target::At(when);
+        let key = core.local.arm(when, Due::Waker(cx.waker().clone()));
+        self.armed = Some(Armed { core, key, waker: cx.waker().clone() });
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("armed", &self.armed.is_some()).field("done", &self.done).finish()
+    }
+}
+
+/// Pending once, with a wake-up: whoever is in the queue comes first.
+pub(crate) async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}

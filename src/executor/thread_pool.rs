@@ -1,0 +1,204 @@
+//! A pool of threads that come when they are needed and go when they are idle.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
+use crate::event_loop::job::lock;
+use crate::event_loop::timer::Sleep;
+use crate::executor::{Executor, Work};
+
+/// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
+///
+/// Dropping it lets the jobs that are queued or running go on; the threads end after them.
+///
+/// ```
+/// use roundelay::{EventLoop, ThreadPoolExecutor};
+///
+/// let el = EventLoop::new()?;
+/// let pool = ThreadPoolExecutor::new(2);
+/// let answer = el.run_in_executor(Some(&pool), || 6 * 7);
+/// assert_eq!(el.run_until_complete(answer).unwrap().unwrap(), 42);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct ThreadPoolExecutor {
+    shared: Arc<Pool>,
+    limit: usize,
+}
+
+struct Pool {
+    inner: Mutex<Inner>,
+    /// Told when there is work, or when threads are to end.
+    work: Condvar,
+}
+
+struct Inner {
+    queue: VecDeque<Work>,
+    /// Threads that are there, and those of them that wait for work.
+    threads: usize,
+    idle: usize,
+    /// Jobs under way.
+    running: usize,
+    /// Nothing more will come: threads end when the queue is empty.
+    ended: bool,
+    /// Names the threads.
+    made: usize,
+    /// Who waits for the end of all jobs.
+    waiter: Option<Waker>,
+}
+
+impl ThreadPoolExecutor {
+    /// A pool of at most `max_threads` threads.
+    ///
+    /// # Panics
+    ///
+    /// If `max_threads` is zero.
+    #[track_caller]
+    pub fn new(max_threads: usize) -> Self {
+        assert!(max_threads > 0, "ThreadPoolExecutor::new(): it needs at least one thread");
+        let inner =
+            Inner { queue: VecDeque::new(), threads: 0, idle: 0, running: 0, ended: false, made: 0, waiter: None };
+        Self { shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }), limit: max_threads }
+    }
+
+    /// How many threads there are now.
+    pub fn threads(&self) -> usize {
+        lock(&self.shared.inner).threads
+    }
+
+    /// Waits until all jobs are done, or the sleep is over; returns how many are abandoned.
+    pub(crate) async fn shutdown(self, limit: Option<Sleep>) -> usize {
+        {
+            lock(&self.shared.inner).ended = true;
+            self.shared.work.notify_all();
+        }
+        let mut limit = pin!(limit);
+        let left = poll_fn(|cx| {
+            let over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
+            let mut inner = lock(&self.shared.inner);
+            let left = inner.queue.len() + inner.running;
+            if over || left == 0 {
+                return Poll::Ready(left);
+            }
+            inner.waiter = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        let left = left.await;
+        self.abandon();
+        left
+    }
+
+    /// Lets go of what runs, and drops what is queued.
+    pub(crate) fn abandon(&self) {
+        let queue = {
+            let mut inner = lock(&self.shared.inner);
+            inner.ended = true;
+            inner.waiter = None;
+            std::mem::take(&mut inner.queue)
+        };
+        self.shared.work.notify_all();
+        drop(queue);
+    }
+}
+
+impl Default for ThreadPoolExecutor {
+    /// A pool of `min(32, processors + 4)` threads, as in Python.
+    fn default() -> Self {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Self::new(EXECUTOR_MAX_THREADS.min(processors + EXECUTOR_EXTRA_THREADS))
+    }
+}
+
+impl Executor for ThreadPoolExecutor {
+    fn submit(&self, work: Work) -> io::Result<()> {
+        let mut inner = lock(&self.shared.inner);
+        inner.queue.push_back(work);
+        // An idle thread that was told of work and has not come for it yet still counts as idle.
+        if inner.idle < inner.queue.len() && inner.threads < self.limit {
+            inner.threads += 1;
+            inner.made += 1;
+            let name = format!("roundelay_{}", inner.made - 1);
+            let shared = self.shared.clone();
+            if let Err(error) = thread::Builder::new().name(name).spawn(move || shared.work()) {
+                inner.threads -= 1;
+                // With other threads at work it is merely late.
+                if inner.threads == 0 {
+                    let work = inner.queue.pop_back();
+                    drop(inner);
+                    drop(work);
+                    return Err(io::Error::new(error.kind(), format!("cannot make a thread: {error}")));
+                }
+            }
+        }
+        drop(inner);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// What each thread does.
+    fn work(&self) {
+        let mut inner = lock(&self.inner);
+        loop {
+            if let Some(work) = inner.queue.pop_front() {
+                inner.running += 1;
+                drop(inner);
+                work.run();
+                inner = lock(&self.inner);
+                inner.running -= 1;
+                if inner.running == 0 && inner.queue.is_empty() {
+                    if let Some(waiter) = inner.waiter.take() {
+                        drop(inner);
+                        waiter.wake();
+                        inner = lock(&self.inner);
+                    }
+                }
+                continue;
+            }
+            if inner.ended {
+                break;
+            }
+            let until = Instant::now() + EXECUTOR_IDLE;
+            inner.idle += 1;
+            while inner.queue.is_empty() && !inner.ended {
+                let left = until.saturating_duration_since(Instant::now());
+                if left == Duration::ZERO {
+                    break;
+                }
+                inner = self.work.wait_timeout(inner, left).unwrap_or_else(|poison| poison.into_inner()).0;
+            }
+            inner.idle -= 1;
+            if inner.queue.is_empty() {
+                break;
+            }
+        }
+        inner.threads -= 1;
+    }
+}
+
+impl Drop for ThreadPoolExecutor {
+    fn drop(&mut self) {
+        lock(&self.shared.inner).ended = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl fmt::Debug for ThreadPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = lock(&self.shared.inner);
+        f.debug_struct("ThreadPoolExecutor")
+            .field("max_threads", &self.limit)
+            .field("threads", &inner.threads)
+            .field("queued", &inner.queue.len())
+            .field("running", &inner.running)
+            .finish()
+    }
+}

@@ -1,0 +1,150 @@
+//! Where to connect to, and where to listen.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::{Socket, Type};
+
+use crate::dns::addr::Host;
+use crate::error::invalid_input;
+use crate::os::fd::OwnedFd;
+
+/// Where to connect to: a host and a port, an address, or a connected socket that is there already.
+///
+/// Made from `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `SocketAddr`, `socket2::Socket`, `std::net::TcpStream`
+/// and `OwnedFd`.
+pub struct Endpoint {
+    pub(crate) kind: EndpointKind,
+}
+
+pub(crate) enum EndpointKind {
+    Host(Host, u16),
+    Address(SocketAddr),
+    Socket(Socket),
+}
+
+impl EndpointKind {
+    /// The endpoint for a message.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Host(Host::Name(name), port) => format!("{name}:{port}"),
+            Self::Host(Host::Address(ip), port) => SocketAddr::new(*ip, *port).to_string(),
+            Self::Address(address) => address.to_string(),
+            Self::Socket(_) => "the given socket".into(),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({})", self.kind.describe())
+    }
+}
+
+macro_rules! endpoint_from {
+    ($($from:ty, $pattern:pat => $kind:expr;)*) => {
+        $(impl From<$from> for Endpoint {
+            fn from($pattern: $from) -> Self {
+                Self { kind: $kind }
+            }
+        })*
+    };
+}
+
+endpoint_from! {
+    (&str, u16), (host, port) => EndpointKind::Host(Host::parse(host), port);
+    (&String, u16), (host, port) => EndpointKind::Host(Host::parse(host), port);
+    (String, u16), (host, port) => EndpointKind::Host(Host::parse(&host), port);
+    (IpAddr, u16), (ip, port) => EndpointKind::Address(SocketAddr::new(ip, port));
+    SocketAddr, address => EndpointKind::Address(address);
+    Socket, socket => EndpointKind::Socket(socket);
+    std::net::TcpStream, stream => EndpointKind::Socket(stream.into());
+    OwnedFd, fd => EndpointKind::Socket(fd.into());
+}
+
+/// Where to listen: hosts and a port, addresses, or a listening socket that is there already.
+///
+/// Made from what an [`Endpoint`] is made of, and from lists: `(&[&str], u16)`, `([&str; N], u16)`,
+/// `(Vec<String>, u16)`, `Vec<SocketAddr>`, `std::net::TcpListener`. An empty host, or `(None, port)`, stands for all
+/// interfaces, of IPv4 and IPv6.
+pub struct ServerEndpoint {
+    pub(crate) kind: ServerEndpointKind,
+}
+
+pub(crate) enum ServerEndpointKind {
+    /// An empty list stands for all interfaces.
+    Hosts(Vec<Host>, u16),
+    Addresses(Vec<SocketAddr>),
+    Socket(Socket),
+}
+
+impl fmt::Debug for ServerEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            ServerEndpointKind::Hosts(hosts, port) => write!(f, "ServerEndpoint({hosts:?}, {port})"),
+            ServerEndpointKind::Addresses(addresses) => write!(f, "ServerEndpoint({addresses:?})"),
+            ServerEndpointKind::Socket(_) => f.write_str("ServerEndpoint(the given socket)"),
+        }
+    }
+}
+
+impl ServerEndpoint {
+    fn hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, port: u16) -> Self {
+        let hosts: Vec<&str> = hosts.into_iter().collect();
+        // One empty host among several means all interfaces, too.
+        let all = hosts.iter().any(|host| host.is_empty());
+        let hosts = if all { Vec::new() } else { hosts.into_iter().map(Host::parse).collect() };
+        Self { kind: ServerEndpointKind::Hosts(hosts, port) }
+    }
+}
+
+macro_rules! server_endpoint_from {
+    ($($(#[$generic:ident])? $from:ty, $pattern:pat => $endpoint:expr;)*) => {
+        $(impl From<$from> for ServerEndpoint {
+            fn from($pattern: $from) -> Self {
+                $endpoint
+            }
+        })*
+    };
+}
+
+fn addresses(addresses: Vec<SocketAddr>) -> ServerEndpoint {
+    ServerEndpoint { kind: ServerEndpointKind::Addresses(addresses) }
+}
+
+fn socket(socket: Socket) -> ServerEndpoint {
+    ServerEndpoint { kind: ServerEndpointKind::Socket(socket) }
+}
+
+server_endpoint_from! {
+    (&str, u16), (host, port) => Self::hosts([host], port);
+    (&String, u16), (host, port) => Self::hosts([host.as_str()], port);
+    (String, u16), (host, port) => Self::hosts([host.as_str()], port);
+    (Option<&str>, u16), (host, port) => Self::hosts([host.unwrap_or("")], port);
+    (&[&str], u16), (hosts, port) => Self::hosts(hosts.iter().copied(), port);
+    (&[String], u16), (hosts, port) => Self::hosts(hosts.iter().map(String::as_str), port);
+    (Vec<String>, u16), (hosts, port) => Self::hosts(hosts.iter().map(String::as_str), port);
+    (IpAddr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip, port)]);
+    SocketAddr, address => addresses(vec![address]);
+    &[SocketAddr], list => addresses(list.to_vec());
+    Vec<SocketAddr>, list => addresses(list);
+    Socket, given => socket(given);
+    std::net::TcpListener, given => socket(given.into());
+    OwnedFd, given => socket(given.into());
+}
+
+impl<const N: usize> From<([&str; N], u16)> for ServerEndpoint {
+    fn from((hosts, port): ([&str; N], u16)) -> Self {
+        Self::hosts(hosts, port)
+    }
+}
+
+/// Takes a socket of the application's: it has to be a stream socket, and becomes non-blocking.
+pub(crate) fn take_socket(method: &str, socket: Socket) -> io::Result<Socket> {
+    if socket.r#type()? != Type::STREAM {
+        return Err(invalid_input(format!("{method}: a stream socket was expected")));
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,210 @@
+//! A listening socket: accepts connections and gives them to whoever made it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+
+use socket2::{SockRef, Socket};
+
+use crate::constants::ACCEPT_RETRY_DELAY;
+use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::os::fd::{AsFd, AsRawFd, RawFd};
+use crate::os::socket::{accept, is_shortage, would_block};
+use crate::protocol::{SocketHolder, SocketView};
+use crate::reactor::slot::{End, Handler, Listener as SlotListener};
+use crate::reactor::{Interest, Mode, Readiness};
+use crate::sched::handle::TimerHandle;
+use crate::sched::report::Exception;
+
+/// Takes the connections of a listener.
+pub(crate) trait Acceptor {
+    /// Whether another connection may come now.
+    fn is_accepting(&self) -> bool;
+
+    /// Takes a connection.
+    fn accepted(&self, socket: Socket, peer_addr: Option<SocketAddr>, listener: &Listener);
+
+    /// The loop was closed.
+    fn listener_closed(&self);
+
+    /// The loop is about to end in an orderly way.
+    fn stop(&self);
+}
+
+/// A bound socket. While it serves, the loop keeps it alive.
+pub(crate) struct Listener {
+    me: Weak<Self>,
+    core: Rc<Core>,
+    acceptor: RefCell<Option<Rc<dyn Acceptor>>>,
+    /// First the registration, because it has to end first; `None` while it does not listen.
+    registration: RefCell<Option<LoopRegistration>>,
+    /// `None` once it is closed.
+    socket: RefCell<Option<Socket>>,
+    local_addr: Option<SocketAddr>,
+    backlog: u32,
+    /// Why nothing is accepted just now.
+    pause: RefCell<Option<TimerHandle<()>>>,
+    /// Whether the acceptor has asked for a rest.
+    resting: Cell<bool>,
+}
+
+impl Listener {
+    /// Takes over a bound socket, which does not listen yet.
+    pub(crate) fn new(core: &Rc<Core>, socket: Socket, backlog: u32) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            core: core.clone(),
+            acceptor: RefCell::new(None),
+            registration: RefCell::new(None),
+            local_addr: socket.local_addr().ok().and_then(|address| address.as_socket()),
+            socket: RefCell::new(Some(socket)),
+            backlog,
+            pause: RefCell::new(None),
+            resting: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    pub(crate) fn view(&self) -> SocketView {
+        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        SocketView::new(holder)
+    }
+
+    /// Listens and accepts from now on.
+    pub(crate) fn start(self: &Rc<Self>, acceptor: Rc<dyn Acceptor>) -> io::Result<()> {
+        let socket = self.socket.borrow();
+        let Some(socket) = &*socket else { return Ok(()) };
+        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        // Connections inherit it, which saves a system call for each. What is no internet socket has none.
+        if self.local_addr.is_some() {
+            socket.set_tcp_nodelay(true)?;
+        }
+        *self.acceptor.borrow_mut() = Some(acceptor);
+        let slot = SlotListener::Handler(self.clone() as Rc<dyn Handler>);
+        let registration =
+            LoopRegistration::new(&self.core.reactor, socket.as_fd(), Interest::READABLE, Mode::Level, slot)?;
+        *self.registration.borrow_mut() = Some(registration);
+        Ok(())
+    }
+
+    /// Closes the socket; nobody can connect any more.
+    pub(crate) fn close(&self) {
+        if let Some(timer) = self.pause.take() {
+            timer.cancel();
+        }
+        drop(self.registration.take());
+        drop(self.socket.take());
+        let acceptor = self.acceptor.take();
+        drop(acceptor);
+    }
+
+    /// Stops accepting until `wake`.
+    pub(crate) fn rest(&self) {
+        self.resting.set(true);
+        self.update_interest();
+    }
+
+    /// Accepts again.
+    pub(crate) fn wake(&self) {
+        if self.resting.replace(false) {
+            self.update_interest();
+        }
+    }
+
+    fn update_interest(&self) {
+        let idle = self.resting.get() || self.pause.borrow().is_some();
+        let interest = if idle { Interest::NONE } else { Interest::READABLE };
+        let result = match &*self.registration.borrow() {
+            Some(registration) => registration.set_interest(interest),
+            None => Ok(()),
+        };
+        if let Err(error) = result {
+            self.report("a listening socket cannot be watched any more", &error);
+        }
+    }
+
+    fn report(&self, message: &str, error: &io::Error) {
+        let context = ExceptionContext::new(message).with_exception(Exception::Error(error)).with_subject(self.view());
+        EventLoop::handle(self.core.clone()).call_exception_handler(&context);
+    }
+
+    /// The process or the system is short of something: tells of it once, and tries again later.
+    fn pause(&self, error: &io::Error) {
+        self.report("socket.accept() out of system resource", error);
+        let me = self.me.clone();
+        let timer = EventLoop::handle(self.core.clone()).call_later(ACCEPT_RETRY_DELAY, move || {
+            if let Some(this) = me.upgrade() {
+                drop(this.pause.take());
+                this.update_interest();
+            }
+        });
+        *self.pause.borrow_mut() = Some(timer);
+        self.update_interest();
+    }
+
+    fn accept_one(&self) -> io::Result<Option<(Socket, Option<SocketAddr>)>> {
+        match &*self.socket.borrow() {
+            Some(socket) => accept(socket.as_fd()).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Handler for Listener {
+    fn on_ready(self: Rc<Self>, _: Readiness) {
+        let Some(acceptor) = self.acceptor.borrow().clone() else { return };
+        for _ in 0..self.backlog.max(1) {
+            if self.resting.get() || self.pause.borrow().is_some() || !acceptor.is_accepting() {
+                return;
+            }
+            match self.accept_one() {
+                Ok(Some((socket, peer_addr))) => acceptor.accepted(socket, peer_addr, &self),
+                Ok(None) => return,
+                Err(error) if would_block(&error) => return,
+                // The client gave up while it was waiting: the others are still there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if is_shortage(&error) => return self.pause(&error),
+                Err(error) => {
+                    // What accept reports may be an error of the network that concerns this one connection.
+                    self.report("socket.accept() failed", &error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_close(self: Rc<Self>) {
+        let acceptor = self.acceptor.borrow().clone();
+        if let Some(acceptor) = acceptor {
+            acceptor.listener_closed();
+        }
+        self.close();
+    }
+
+    fn end(self: Rc<Self>, _: End) {
+        let acceptor = self.acceptor.borrow().clone();
+        if let Some(acceptor) = acceptor {
+            acceptor.stop();
+        }
+    }
+}
+
+impl SocketHolder for Listener {
+    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
+        if let Some(socket) = &*self.socket.borrow() {
+            f(SockRef::from(socket), socket.as_raw_fd());
+        }
+    }
+}
+
+impl ExceptionContext<'_> {
+    /// The socket concerned.
+    pub fn socket(&self) -> Option<&SocketView> {
+        self.subject()
+    }
+}

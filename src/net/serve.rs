@@ -1,0 +1,343 @@
+//! Making a server: names to addresses, addresses to listening sockets.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol as IpProtocol, SockAddr, Socket, Type};
+
+use crate::constants::BACKLOG;
+use crate::dns::addr::Family;
+use crate::dns::resolve;
+use crate::error::{AddressError, LoopClosed, invalid_input};
+use crate::event_loop::EventLoop;
+use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
+use crate::net::server::{Factory, Server};
+use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
+use crate::protocol::{AnyProtocol, Protocol};
+use crate::sched::context;
+
+/// How often a common port is looked for when several sockets are to share one that the system chooses.
+const COMMON_PORT_ATTEMPTS: u32 = 16;
+
+/// Settings of a server, apart from the protocol.
+#[derive(Debug)]
+pub(crate) struct ServerOptions {
+    pub(crate) endpoint: ServerEndpoint,
+    pub(crate) family: Family,
+    pub(crate) backlog: u32,
+    /// `None`: yes on Unix.
+    pub(crate) reuse_address: Option<bool>,
+    pub(crate) reuse_port: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) start_serving: bool,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl ServerOptions {
+    pub(crate) fn new(endpoint: ServerEndpoint) -> Self {
+        Self {
+            endpoint,
+            family: Family::Any,
+            backlog: BACKLOG,
+            reuse_address: None,
+            reuse_port: false,
+            keep_alive: false,
+            start_serving: true,
+            max_connections: None,
+            idle_timeout: None,
+        }
+    }
+
+    fn check(&self, method: &str) -> io::Result<()> {
+        if matches!(self.endpoint.kind, ServerEndpointKind::Socket(_)) && self.family != Family::Any {
+            return Err(invalid_input(format!("{method}: family() cannot be used with a socket")));
+        }
+        if self.max_connections == Some(0) {
+            return Err(invalid_input(format!("{method}: max_connections() must be at least 1")));
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return Err(invalid_input(format!("{method}: idle_timeout() must be longer than zero")));
+        }
+        Ok(())
+    }
+}
+
+/// Bound sockets for an endpoint, which do not listen yet.
+pub(crate) async fn bind_listeners(
+    el: &EventLoop,
+    method: &str,
+    options: &mut ServerOptions,
+) -> io::Result<Vec<Socket>> {
+    options.check(method)?;
+    if el.is_closed() {
+        return Err(LoopClosed.into());
+    }
+    let endpoint = std::mem::replace(&mut options.endpoint.kind, ServerEndpointKind::Addresses(Vec::new()));
+    let mut addresses = match endpoint {
+        ServerEndpointKind::Socket(socket) => return Ok(vec![take_socket(method, socket)?]),
+        ServerEndpointKind::Addresses(addresses) => addresses,
+        ServerEndpointKind::Hosts(hosts, port) if hosts.is_empty() => vec![
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        ],
+        ServerEndpointKind::Hosts(hosts, port) => {
+            let mut addresses = Vec::new();
+            for host in hosts {
+                addresses.extend(resolve(el, host, port, options.family).await?);
+            }
+            addresses
+        }
+    };
+    addresses.retain(|address| options.family.admits(address));
+    let mut distinct = Vec::new();
+    for address in addresses {
+        if !distinct.contains(&address) {
+            distinct.push(address);
+        }
+    }
+    bind_all(method, &distinct, options)
+}
+
+/// Binds every address that can be; those without a port share the one that the system chose for the first.
+fn bind_all(method: &str, addresses: &[SocketAddr], options: &ServerOptions) -> io::Result<Vec<Socket>> {
+    let shares_port = addresses.len() > 1 && addresses.iter().all(|address| address.port() == 0);
+    let attempts = if shares_port { COMMON_PORT_ATTEMPTS } else { 1 };
+    let mut result = Ok(Vec::new());
+    for _ in 0..attempts {
+        result = bind_once(addresses, options, shares_port);
+        // The port that was free for one address was taken for another.
+        if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
+            break;
+        }
+    }
+    match result {
+        Ok(sockets) if sockets.is_empty() => Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            format!("{method}: could not bind on any address out of {addresses:?}"),
+        )),
+        result => result,
+    }
+}
+
+fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: bool) -> io::Result<Vec<Socket>> {
+    let mut sockets: Vec<Socket> = Vec::new();
+    let mut port = None;
+    for address in addresses {
+        let mut address = *address;
+        if let (true, Some(port)) = (shares_port, port) {
+            address.set_port(port);
+        }
+        let failed = |error| AddressError::wrap("bind on", address, error);
+        let domain = Domain::for_address(address);
+        let socket = match Socket::new(domain, Type::STREAM, Some(IpProtocol::TCP)) {
+            Ok(socket) => socket,
+            // A kernel without IPv6 serves what it has.
+            Err(error) if is_unsupported_family(&error) => {
+                tracing::debug!(target: "roundelay", "no socket of the family of {address}: {error}");
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        socket.set_nonblocking(true).map_err(failed)?;
+        if options.reuse_address.unwrap_or(REUSE_ADDRESS) {
+            socket.set_reuse_address(true).map_err(failed)?;
+        }
+        if options.reuse_port {
+            set_reuse_port(&socket).map_err(failed)?;
+        }
+        if options.keep_alive {
+            socket.set_keepalive(true).map_err(failed)?;
+        }
+        if address.is_ipv6() {
+            // The IPv4 side has a socket of its own.
+            socket.set_only_v6(true).map_err(failed)?;
+        }
+        match socket.bind(&SockAddr::from(address)) {
+            Ok(()) => {}
+            Err(error) if is_foreign_address(&error) => {
+                tracing::warn!(target: "roundelay", "cannot bind on {address}: {error}");
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        if port.is_none() {
+            port = socket.local_addr()?.as_socket().map(|address| address.port());
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// A server that is about to be made: see [`EventLoop::create_server`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct CreateServer<F> {
+    el: EventLoop,
+    factory: F,
+    options: ServerOptions,
+}
+
+impl EventLoop {
+    /// Listens on a TCP endpoint and lets a protocol of its own hear of each connection.
+    ///
+    /// A host that has several addresses, or a list of hosts, gives several sockets; an empty host listens on all
+    /// interfaces, of IPv4 and IPv6, on one port. `factory` is called for each connection, in the context that is
+    /// current when this is awaited, and so are all callbacks of its protocol. A panic of the factory closes that
+    /// connection and is reported.
+    ///
+    /// # Errors
+    ///
+    /// The resolver's; that of the first address that cannot be bound, with an [`AddressError`](crate::AddressError)
+    /// (addresses that are not of this machine are skipped while others are left); `InvalidInput` for options that do
+    /// not go together; [`LoopClosed`] as an `io::Error`.
+    ///
+    /// ```no_run
+    /// use roundelay::{Protocol, Transport};
+    ///
+    /// struct Echo;
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         transport.write(data);
+    ///     }
+    /// }
+    ///
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop()?;
+    ///     let server = el.create_server(|| Echo, ("127.0.0.1", 8888)).await?;
+    ///     server.serve_forever().await
+    /// })
+    /// # .unwrap();
+    /// ```
+    pub fn create_server<F, P>(&self, factory: F, endpoint: impl Into<ServerEndpoint>) -> CreateServer<F>
+    where
+        F: Fn() -> P + 'static,
+        P: Protocol,
+    {
+        CreateServer { el: self.clone(), factory, options: ServerOptions::new(endpoint.into()) }
+    }
+}
+
+/// The settings that servers of protocols and servers of streams share.
+macro_rules! server_settings {
+    () => {
+        /// Listens on addresses of this family only.
+        pub fn family(mut self, family: Family) -> Self {
+            self.options.family = family;
+            self
+        }
+
+        /// How many connections the system holds until they are accepted (100); also the most that are accepted in one
+        /// event.
+        pub fn backlog(mut self, backlog: u32) -> Self {
+            self.options.backlog = backlog;
+            self
+        }
+
+        /// Binds an address though connections of an earlier server linger on it (yes, on Unix).
+        pub fn reuse_address(mut self, reuse_address: bool) -> Self {
+            self.options.reuse_address = Some(reuse_address);
+            self
+        }
+
+        /// Lets other servers bind the same port; the system spreads connections over them.
+        pub fn reuse_port(mut self, reuse_port: bool) -> Self {
+            self.options.reuse_port = reuse_port;
+            self
+        }
+
+        /// Lets the system probe silent connections (`SO_KEEPALIVE`).
+        pub fn keep_alive(mut self, keep_alive: bool) -> Self {
+            self.options.keep_alive = keep_alive;
+            self
+        }
+
+        /// Whether to accept connections at once (yes); otherwise [`Server::start_serving`] begins.
+        pub fn start_serving(mut self, start_serving: bool) -> Self {
+            self.options.start_serving = start_serving;
+            self
+        }
+
+        /// Accepts no more while there are so many connections; more wait in the system's queue.
+        pub fn max_connections(mut self, max_connections: usize) -> Self {
+            self.options.max_connections = Some(max_connections);
+            self
+        }
+
+        /// Ends a connection, with an error of kind `TimedOut`, on which nothing was received or sent for so long.
+        pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+            self.options.idle_timeout = Some(idle_timeout);
+            self
+        }
+    };
+}
+pub(crate) use server_settings;
+
+impl<F> CreateServer<F> {
+    server_settings!();
+}
+
+impl<F> fmt::Debug for CreateServer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateServer").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<F, P> IntoFuture for CreateServer<F>
+where
+    F: Fn() -> P + 'static,
+    P: Protocol,
+{
+    type Output = io::Result<Server>;
+    type IntoFuture = Starting;
+
+    fn into_future(self) -> Starting {
+        let Self { el, factory, options } = self;
+        Starting::new(el, "create_server", options, Box::new(move || AnyProtocol::new(factory())))
+    }
+}
+
+/// The future of [`CreateServer`] and of [`start_server`](crate::start_server).
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Starting {
+    future: Pin<Box<dyn Future<Output = io::Result<Server>>>>,
+}
+
+impl Starting {
+    pub(crate) fn new(
+        el: EventLoop,
+        method: &'static str,
+        mut options: ServerOptions,
+        factory: Box<dyn Fn() -> AnyProtocol>,
+    ) -> Self {
+        let factory: Factory = Box::new(move || catch_unwind(AssertUnwindSafe(&factory)));
+        let future = Box::pin(async move {
+            let sockets = bind_listeners(&el, method, &mut options).await?;
+            let server = Server::new(&el, sockets, &options, factory, context::fork_current());
+            if options.start_serving {
+                server.start()?;
+            }
+            Ok(server)
+        });
+        Self { future }
+    }
+}
+
+impl Future for Starting {
+    type Output = io::Result<Server>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Starting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Starting")
+    }
+}

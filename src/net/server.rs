@@ -1,0 +1,457 @@
+//! A server: its listening sockets and its connections.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::error::{InvalidState, PanicPayload};
+use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::timer::Sleep;
+use crate::event_loop::{Core, EventLoop};
+use crate::net::listener::{Acceptor, Listener};
+use crate::net::serve::ServerOptions;
+use crate::protocol::{AnyProtocol, BaseTransport, SocketView};
+use crate::sched::context::{self, Slot};
+use crate::sched::report::Exception;
+use crate::transport::stream::{Owner, Parts, SocketTransport};
+
+/// Makes the protocol of a connection, or gives the payload of its panic.
+pub(crate) type Factory = Box<dyn Fn() -> Result<AnyProtocol, PanicPayload>>;
+
+/// How far a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bound, not listening.
+    Bound,
+    Serving,
+    Closed,
+}
+
+/// A connection's place, or a free one.
+enum Place {
+    Taken(Weak<SocketTransport>),
+    Free { next: Option<usize> },
+}
+
+struct Inner {
+    me: Weak<Inner>,
+    core: Rc<Core>,
+    state: Cell<State>,
+    listeners: RefCell<Vec<Rc<Listener>>>,
+    factory: Factory,
+    /// Each connection gets a copy.
+    context: Slot,
+    max_connections: usize,
+    idle_timeout: Option<Duration>,
+    clients: RefCell<Vec<Place>>,
+    /// First free place.
+    free: Cell<Option<usize>>,
+    /// Connections that are there.
+    active: Cell<usize>,
+    /// Who waits for the end, or for the end of `serve_forever`.
+    waiters: RefCell<Vec<Waker>>,
+    /// Whether a `serve_forever` is being awaited.
+    forever: Cell<bool>,
+}
+
+/// Listening sockets and the connections that came over them.
+///
+/// Made by [`create_server`](crate::EventLoop::create_server) and [`start_server`](crate::start_server). Clones refer to
+/// the same server. The loop owns it: dropping a handle leaves it serving; [`close_on_drop`](Self::close_on_drop) gives
+/// one that closes.
+#[derive(Clone)]
+pub struct Server {
+    inner: Rc<Inner>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        el: &EventLoop,
+        sockets: Vec<Socket>,
+        options: &ServerOptions,
+        factory: Factory,
+        context: Slot,
+    ) -> Self {
+        let core = el.core.clone();
+        core.counters.servers.opened();
+        let listeners = sockets.into_iter().map(|socket| Listener::new(&core, socket, options.backlog)).collect();
+        let inner = Rc::new_cyclic(|me| Inner {
+            me: me.clone(),
+            core,
+            state: Cell::new(State::Bound),
+            listeners: RefCell::new(listeners),
+            factory,
+            context,
+            max_connections: options.max_connections.unwrap_or(usize::MAX),
+            idle_timeout: options.idle_timeout,
+            clients: RefCell::new(Vec::new()),
+            free: Cell::new(None),
+            active: Cell::new(0),
+            waiters: RefCell::new(Vec::new()),
+            forever: Cell::new(false),
+        });
+        Self { inner }
+    }
+
+    /// Begins to listen. Does nothing if it does so already.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let inner = &self.inner;
+        match inner.state.get() {
+            State::Serving => return Ok(()),
+            State::Closed => return Err(InvalidState::new("Server::start_serving(): the server is closed").into()),
+            State::Bound => {}
+        }
+        inner.state.set(State::Serving);
+        let listeners = inner.listeners.borrow().clone();
+        for listener in listeners {
+            if let Err(error) = listener.start(inner.clone()) {
+                self.close();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts connections from now on. Does nothing if it does so already.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidState`] as an `io::Error` if the server is closed; else the operating system's, and then the server is
+    /// closed.
+    pub async fn start_serving(&self) -> io::Result<()> {
+        self.start()
+    }
+
+    /// Accepts connections until the server is closed. Dropping the future before closes the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_serving`](Self::start_serving), and [`InvalidState`] if it is being awaited already.
+    pub fn serve_forever(&self) -> ServeForever {
+        ServeForever { server: self.clone(), state: ForeverState::New }
+    }
+
+    /// Whether connections are accepted.
+    pub fn is_serving(&self) -> bool {
+        self.inner.state.get() == State::Serving
+    }
+
+    /// Stops listening, at once. Connections that are there stay. A second call does nothing.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Closes every connection of the server: what is queued is sent first.
+    pub fn close_clients(&self) {
+        for client in self.inner.clients() {
+            client.close();
+        }
+    }
+
+    /// Closes every connection of the server now: what is queued is dropped.
+    pub fn abort_clients(&self) {
+        for client in self.inner.clients() {
+            client.abort();
+        }
+    }
+
+    /// Waits until the server is closed and its last connection is gone.
+    pub async fn wait_closed(&self) {
+        poll_fn(|cx| self.inner.poll_closed(cx)).await
+    }
+
+    /// Closes the server in an orderly way: stops listening, closes the connections, gives them `grace` to send what is
+    /// queued, and aborts what is left then.
+    ///
+    /// True if no connection had to be aborted.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.close();
+        self.close_clients();
+        let mut limit = std::pin::pin!(Sleep::after(grace));
+        let in_time = poll_fn(|cx| {
+            if self.inner.poll_closed(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            limit.as_mut().poll(cx).map(|()| false)
+        });
+        let in_time = in_time.await;
+        if !in_time {
+            self.abort_clients();
+            self.wait_closed().await;
+        }
+        in_time
+    }
+
+    /// A guard that closes the server when it is dropped.
+    pub fn close_on_drop(&self) -> CloseOnDrop {
+        CloseOnDrop { server: self.clone() }
+    }
+
+    /// The listening sockets, for their options; none once the server is closed.
+    pub fn sockets(&self) -> Vec<SocketView> {
+        self.inner.listeners.borrow().iter().map(|listener| listener.view()).collect()
+    }
+
+    /// The addresses that the server listens on; none once it is closed.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.inner.listeners.borrow().iter().filter_map(|listener| listener.local_addr()).collect()
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.inner.active.get()
+    }
+
+    /// The server's loop.
+    pub fn get_loop(&self) -> EventLoop {
+        EventLoop::handle(self.inner.core.clone())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "<Server {:?} addrs={:?} connections={}>",
+            self.inner.state.get(),
+            self.local_addrs(),
+            self.connections()
+        )
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        if self.state.replace(State::Closed) == State::Closed {
+            return;
+        }
+        let listeners = self.listeners.take();
+        for listener in &listeners {
+            listener.close();
+        }
+        self.core.counters.servers.closed();
+        self.wake_waiters();
+    }
+
+    fn wake_waiters(&self) {
+        for waiter in self.waiters.take() {
+            waiter.wake();
+        }
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        let mut waiters = self.waiters.borrow_mut();
+        if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
+    }
+
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.state.get() == State::Closed && self.active.get() == 0 {
+            return Poll::Ready(());
+        }
+        self.wait(cx);
+        Poll::Pending
+    }
+
+    fn clients(&self) -> Vec<Rc<SocketTransport>> {
+        let clients = self.clients.borrow();
+        let live = clients.iter().filter_map(|place| match place {
+            Place::Taken(client) => client.upgrade(),
+            Place::Free { .. } => None,
+        });
+        live.collect()
+    }
+
+    /// Gives a connection its place.
+    fn attach(&self, client: &Rc<SocketTransport>) -> usize {
+        let taken = Place::Taken(Rc::downgrade(client));
+        let mut clients = self.clients.borrow_mut();
+        self.active.set(self.active.get() + 1);
+        let Some(place) = self.free.get() else {
+            clients.push(taken);
+            return clients.len() - 1;
+        };
+        if let Place::Free { next } = std::mem::replace(&mut clients[place], taken) {
+            self.free.set(next);
+        }
+        place
+    }
+
+    fn report(&self, message: &str, exception: Exception<'_>) {
+        let context = ExceptionContext::new(message).with_exception(exception);
+        EventLoop::handle(self.core.clone()).call_exception_handler(&context);
+    }
+
+    /// Makes the protocol and the transport of a connection.
+    fn open(
+        &self,
+        socket: Socket,
+        local_addr: Option<SocketAddr>,
+        peer_addr: Option<SocketAddr>,
+    ) -> Option<Rc<SocketTransport>> {
+        let (made, slot) = context::enter(self.context.fork(), || {
+            (self.factory)().map_err(|payload| {
+                if let Some(payload) = self.core.local.take_fatal(payload) {
+                    let message = "Error on transport creation for incoming connection";
+                    self.report(message, Exception::Panic(&*payload));
+                }
+            })
+        });
+        let protocol = made.ok()?;
+        let parts = Parts { protocol, context: slot, local_addr, peer_addr };
+        match SocketTransport::open(&self.core, socket, parts) {
+            Ok(transport) => Some(transport),
+            Err(error) => {
+                self.report("Error on transport creation for incoming connection", Exception::Error(&error));
+                None
+            }
+        }
+    }
+}
+
+impl Acceptor for Inner {
+    fn is_accepting(&self) -> bool {
+        if self.state.get() != State::Serving {
+            return false;
+        }
+        if self.active.get() < self.max_connections {
+            return true;
+        }
+        for listener in self.listeners.borrow().iter() {
+            listener.rest();
+        }
+        false
+    }
+
+    fn accepted(&self, socket: Socket, peer_addr: Option<SocketAddr>, listener: &Listener) {
+        // The address of a socket bound to all interfaces differs from connection to connection: it is asked for later.
+        let local_addr = listener.local_addr().filter(|address| !address.ip().is_unspecified());
+        let Some(client) = self.open(socket, local_addr, peer_addr) else { return };
+        let place = self.attach(&client);
+        let owner = self.me.upgrade().expect("a listener holds its server");
+        client.set_owner(owner, place);
+        if let Some(limit) = self.idle_timeout {
+            client.set_idle_limit(limit);
+        }
+        client.make_connection();
+    }
+
+    fn listener_closed(&self) {
+        if self.state.get() != State::Closed {
+            let addresses: Vec<_> = self.listeners.borrow().iter().filter_map(|one| one.local_addr()).collect();
+            self.core.resource_warning(format_args!("unclosed server on {addresses:?}"));
+        }
+        self.close();
+    }
+
+    fn stop(&self) {
+        self.close();
+    }
+}
+
+impl Owner for Inner {
+    fn transport_lost(&self, place: usize) {
+        self.clients.borrow_mut()[place] = Place::Free { next: self.free.replace(Some(place)) };
+        self.active.set(self.active.get() - 1);
+        if self.active.get() == 0 {
+            // Free places of a burst that is over.
+            drop(self.clients.take());
+            self.free.set(None);
+            self.wake_waiters();
+        }
+        if self.active.get() < self.max_connections {
+            for listener in self.listeners.borrow().iter() {
+                listener.wake();
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Bound and never started, or already closed.
+        self.close();
+    }
+}
+
+enum ForeverState {
+    New,
+    Waiting,
+    Done,
+}
+
+/// The future of [`Server::serve_forever`]; dropping it closes the server.
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct ServeForever {
+    server: Server,
+    state: ForeverState,
+}
+
+impl Future for ServeForever {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.server.inner.clone();
+        if let ForeverState::New = self.state {
+            if inner.forever.get() {
+                let text = "Server::serve_forever(): it is being awaited already";
+                return Poll::Ready(Err(InvalidState::new(text).into()));
+            }
+            self.server.start()?;
+            inner.forever.set(true);
+            self.state = ForeverState::Waiting;
+        }
+        if inner.state.get() == State::Closed {
+            self.state = ForeverState::Done;
+            inner.forever.set(false);
+            return Poll::Ready(Ok(()));
+        }
+        inner.wait(cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for ServeForever {
+    fn drop(&mut self) {
+        if let ForeverState::Waiting = self.state {
+            self.server.inner.forever.set(false);
+            self.server.close();
+        }
+    }
+}
+
+impl fmt::Debug for ServeForever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServeForever").field(&self.server).finish()
+    }
+}
+
+/// Closes its server when it is dropped.
+#[must_use = "the server is closed when this is dropped"]
+#[derive(Debug)]
+pub struct CloseOnDrop {
+    server: Server,
+}
+
+impl std::ops::Deref for CloseOnDrop {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.server.close();
+    }
+}

@@ -1,0 +1,309 @@
+//! The interface of transports, and the handle over whatever implements it.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use crate::protocol::{AnyProtocol, ExtraInfo};
+
+/// The number of a transport, which no other transport of the process has: a key for maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransportId(u64);
+
+impl TransportId {
+    /// A number that was not given out yet, for a transport of your own.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number itself.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for TransportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The marks of a write queue, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaterMarks {
+    /// Writing is resumed when the queue's size is at most this.
+    pub low: usize,
+    /// Writing is paused when the queue's size is more than this.
+    pub high: usize,
+}
+
+/// What every transport can do.
+pub trait BaseTransport: fmt::Debug {
+    /// The transport's number.
+    fn id(&self) -> TransportId;
+
+    /// Whether it is closing or closed.
+    fn is_closing(&self) -> bool;
+
+    /// Closes it when what is queued has been sent.
+    fn close(&self);
+
+    /// Closes it now; what is queued is dropped.
+    fn abort(&self);
+
+    /// What is known of the connection.
+    fn extra_info(&self) -> ExtraInfo;
+
+    /// The protocol that hears of it; `None` once the connection is lost.
+    fn protocol(&self) -> Option<AnyProtocol>;
+
+    /// Lets another protocol hear of it.
+    fn set_protocol(&self, protocol: AnyProtocol);
+}
+
+/// What a transport can do that receives.
+pub trait ReadTransport: BaseTransport {
+    /// Whether bytes are being delivered: not paused, not at the end, not closing.
+    fn is_reading(&self) -> bool;
+
+    /// Delivers nothing until `resume_reading`.
+    fn pause_reading(&self);
+
+    /// Delivers again.
+    fn resume_reading(&self);
+
+    /// Gives bytes back that a protocol does not want: they are delivered again, before all others.
+    fn unread(&self, data: &[u8]);
+}
+
+/// What a transport can do that sends.
+pub trait WriteTransport: BaseTransport {
+    /// Sends what can be sent at once, and queues a copy of the rest.
+    fn write(&self, data: &[u8]);
+
+    /// As `write`, without a copy.
+    fn write_owned(&self, data: Bytes);
+
+    /// As `write` for several pieces, in one system call where that is possible.
+    fn writelines(&self, data: &[IoSlice<'_>]);
+
+    /// Ends the writing half when what is queued has been sent.
+    fn write_eof(&self);
+
+    /// Whether `write_eof` is possible.
+    fn can_write_eof(&self) -> bool;
+
+    /// How many bytes are queued.
+    fn write_buffer_size(&self) -> usize;
+
+    /// The marks in use.
+    fn write_buffer_limits(&self) -> WaterMarks;
+
+    /// Sets the marks.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the low mark is above the high one; nothing changes.
+    fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()>;
+
+    /// Ends the connection when more than this is queued.
+    fn set_write_buffer_cap(&self, cap: Option<usize>);
+
+    /// Ready when writing is not paused.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is gone.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
+/// [`Transport`] of it.
+pub trait StreamTransport: ReadTransport + WriteTransport {}
+
+/// A handle to the transport of a connection: to write to it, to pause it, to close it.
+///
+/// Clones refer to the same transport. The loop owns an open connection: it lives though nobody holds a handle, and
+/// dropping handles closes nothing. All methods may be called at any time, from a callback, a task or a destructor,
+/// and never call the protocol themselves. They do nothing on a transport whose connection is gone.
+#[derive(Clone)]
+pub struct Transport {
+    inner: Rc<dyn StreamTransport>,
+}
+
+impl Transport {
+    /// A handle over an implementation.
+    pub fn new(inner: Rc<dyn StreamTransport>) -> Self {
+        Self { inner }
+    }
+
+    /// The transport's number: a key for maps.
+    pub fn id(&self) -> TransportId {
+        self.inner.id()
+    }
+
+    /// Sends what the kernel takes at once, and queues a copy of the rest.
+    ///
+    /// Nothing is returned: flow control is by [`pause_writing`](crate::Protocol::pause_writing) and
+    /// [`ready`](Self::ready), an error ends the connection. Writing after [`write_eof`](Self::write_eof) is reported
+    /// to the exception handler; writing to a connection that is closing or gone does nothing.
+    pub fn write(&self, data: &[u8]) {
+        self.inner.write(data);
+    }
+
+    /// As [`write`](Self::write), without a copy of what has to be queued.
+    pub fn write_owned(&self, data: impl Into<Bytes>) {
+        self.inner.write_owned(data.into());
+    }
+
+    /// As [`write`](Self::write) for several pieces, in one system call.
+    ///
+    /// ```no_run
+    /// # fn f(transport: &roundelay::Transport, body: &[u8]) {
+    /// use std::io::IoSlice;
+    /// transport.writelines(&[IoSlice::new(b"HTTP/1.1 200 OK\r\n\r\n"), IoSlice::new(body)]);
+    /// # }
+    /// ```
+    pub fn writelines(&self, data: &[IoSlice<'_>]) {
+        self.inner.writelines(data);
+    }
+
+    /// Ends the writing half when what is queued has been sent; the peer sees an end of file. A second call does
+    /// nothing.
+    pub fn write_eof(&self) {
+        self.inner.write_eof();
+    }
+
+    /// Whether [`write_eof`](Self::write_eof) is possible.
+    pub fn can_write_eof(&self) -> bool {
+        self.inner.can_write_eof()
+    }
+
+    /// Closes the connection: nothing more is received, what is queued is sent, then `connection_lost(None)` comes.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Closes the connection now: what is queued is dropped, and `connection_lost(None)` comes.
+    pub fn abort(&self) {
+        self.inner.abort();
+    }
+
+    /// Whether the connection is closing or gone.
+    pub fn is_closing(&self) -> bool {
+        self.inner.is_closing()
+    }
+
+    /// Delivers nothing more until [`resume_reading`](Self::resume_reading). A second call does nothing.
+    pub fn pause_reading(&self) {
+        self.inner.pause_reading();
+    }
+
+    /// Delivers again. A second call does nothing.
+    pub fn resume_reading(&self) {
+        self.inner.resume_reading();
+    }
+
+    /// Whether bytes are being delivered: not paused, not at the end of file, not closing.
+    pub fn is_reading(&self) -> bool {
+        self.inner.is_reading()
+    }
+
+    /// Gives bytes back that the protocol does not want. The next protocol gets them first; a protocol that stays gets
+    /// them together with whatever arrives next.
+    pub fn unread(&self, data: &[u8]) {
+        self.inner.unread(data);
+    }
+
+    /// How many bytes are queued for writing.
+    pub fn write_buffer_size(&self) -> usize {
+        self.inner.write_buffer_size()
+    }
+
+    /// The water marks, in bytes: 64 KiB and 16 KiB unless they were set.
+    pub fn write_buffer_limits(&self) -> WaterMarks {
+        self.inner.write_buffer_limits()
+    }
+
+    /// Sets the water marks, in bytes. With one of them alone, the high one is four times the low one; with neither,
+    /// the defaults come back. They count at once for what is queued.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the low mark is above the high one; nothing changes.
+    pub fn set_write_buffer_limits(
+        &self,
+        high: impl Into<Option<usize>>,
+        low: impl Into<Option<usize>>,
+    ) -> io::Result<()> {
+        self.inner.set_write_buffer_limits(high.into(), low.into())
+    }
+
+    /// Ends the connection, with an error of kind `WriteZero`, when more than `cap` bytes are queued; `None` for no
+    /// such limit. A protection against peers that ask for much and read nothing, for protocols that do not heed
+    /// `pause_writing`.
+    pub fn set_write_buffer_cap(&self, cap: impl Into<Option<usize>>) {
+        self.inner.set_write_buffer_cap(cap.into());
+    }
+
+    /// Waits until writing is not paused: flow control for whoever writes outside of a protocol.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionReset` if the connection is gone, or whatever ended it.
+    pub fn ready(&self) -> WriteReady {
+        WriteReady { transport: self.clone() }
+    }
+
+    /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
+    /// within a callback, it takes effect when that returns.
+    pub fn set_protocol(&self, protocol: impl Into<AnyProtocol>) {
+        self.inner.set_protocol(protocol.into());
+    }
+
+    /// The protocol that hears of the connection; `None` once it is lost.
+    pub fn protocol(&self) -> Option<AnyProtocol> {
+        self.inner.protocol()
+    }
+
+    /// What is known of the connection: addresses, and the socket for its options.
+    pub fn extra_info(&self) -> ExtraInfo {
+        self.inner.extra_info()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl PartialEq for Transport {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Transport {}
+
+/// The future of [`Transport::ready`].
+#[must_use = "futures do nothing unless they are awaited"]
+#[derive(Debug)]
+pub struct WriteReady {
+    transport: Transport,
+}
+
+impl Future for WriteReady {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.transport.inner.poll_ready(cx)
+    }
+}

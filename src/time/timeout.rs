@@ -1,0 +1,81 @@
+//! A future with a limit.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::TimedOut;
+use crate::event_loop::timer::Sleep;
+
+/// Gives a future a limited time, and drops it when the time is over.
+///
+/// A future that is done at its first poll is done in time, whatever the limit.
+///
+/// ```
+/// use roundelay::{TimedOut, sleep, timeout};
+/// use std::time::Duration;
+///
+/// roundelay::block_on(async {
+///     assert_eq!(timeout(Duration::from_secs(5), async { 1 }).await, Ok(1));
+///     assert_eq!(timeout(Duration::from_millis(1), sleep(Duration::MAX)).await, Err(TimedOut));
+/// });
+/// ```
+///
+/// # Panics
+///
+/// If it is polled outside of a running event loop, and the future is not done at once.
+pub fn timeout<F: IntoFuture>(time: Duration, future: F) -> Timeout<F::IntoFuture> {
+    Timeout { future: Some(future.into_future()), limit: Sleep::after(time) }
+}
+
+/// As [`timeout`], until a moment of the loop's clock.
+pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
+    Timeout { future: Some(future.into_future()), limit: Sleep::until(deadline) }
+}
+
+pin_project_lite::pin_project! {
+    /// The future of [`timeout`] and [`timeout_at`]: of `Result<T, TimedOut>`.
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Timeout<F> {
+        // Dropped as soon as the time is over.
+        #[pin]
+        future: Option<F>,
+        #[pin]
+        limit: Sleep,
+    }
+}
+
+impl<F> Timeout<F> {
+    /// The moment at which the time is over; `None` before the first poll of a [`timeout`].
+    pub fn deadline(&self) -> Option<Instant> {
+        self.limit.deadline()
+    }
+
+    /// Gives the future another limit from now on. Does nothing once the time is over.
+    pub fn reschedule(self: Pin<&mut Self>, deadline: Instant) {
+        self.project().limit.reset(deadline);
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(Err(TimedOut)) };
+        if let Poll::Ready(output) = future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        std::task::ready!(this.limit.poll(cx));
+        this.future.set(None);
+        Poll::Ready(Err(TimedOut))
+    }
+}
+
+impl<F> fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

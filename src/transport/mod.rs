@@ -1,0 +1,7 @@
+//! Transports over descriptors: the implementations behind [`Transport`](crate::Transport).
+
+mod actions;
+pub(crate) mod flow;
+pub(crate) mod lifecycle;
+pub(crate) mod queue;
+pub(crate) mod stream;
