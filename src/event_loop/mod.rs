@@ -32,7 +32,7 @@ mod debug;
 pub(crate) mod exception;
 pub(crate) mod job;
 pub(crate) mod remote;
-mod run;
+pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod services;
 pub(crate) mod source;

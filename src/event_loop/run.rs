@@ -16,7 +16,7 @@ use crate::event_loop::running::{self, Running};
 use crate::event_loop::{Core, EventLoop, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
-use crate::sched::active::{Ending, Entry, TaskId, TaskRef};
+use crate::sched::active::{Ending, Entry, Kind, TaskId, TaskRef};
 use crate::sched::context::{self, Slot};
 use crate::sched::ready::{Injected, Item};
 use crate::sched::{Due, Phase, Shared, discard, task};
@@ -72,39 +72,11 @@ impl EventLoop {
     /// As [`run_forever`](Self::run_forever), and with the panic of the future itself.
     #[track_caller]
     pub fn run_until_complete<F: IntoFuture>(&self, future: F) -> Result<F::Output, Stopped> {
-        let core = &*self.core;
-        let _run = Run::enter(&self.core, "run_until_complete");
-        let mut future = pin!(Some(future.into_future()));
-        let mut output = None;
-        let mut root = Root::new(core, Location::caller(), |cx: &mut Context<'_>| {
-            let Some(pinned) = future.as_mut().as_pin_mut() else {
-                return Poll::Ready(());
-            };
-            let Poll::Ready(value) = pinned.poll(cx) else {
-                return Poll::Pending;
-            };
-            // What it holds is released before its end is seen, as a task's is.
-            future.set(None);
-            output = Some(value);
-            Poll::Ready(())
-        });
-        root.waker.wake_by_ref();
-        loop {
-            core.turn_or_panic(Some(&mut root));
-            if core.stopping.get() {
-                break;
-            }
-            if root.done {
-                let local = &core.local;
-                if local.ready.len() == 0 && local.shared_ref().inject_queue().len() == 0 {
-                    break;
-                }
-                // As asyncio's own done callback: what was scheduled by now still runs.
-                self.stop();
-            }
+        let how = RunRoot { method: "run_until_complete", kind: Kind::Root, context: context::fork_current() };
+        match self.core.run_root(how, future.into_future()) {
+            Ok(output) => Ok(output),
+            Err(RootEnd::Stopped | RootEnd::Cancelled) => Err(Stopped),
         }
-        drop(root);
-        output.ok_or(Stopped)
     }
 
     /// Makes one turn, and waits at most `timeout` for something to do; `None` waits without end.
@@ -230,34 +202,40 @@ struct Root<'a, P> {
     done: bool,
 }
 
-impl<'a, P: FnMut(&mut Context<'_>) -> Poll<()>> Root<'a, P> {
-    fn new(core: &'a Core, spawned_at: &'static Location<'static>, poll: P) -> Self {
+impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
+    /// `poll` polls the future, or drops it where it is given no context.
+    fn new(core: &'a Core, how: RunRoot, spawned_at: &'static Location<'static>, poll: P) -> Self {
         let local = &core.local;
         let id = TaskId::next();
-        let mut entry = Entry::new(id, context::fork_current(), None, spawned_at);
-        entry.root = true;
-        let task = local.active.borrow_mut().insert(entry);
         let handle = Arc::new(RootWaker { shared: local.shared(), id: id.as_u64(), queued: AtomicBool::new(false) });
-        Self { poll, core, task, waker: handle.clone().into(), handle, done: false }
+        let waker: Waker = handle.clone().into();
+        let mut entry = Entry::new(id, how.context, None, spawned_at);
+        entry.kind = how.kind;
+        if how.kind == Kind::Main {
+            entry.waker = Some(waker.clone());
+        }
+        let task = local.active.borrow_mut().insert(entry);
+        Self { poll, core, task, waker, handle, done: false }
     }
 }
 
-impl<P: FnMut(&mut Context<'_>) -> Poll<()>> RootFuture for Root<'_, P> {
+impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> {
     fn poll(&mut self, core: &Core, id: u64) {
         if id != self.handle.id || self.done {
             return;
         }
         self.handle.queued.store(false, Ordering::Release);
         let local = &core.local;
-        let slot = match local.active.borrow_mut().get_mut(self.task) {
+        let (slot, cancelled) = match local.active.borrow_mut().get_mut(self.task) {
             Some(entry) => {
                 entry.polls += 1;
-                std::mem::replace(&mut entry.context, Slot::EMPTY)
+                (std::mem::replace(&mut entry.context, Slot::EMPTY), entry.ending != Ending::No)
             }
-            None => Slot::EMPTY,
+            None => (Slot::EMPTY, false),
         };
         let _current = CurrentRoot { core, outer: local.current.replace(Some(self.task)) };
-        let (polled, slot) = context::enter(slot, || (self.poll)(&mut Context::from_waker(&self.waker)));
+        let mut cx = Context::from_waker(&self.waker);
+        let (polled, slot) = context::enter(slot, || (self.poll)((!cancelled).then_some(&mut cx)));
         self.done = polled.is_ready();
         if let Some(entry) = local.active.borrow_mut().get_mut(self.task) {
             entry.context = slot;
@@ -285,7 +263,62 @@ impl Drop for CurrentRoot<'_> {
     }
 }
 
+/// How a root is run.
+pub(crate) struct RunRoot {
+    pub(crate) method: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) context: Slot,
+}
+
+/// Why a root gave no output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RootEnd {
+    Stopped,
+    Cancelled,
+}
+
 impl Core {
+    /// Runs until the future, which is polled in place, is done.
+    #[track_caller]
+    pub(crate) fn run_root<F: Future>(self: &Rc<Self>, how: RunRoot, future: F) -> Result<F::Output, RootEnd> {
+        let _run = Run::enter(self, how.method);
+        let mut future = pin!(Some(future));
+        let mut output = None;
+        let mut root = Root::new(self, how, Location::caller(), |cx: Option<&mut Context<'_>>| {
+            let polled = match (cx, future.as_mut().as_pin_mut()) {
+                (Some(cx), Some(pinned)) => pinned.poll(cx),
+                // Cancelled.
+                _ => {
+                    future.set(None);
+                    return Poll::Ready(());
+                }
+            };
+            let Poll::Ready(value) = polled else { return Poll::Pending };
+            // What it holds is released before its end is seen, as a task's is.
+            future.set(None);
+            output = Some(value);
+            Poll::Ready(())
+        });
+        root.waker.wake_by_ref();
+        loop {
+            self.turn_or_panic(Some(&mut root));
+            if self.stopping.get() {
+                break;
+            }
+            if root.done {
+                let local = &self.local;
+                if local.ready.len() == 0 && local.shared_ref().inject_queue().len() == 0 {
+                    break;
+                }
+                // As asyncio's own done callback: what was scheduled by now still runs.
+                self.stopping.set(true);
+            }
+        }
+        let end = if root.done { RootEnd::Cancelled } else { RootEnd::Stopped };
+        drop(root);
+        output.ok_or(end)
+    }
+
     #[track_caller]
     fn turn_or_panic(&self, root: Option<&mut dyn RootFuture>) {
         if let Err(error) = self.turn(None, root) {

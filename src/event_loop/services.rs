@@ -54,9 +54,4 @@ impl Core {
         self.services.entries.borrow_mut().push(entry);
         service
     }
-
-    /// The loop's service of this type, if it was ever asked for.
-    pub(crate) fn existing_service<S: Service>(&self) -> Option<Rc<S>> {
-        self.services.find()
-    }
 }

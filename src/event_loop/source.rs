@@ -30,6 +30,13 @@ impl<S: AsFd> Source<S> {
         Self::with_interest(core, io, Interest::BOTH, Readiness::READABLE.union(Readiness::WRITABLE))
     }
 
+    /// Takes over a registration that somebody else has used so far, and the descriptor with it.
+    pub(crate) fn adopt(core: &Rc<Core>, registration: LoopRegistration, io: S) -> io::Result<Self> {
+        let wakers = Rc::new(WakerPair::new(Readiness::READABLE.union(Readiness::WRITABLE)));
+        registration.hand_over(Listener::Wakers(wakers.clone()), Interest::BOTH)?;
+        Ok(Self { registration, io, wakers, core: core.clone() })
+    }
+
     /// Registers a descriptor of which only `interest` matters, and which is known to be `ready`.
     pub(crate) fn with_interest(core: &Rc<Core>, io: S, interest: Interest, ready: Readiness) -> io::Result<Self> {
         if !core.is_open() {

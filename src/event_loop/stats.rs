@@ -1,8 +1,9 @@
 //! Counters by which every test finds out whether anything leaked.
 
 use std::cell::Cell;
+use std::task::{Context, Poll, Waker};
 
-use crate::event_loop::EventLoop;
+use crate::event_loop::{Core, EventLoop};
 use crate::sched::Counter;
 
 /// How many of a kind were made, and how many of them are gone.
@@ -66,6 +67,30 @@ pub(crate) struct LoopCounters {
     pub(crate) waits: Cell<u64>,
     pub(crate) transports: Counter,
     pub(crate) servers: Counter,
+    /// Who waits for the last transport to go.
+    transports_waiter: Cell<Option<Waker>>,
+}
+
+impl Core {
+    /// A transport is gone.
+    pub(crate) fn transport_gone(&self) {
+        let counters = &self.counters;
+        counters.transports.closed();
+        if Tally::of(&counters.transports).live() == 0 {
+            if let Some(waiter) = counters.transports_waiter.take() {
+                waiter.wake();
+            }
+        }
+    }
+
+    /// Ready when no transport is left.
+    pub(crate) fn poll_transports_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        if Tally::of(&self.counters.transports).live() == 0 {
+            return Poll::Ready(());
+        }
+        self.counters.transports_waiter.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
 }
 
 impl EventLoop {

@@ -14,6 +14,9 @@ use crate::sched::future::LoopFuture;
 use crate::sched::join::Task;
 use crate::sched::task::{self, NewTask};
 
+/// A boxed future of this thread.
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
 /// The future of a task as a factory sees it. Its output goes to the task by another way.
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 

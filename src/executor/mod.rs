@@ -15,13 +15,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::{JoinError, executor_overrun, panic_text};
+use crate::event_loop::EventLoop;
 use crate::event_loop::exception::{ExceptionContext, emit};
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl};
 use crate::event_loop::remote::Remote;
 use crate::event_loop::running;
 use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
-use crate::event_loop::{Core, EventLoop};
 use crate::executor::thread_pool::ThreadPoolExecutor;
 use crate::sched::handle::HandleInfo;
 
@@ -296,27 +296,5 @@ pub(crate) fn required_loop(function: &str) -> EventLoop {
     match running::current() {
         Some(core) => EventLoop::handle(core),
         None => panic!("roundelay::{function}() was called outside of a running event loop"),
-    }
-}
-
-impl Core {
-    /// Whether the default executor has been made: a test that it is made on demand.
-    #[cfg(test)]
-    fn has_default_executor(&self) -> bool {
-        self.existing_service::<DefaultExecutor>().is_some_and(|executor| executor.pool.borrow().is_some())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_executor_is_made_on_demand() {
-        let el = EventLoop::new().unwrap();
-        assert!(!el.core.has_default_executor());
-        let job = el.run_in_executor(None, || 1);
-        assert!(el.core.has_default_executor());
-        assert_eq!(el.run_until_complete(job).unwrap().unwrap(), 1);
     }
 }

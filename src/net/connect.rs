@@ -15,6 +15,7 @@ use crate::dns::addr::Family;
 use crate::dns::resolve;
 use crate::error::{AddressError, ConnectErrors, LoopClosed, invalid_input};
 use crate::event_loop::source::Source;
+use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
@@ -213,6 +214,11 @@ impl EventLoop {
 }
 
 impl<F> CreateConnection<F> {
+    /// The same with another protocol.
+    pub(crate) fn with_factory<G>(self, factory: G) -> CreateConnection<G> {
+        CreateConnection { el: self.el, factory, options: self.options }
+    }
+
     /// Uses addresses of this family only.
     pub fn family(mut self, family: Family) -> Self {
         self.options.family = family;
@@ -254,7 +260,7 @@ where
 /// The future of [`CreateConnection`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Connecting<P> {
-    future: Pin<Box<dyn Future<Output = io::Result<(Transport, ProtocolRef<P>)>>>>,
+    future: BoxFuture<io::Result<(Transport, ProtocolRef<P>)>>,
 }
 
 impl<P> Future for Connecting<P> {

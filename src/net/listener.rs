@@ -13,7 +13,7 @@ use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::fd::{AsFd, AsRawFd, RawFd};
 use crate::os::socket::{accept, is_shortage, would_block};
 use crate::protocol::{SocketHolder, SocketView};
-use crate::reactor::slot::{End, Handler, Listener as SlotListener};
+use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
@@ -186,7 +186,7 @@ impl Handler for Listener {
         self.close();
     }
 
-    fn end(self: Rc<Self>, _: End) {
+    fn stop_accepting(self: Rc<Self>) {
         let acceptor = self.acceptor.borrow().clone();
         if let Some(acceptor) = acceptor {
             acceptor.stop();

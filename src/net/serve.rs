@@ -16,6 +16,7 @@ use crate::dns::addr::Family;
 use crate::dns::resolve;
 use crate::error::{AddressError, LoopClosed, invalid_input};
 use crate::event_loop::EventLoop;
+use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
 use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
@@ -305,7 +306,7 @@ where
 /// The future of [`CreateServer`] and of [`start_server`](crate::start_server).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Starting {
-    future: Pin<Box<dyn Future<Output = io::Result<Server>>>>,
+    future: BoxFuture<io::Result<Server>>,
 }
 
 impl Starting {
@@ -325,6 +326,11 @@ impl Starting {
             Ok(server)
         });
         Self { future }
+    }
+
+    /// A server that cannot be made.
+    pub(crate) fn failed(error: io::Error) -> Self {
+        Self { future: Box::pin(async move { Err(error) }) }
     }
 }
 

@@ -34,13 +34,3 @@ impl FdTable {
         }
     }
 }
-
-/// The same descriptor again, as one that must be closed.
-pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
-    fd.try_clone_to_owned()
-}
-
-/// Whether a call on this descriptor may block the thread.
-pub(crate) fn is_blocking(fd: BorrowedFd<'_>) -> std::io::Result<bool> {
-    Ok(!rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))
-}

@@ -197,11 +197,6 @@ impl AnyProtocol {
     pub fn connection_lost(&self, transport: &Transport, error: Option<io::Error>) -> Result<(), Box<dyn Any + Send>> {
         call(|| self.erased.connection_lost(transport, error))
     }
-
-    /// Whether both are the same protocol.
-    pub(crate) fn is(&self, other: &AnyProtocol) -> bool {
-        Rc::ptr_eq(&self.erased, &other.erased)
-    }
 }
 
 impl<P: Protocol> From<ProtocolRef<P>> for AnyProtocol {

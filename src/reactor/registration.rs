@@ -47,11 +47,6 @@ impl<C: Clone> Registration<C> {
         Ok(Self { reactor: reactor.clone(), key, fd: fd.as_raw_fd(), edge })
     }
 
-    /// The key of its events.
-    pub(crate) fn key(&self) -> u64 {
-        self.key
-    }
-
     /// Changes what is reported.
     pub(crate) fn set_interest(&self, interest: Interest) -> io::Result<()> {
         self.reactor.borrow_mut().set_interest(self.key, borrow(self.fd), interest)

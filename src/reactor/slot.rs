@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use crate::os::fd::{BorrowedFd, RawFd};
+use crate::os::fd::RawFd;
 use crate::reactor::{Fired, Interest, Mode, Readiness, Selector};
 
 /// Gets events in its turn in the loop's queue.
@@ -15,8 +15,11 @@ pub(crate) trait Handler {
     /// The loop is closed; nothing will be reported any more. Calls nobody.
     fn on_close(self: Rc<Self>);
 
-    /// The loop is about to end: what is open is to end before it, and tells whom it has to tell.
-    fn end(self: Rc<Self>, how: End);
+    /// The loop is about to end: no connection is to come any more.
+    fn stop_accepting(self: Rc<Self>) {}
+
+    /// The loop is about to end: a connection is to end before it, and tells whom it has to tell.
+    fn end(self: Rc<Self>, _: End) {}
 }
 
 /// How much time something open has to end.
@@ -173,12 +176,6 @@ impl<C: Clone> Slot<C> {
         } else if want != self.interest && selector.modify(fd, key, want, self.mode).is_ok() {
             self.interest = want;
         }
-    }
-}
-
-impl<C> Slot<C> {
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        crate::reactor::registration::borrow(self.fd)
     }
 }
 

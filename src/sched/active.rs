@@ -54,6 +54,16 @@ pub(crate) enum Ending {
     Closed,
 }
 
+/// What an entry stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Task,
+    /// The future of `run_until_complete`, which cannot be cancelled: there is nobody to tell.
+    Root,
+    /// The future of a runner, which can.
+    Main,
+}
+
 /// A function to be called when a task is done.
 pub(crate) struct DoneCallback {
     pub(crate) id: u64,
@@ -77,8 +87,7 @@ pub(crate) struct Entry {
     pub(crate) ending: Ending,
     /// Whether nobody can await it any more.
     pub(crate) detached: bool,
-    /// Whether it is the future of `run_until_complete`.
-    pub(crate) root: bool,
+    pub(crate) kind: Kind,
     pub(crate) done_callbacks: Vec<DoneCallback>,
 }
 
@@ -98,7 +107,7 @@ impl Entry {
             polls: 0,
             ending: Ending::No,
             detached: false,
-            root: false,
+            kind: Kind::Task,
             done_callbacks: Vec::new(),
         }
     }
@@ -218,7 +227,8 @@ pub struct TaskInfo {
     pub state: TaskState,
     /// How often it was polled.
     pub polls: u64,
-    /// Whether it is the future given to `run_until_complete` or `block_on`, which cannot be cancelled.
+    /// Whether it is the future given to `run_until_complete` or `block_on`, which cannot be cancelled, or to a
+    /// [`Runner`](crate::Runner), which can.
     pub is_root: bool,
     pub(crate) canceller: Canceller,
 }

@@ -26,11 +26,13 @@ enum State<T> {
     Taken,
 }
 
+type Call<T> = Box<dyn FnOnce(&LoopFuture<T>)>;
+
 struct Callback<T> {
     id: CallbackId,
     context: Slot,
     created_at: &'static Location<'static>,
-    call: Box<dyn FnOnce(&LoopFuture<T>)>,
+    call: Call<T>,
 }
 
 struct Shared<T> {

@@ -26,7 +26,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::{Fatal, PanicPayload};
-use crate::sched::active::{Active, DoneCallback, Ending, TaskId, TaskInfo, TaskRef, TaskState};
+use crate::sched::active::{Active, DoneCallback, Ending, Kind, TaskId, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
@@ -220,7 +220,7 @@ impl Local {
     pub(crate) fn end_task(&self, task: TaskRef, ending: Ending) -> bool {
         let waker = {
             let mut active = self.active.borrow_mut();
-            let Some(entry) = active.get_mut(task).filter(|entry| !entry.root) else {
+            let Some(entry) = active.get_mut(task).filter(|entry| entry.kind != Kind::Root) else {
                 return false;
             };
             if entry.ending == Ending::No {
@@ -248,7 +248,7 @@ impl Local {
             spawned_at: entry.spawned_at,
             state,
             polls: entry.polls,
-            is_root: entry.root,
+            is_root: entry.kind != Kind::Task,
             canceller: Canceller::new(&self.shared_ref().local()?, task),
         })
     }

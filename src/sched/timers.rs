@@ -65,7 +65,8 @@ impl<T> Timers<T> {
         Self { heap: Vec::new(), slots: Vec::new(), free: NONE, seq: 0 }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.heap.len()
     }
 

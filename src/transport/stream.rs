@@ -664,7 +664,7 @@ impl SocketTransport {
             return;
         }
         drop(io);
-        self.core.counters.transports.closed();
+        self.core.transport_gone();
         self.queue.borrow_mut().clear();
         drop(self.unread.take());
         if let Some(idle) = self.idle.take() {

@@ -1,0 +1,357 @@
+//! Running a program: make a loop, run, end in an orderly way.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::constants::SHUTDOWN_BOUND;
+use crate::error::{RunError, invalid_input};
+use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::run::{RootEnd, RunRoot};
+use crate::event_loop::{EventLoop, running};
+use crate::executor::required_loop;
+use crate::reactor::slot::End;
+use crate::sched::active::Kind;
+use crate::sched::clock::deadline;
+use crate::sched::context::{Context, Slot};
+use crate::sched::join::Task;
+use crate::time::{sleep_until, yield_now};
+
+/// How often tasks that are left are cancelled while their destructors make new ones.
+const CANCEL_ROUNDS: u32 = 100;
+
+/// Makes an event loop, runs the future on it, ends everything in an orderly way, and returns the future's output.
+///
+/// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for; open
+/// connections are closed and their protocols get `connection_lost`; the default executor is shut down; the loop is
+/// closed. All of it takes at most 5 seconds beyond what the application's own code takes: what is not sent by then is
+/// dropped, and jobs that are not done are abandoned and reported. So a program ends though a lookup hangs or a peer
+/// does not read. A [`Runner`] has settings.
+///
+/// `SIGINT` is left alone.
+///
+/// # Panics
+///
+/// If no loop can be made; if an event loop is running on this thread; if the loop is stopped under the future; and
+/// with the panic of the future, after the orderly end.
+///
+/// ```
+/// let answer = roundelay::block_on(async {
+///     roundelay::sleep(std::time::Duration::from_millis(1)).await;
+///     42
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
+    refuse_nesting("block_on");
+    let el = EventLoop::new().unwrap_or_else(|error| panic!("block_on(): cannot make an event loop: {error}"));
+    let result = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(future)));
+    finish(&el, SHUTDOWN_BOUND);
+    match result {
+        Ok(Ok(output)) => output,
+        Ok(Err(stopped)) => panic!("block_on(): {stopped}"),
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+#[track_caller]
+fn refuse_nesting(method: &str) {
+    if let Some(core) = running::current() {
+        let outer = EventLoop::handle(core);
+        panic!("{method}(): cannot be called while an event loop is running on this thread: {outer:?}");
+    }
+}
+
+/// Runs a future as a task of the running loop: for library code, which has no loop at hand.
+///
+/// See [`EventLoop::create_task`].
+///
+/// # Panics
+///
+/// Outside of a running loop.
+///
+/// ```
+/// roundelay::block_on(async {
+///     let task = roundelay::spawn(async { 1 + 1 });
+///     assert_eq!(task.await.unwrap(), 2);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: IntoFuture,
+    F::IntoFuture: 'static,
+    F::Output: 'static,
+{
+    required_loop("spawn").create_task(future)
+}
+
+type LoopFactory = Box<dyn FnOnce() -> io::Result<EventLoop>>;
+
+/// Runs several futures, one after the other, on one loop and in one [`Context`], and ends it in an orderly way.
+///
+/// The loop is made when it is first needed. Dropping the runner closes it, as [`close`](Self::close) does.
+///
+/// ```
+/// let mut runner = roundelay::Runner::new();
+/// assert_eq!(runner.run(async { 1 })?, 1);
+/// assert_eq!(runner.run(async { 2 })?, 2);
+/// runner.close();
+/// # Ok::<(), roundelay::RunError>(())
+/// ```
+pub struct Runner {
+    state: State,
+    context: Context,
+    shutdown_bound: Duration,
+    debug: Option<bool>,
+}
+
+enum State {
+    New(Option<LoopFactory>),
+    Ready(EventLoop),
+    Closed,
+}
+
+impl Runner {
+    /// A runner with the default settings.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A runner with settings of your own.
+    pub fn builder() -> RunnerBuilder {
+        RunnerBuilder { loop_factory: None, debug: None, shutdown_bound: SHUTDOWN_BOUND }
+    }
+
+    /// A handle to the loop, which is made now if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The loop factory's; an error of kind `InvalidInput` if the runner is closed.
+    pub fn get_loop(&mut self) -> io::Result<EventLoop> {
+        if let State::New(factory) = &mut self.state {
+            let el = match factory.take() {
+                Some(factory) => factory()?,
+                None => EventLoop::new()?,
+            };
+            if let Some(debug) = self.debug {
+                el.set_debug(debug);
+            }
+            self.state = State::Ready(el);
+        }
+        match &self.state {
+            State::Ready(el) => Ok(el.clone()),
+            _ => Err(invalid_input("Runner: it is closed")),
+        }
+    }
+
+    /// Runs the loop until the future is done. The future runs in the runner's own context: what it sets is there for
+    /// the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Stopped`] if the loop was stopped before, [`RunError::Cancelled`] if the future was cancelled, by
+    /// way of its [`TaskInfo`](crate::TaskInfo).
+    ///
+    /// # Panics
+    ///
+    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, and with the panic
+    /// of the future.
+    #[track_caller]
+    pub fn run<F: IntoFuture>(&mut self, future: F) -> Result<F::Output, RunError> {
+        refuse_nesting("Runner::run");
+        let el = self.get_loop().unwrap_or_else(|error| panic!("Runner::run(): {error}"));
+        let how = RunRoot { method: "run", kind: Kind::Main, context: Slot::Shared(self.context.clone()) };
+        el.core.run_root(how, future.into_future()).map_err(|end| match end {
+            RootEnd::Stopped => RunError::Stopped,
+            RootEnd::Cancelled => RunError::Cancelled,
+        })
+    }
+
+    /// Ends everything in an orderly way, as [`block_on`] does. A second call does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the loop is running.
+    #[track_caller]
+    pub fn close(&mut self) {
+        if let State::Ready(el) = std::mem::replace(&mut self.state, State::Closed) {
+            if el.is_running() {
+                self.state = State::Ready(el);
+                panic!("Runner::close(): the loop is running");
+            }
+            finish(&el, self.shutdown_bound);
+        }
+    }
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let State::Ready(el) = std::mem::replace(&mut self.state, State::Closed) {
+            // From within its own loop there is nothing to wait for: the owner's drop sees to the end.
+            if running::current().is_none() {
+                finish(&el, self.shutdown_bound);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Runner");
+        match &self.state {
+            State::New(_) => debug.field("loop", &"not made yet"),
+            State::Ready(el) => debug.field("loop", el),
+            State::Closed => debug.field("loop", &"closed"),
+        };
+        debug.field("shutdown_bound", &self.shutdown_bound).finish()
+    }
+}
+
+/// Settings for a [`Runner`].
+///
+/// ```
+/// use roundelay::{EventLoop, Runner};
+/// use std::time::Duration;
+///
+/// let mut runner = Runner::builder()
+///     .debug(true)
+///     .shutdown_bound(Duration::from_secs(1))
+///     .loop_factory(|| EventLoop::builder().name("main").build())
+///     .build();
+/// assert!(runner.run(async { roundelay::get_running_loop().unwrap().debug() }).unwrap());
+/// ```
+#[must_use = "a builder does nothing before build()"]
+pub struct RunnerBuilder {
+    loop_factory: Option<LoopFactory>,
+    debug: Option<bool>,
+    shutdown_bound: Duration,
+}
+
+impl RunnerBuilder {
+    /// Turns debug mode on or off, whatever the environment says.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// Makes the loop by this function.
+    pub fn loop_factory(mut self, factory: impl FnOnce() -> io::Result<EventLoop> + 'static) -> Self {
+        self.loop_factory = Some(Box::new(factory));
+        self
+    }
+
+    /// How long the end waits for what has to be sent and for blocking jobs (5 seconds).
+    pub fn shutdown_bound(mut self, bound: Duration) -> Self {
+        self.shutdown_bound = bound;
+        self
+    }
+
+    /// Makes the runner.
+    pub fn build(self) -> Runner {
+        Runner {
+            state: State::New(self.loop_factory),
+            context: Context::new(),
+            shutdown_bound: self.shutdown_bound,
+            debug: self.debug,
+        }
+    }
+}
+
+impl fmt::Debug for RunnerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunnerBuilder")
+            .field("debug", &self.debug)
+            .field("shutdown_bound", &self.shutdown_bound)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The orderly end of a loop, in at most `bound`.
+fn finish(el: &EventLoop, bound: Duration) {
+    if el.is_closed() {
+        return;
+    }
+    // A callback that panics fatally, or that stops the loop, must not keep it from its end.
+    let until = deadline(el.time(), bound);
+    for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
+        let run = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end_step(el, step, until))));
+        if run.is_err() {
+            let text = "Fatal panic while the loop was ending";
+            el.call_exception_handler(&ExceptionContext::new(text));
+        }
+    }
+    el.close();
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Listeners,
+    Tasks,
+    Connections,
+    Executor,
+}
+
+async fn end_step(el: &EventLoop, step: Step, until: Instant) {
+    match step {
+        // Connections are left alone: tasks that are about to be cancelled may have something to say on them.
+        Step::Listeners => stop_accepting(el),
+        Step::Tasks => cancel_tasks(el).await,
+        Step::Connections => end_connections(el, until).await,
+        Step::Executor => {
+            el.shutdown_default_executor(Some(until.saturating_duration_since(el.time()))).await;
+        }
+    }
+}
+
+fn stop_accepting(el: &EventLoop) {
+    let handlers = el.core.reactor.borrow().handlers();
+    for handler in handlers {
+        handler.stop_accepting();
+    }
+}
+
+/// Cancels all tasks but the one that runs this, and waits until their futures are dropped.
+async fn cancel_tasks(el: &EventLoop) {
+    for _ in 0..CANCEL_ROUNDS {
+        let tasks: Vec<_> = el.all_tasks().into_iter().filter(|task| !task.is_root).collect();
+        if tasks.is_empty() {
+            return;
+        }
+        for task in tasks {
+            task.cancel();
+        }
+        yield_now().await;
+    }
+}
+
+/// Closes all connections, gives them until `until` to send what is queued, and aborts the rest.
+async fn end_connections(el: &EventLoop, until: Instant) {
+    let end = |how| {
+        let handlers = el.core.reactor.borrow().handlers();
+        for handler in handlers {
+            handler.end(how);
+        }
+    };
+    end(End::Flush);
+    let mut limit = pin!(sleep_until(until));
+    let in_time = poll_fn(|cx| match el.core.poll_transports_gone(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
+    });
+    if !in_time.await {
+        end(End::Now);
+        poll_fn(|cx| el.core.poll_transports_gone(cx)).await;
+    }
+}

@@ -1,0 +1,260 @@
+//! Making streams.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::constants::STREAM_LIMIT;
+use crate::dns::addr::Family;
+use crate::error::invalid_input;
+use crate::event_loop::EventLoop;
+use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::tasks::BoxFuture;
+use crate::executor::required_loop;
+use crate::net::{CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, server_settings};
+use crate::protocol::AnyProtocol;
+use crate::sched::report::Exception;
+use crate::stream::protocol::{StartHandler, StreamProtocol};
+use crate::stream::reader::StreamReader;
+use crate::stream::writer::StreamWriter;
+
+type MakeProtocol = Box<dyn FnOnce() -> StreamProtocol>;
+
+/// A stream that is about to be opened: see [`open_connection`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct OpenConnection {
+    el: EventLoop,
+    connection: CreateConnection<MakeProtocol>,
+    limit: usize,
+}
+
+/// Connects to a TCP endpoint, and gives the two halves of the stream.
+///
+/// See [`EventLoop::create_connection`] for what an endpoint is and how it is connected to.
+///
+/// # Errors
+///
+/// As [`EventLoop::create_connection`]; `InvalidInput` for a limit of zero.
+///
+/// # Panics
+///
+/// Outside of a running event loop.
+#[track_caller]
+pub fn open_connection(endpoint: impl Into<Endpoint>) -> OpenConnection {
+    let el = required_loop("open_connection");
+    let make: MakeProtocol = Box::new(|| unreachable!("replaced when it is awaited"));
+    let connection = el.create_connection(make, endpoint);
+    OpenConnection { el, connection, limit: STREAM_LIMIT }
+}
+
+impl OpenConnection {
+    /// The reader's limit in bytes (64 KiB).
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// See [`CreateConnection::family`].
+    pub fn family(mut self, family: Family) -> Self {
+        self.connection = self.connection.family(family);
+        self
+    }
+
+    /// See [`CreateConnection::local_addr`].
+    pub fn local_addr(mut self, local_addr: impl Into<Endpoint>) -> Self {
+        self.connection = self.connection.local_addr(local_addr);
+        self
+    }
+
+    /// See [`CreateConnection::all_errors`].
+    pub fn all_errors(mut self, all_errors: bool) -> Self {
+        self.connection = self.connection.all_errors(all_errors);
+        self
+    }
+}
+
+impl fmt::Debug for OpenConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenConnection").field("connection", &self.connection).field("limit", &self.limit).finish()
+    }
+}
+
+impl IntoFuture for OpenConnection {
+    type Output = io::Result<(StreamReader, StreamWriter)>;
+    type IntoFuture = Opening;
+
+    fn into_future(self) -> Opening {
+        let Self { el, connection, limit } = self;
+        Opening {
+            future: Box::pin(async move {
+                check_limit("open_connection", limit)?;
+                let make: MakeProtocol = Box::new(move || StreamProtocol::new(&el, limit, None));
+                let (transport, protocol) = connection.with_factory(make).await?;
+                Ok(protocol.with(|protocol| protocol.halves(&transport)))
+            }),
+        }
+    }
+}
+
+fn check_limit(function: &str, limit: usize) -> io::Result<()> {
+    if limit == 0 {
+        return Err(invalid_input(format!("{function}(): limit() must be above zero")));
+    }
+    Ok(())
+}
+
+/// The future of [`OpenConnection`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Opening {
+    future: BoxFuture<io::Result<(StreamReader, StreamWriter)>>,
+}
+
+impl Future for Opening {
+    type Output = io::Result<(StreamReader, StreamWriter)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opening")
+    }
+}
+
+/// What the handler of a connection may return: nothing, or a result whose error is reported.
+pub trait StreamHandlerOutput {
+    /// The error to report, if there is one.
+    fn into_error(self) -> Option<io::Error>;
+}
+
+impl StreamHandlerOutput for () {
+    fn into_error(self) -> Option<io::Error> {
+        None
+    }
+}
+
+impl<E: Into<io::Error>> StreamHandlerOutput for Result<(), E> {
+    fn into_error(self) -> Option<io::Error> {
+        self.err().map(Into::into)
+    }
+}
+
+/// A server of streams that is about to be made: see [`start_server`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct ServeStreams<H> {
+    el: EventLoop,
+    handler: H,
+    options: ServerOptions,
+    limit: usize,
+}
+
+/// Listens on a TCP endpoint, and runs `handler` in a task of its own for each connection.
+///
+/// The handler returns nothing or a result; an error is reported to the exception handler, unless the peer has merely
+/// gone away. When the handler has dropped both halves, the connection is closed. See [`EventLoop::create_server`] for
+/// endpoints and settings.
+///
+/// # Errors
+///
+/// As [`EventLoop::create_server`]; `InvalidInput` for a limit of zero.
+///
+/// # Panics
+///
+/// Outside of a running event loop.
+///
+/// ```no_run
+/// # async fn f() -> std::io::Result<()> {
+/// let server = roundelay::start_server(
+///     async |mut reader, mut writer| {
+///         loop {
+///             let data = reader.read(1024).await?;
+///             if data.is_empty() {
+///                 return std::io::Result::Ok(());
+///             }
+///             writer.write(&data);
+///             writer.drain().await?;
+///         }
+///     },
+///     ("127.0.0.1", 8888),
+/// )
+/// .await?;
+/// server.serve_forever().await
+/// # }
+/// ```
+#[track_caller]
+pub fn start_server<H, R>(handler: H, endpoint: impl Into<ServerEndpoint>) -> ServeStreams<H>
+where
+    H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
+    R: StreamHandlerOutput + 'static,
+{
+    let el = required_loop("start_server");
+    ServeStreams { el, handler, options: ServerOptions::new(endpoint.into()), limit: STREAM_LIMIT }
+}
+
+impl<H> ServeStreams<H> {
+    server_settings!();
+
+    /// The readers' limit in bytes (64 KiB).
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+impl<H> fmt::Debug for ServeStreams<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeStreams")
+            .field("options", &self.options)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H, R> IntoFuture for ServeStreams<H>
+where
+    H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
+    R: StreamHandlerOutput + 'static,
+{
+    type Output = io::Result<Server>;
+    type IntoFuture = Starting;
+
+    fn into_future(self) -> Starting {
+        let Self { el, handler, options, limit } = self;
+        if let Err(error) = check_limit("start_server", limit) {
+            return Starting::failed(error);
+        }
+        let (handler, handle) = (Rc::new(handler), el.clone());
+        let start: StartHandler = Rc::new(move |reader, writer| {
+            let (handler, el) = (handler.clone(), handle.clone());
+            let task = handle.create_task(async move {
+                let transport = writer.transport().clone();
+                if let Some(error) = handler(reader, writer).await.into_error() {
+                    report(&el, transport, &error);
+                }
+            });
+            drop(task);
+        });
+        let handle = el.clone();
+        let factory = move || AnyProtocol::new(StreamProtocol::new(&handle, limit, Some(start.clone())));
+        Starting::new(el, "start_server", options, Box::new(factory))
+    }
+}
+
+fn report(el: &EventLoop, transport: crate::protocol::Transport, error: &io::Error) {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    // A peer that goes away is no fault of the handler's.
+    if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
+        tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
+        return;
+    }
+    let context = ExceptionContext::new("Unhandled exception in the handler of a stream's connection")
+        .with_exception(Exception::Error(error))
+        .with_subject(transport);
+    el.call_exception_handler(&context);
+}

@@ -1,0 +1,128 @@
+//! The bridge between a transport and the two halves of a stream.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::event_loop::EventLoop;
+use crate::protocol::{KeepOpen, Protocol, Transport};
+use crate::stream::reader::{Buffer, StreamReader};
+use crate::stream::writer::StreamWriter;
+
+/// Keeps a connection open for as long as one of its halves is there.
+pub(crate) struct Connection {
+    pub(crate) transport: Transport,
+    el: EventLoop,
+}
+
+impl Connection {
+    pub(crate) fn is_loop_closed(&self) -> bool {
+        self.el.is_closed()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.transport.is_closing() {
+            self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+            // The loop sends what is queued.
+            self.transport.close();
+        }
+    }
+}
+
+/// How a stream's connection has come to its end.
+#[derive(Default)]
+pub(crate) struct Ended {
+    /// `None` while it stands.
+    end: RefCell<Option<Option<(io::ErrorKind, String)>>>,
+    waiters: RefCell<Vec<Waker>>,
+}
+
+impl Ended {
+    fn set(&self, error: Option<&io::Error>) {
+        *self.end.borrow_mut() = Some(error.map(|error| (error.kind(), error.to_string())));
+        for waiter in self.waiters.take() {
+            waiter.wake();
+        }
+    }
+
+    /// Ready when the connection is gone, with the error that ended it.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        match &*self.end.borrow() {
+            Some(None) => Poll::Ready(Ok(())),
+            Some(Some((kind, text))) => Poll::Ready(Err(io::Error::new(*kind, text.clone()))),
+            None => {
+                let mut waiters = self.waiters.borrow_mut();
+                if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+                    waiters.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Starts the handler of a server's connection.
+pub(crate) type StartHandler = Rc<dyn Fn(StreamReader, StreamWriter)>;
+
+/// Feeds a reader.
+pub(crate) struct StreamProtocol {
+    el: EventLoop,
+    buffer: Rc<RefCell<Buffer>>,
+    ended: Rc<Ended>,
+    /// Takes the halves when the connection stands: the server's handler; none for a client, who is given them.
+    start: Cell<Option<StartHandler>>,
+}
+
+impl StreamProtocol {
+    pub(crate) fn new(el: &EventLoop, limit: usize, start: Option<StartHandler>) -> Self {
+        Self {
+            el: el.clone(),
+            buffer: Rc::new(RefCell::new(Buffer::new(limit))),
+            ended: Rc::default(),
+            start: Cell::new(start),
+        }
+    }
+
+    /// The two halves, for a connection that stands.
+    pub(crate) fn halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
+        let connection = Rc::new(Connection { transport: transport.clone(), el: self.el.clone() });
+        let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
+        let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
+        (reader, writer)
+    }
+}
+
+impl Protocol for StreamProtocol {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.buffer.borrow_mut().set_transport(transport.clone());
+        if let Some(start) = self.start.take() {
+            let (reader, writer) = self.halves(transport);
+            start(reader, writer);
+        }
+    }
+
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.buffer.borrow_mut().feed(data);
+    }
+
+    fn eof_received(&mut self, _: &Transport) -> KeepOpen {
+        self.buffer.borrow_mut().feed_eof();
+        // The writing half goes on.
+        KeepOpen::Yes
+    }
+
+    fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
+        {
+            let mut buffer = self.buffer.borrow_mut();
+            match &error {
+                Some(error) => buffer.set_error(error),
+                None => buffer.feed_eof(),
+            }
+            buffer.clear_transport();
+        }
+        self.ended.set(error.as_ref());
+    }
+}

@@ -1,0 +1,575 @@
+//! TCP sockets as plain async types: no transport, no protocol, no buffer but the caller's.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
+use socket2::Socket;
+
+use crate::constants::BUF_READ_SIZE;
+use crate::event_loop::EventLoop;
+use crate::event_loop::source::Source;
+use crate::executor::required_loop;
+use crate::net::{ConnectOptions, Endpoint, ServerEndpoint, ServerOptions, bind_listeners, connected_socket};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::socket::{accept, recv, send, send_vectored};
+use crate::reactor::slot::Direction;
+use crate::reactor::{Interest, Readiness};
+
+/// The buffer behind `AsyncBufRead`; it has memory only while it holds something.
+#[derive(Default)]
+struct ReadBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ReadBuffer {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.bytes.len());
+        if self.start == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// What the stream and its halves share.
+struct Connection {
+    source: Source<Socket>,
+    /// Whether the writing side was ended.
+    write_closed: Cell<bool>,
+}
+
+impl Connection {
+    fn new(source: Source<Socket>) -> Rc<Self> {
+        Rc::new(Self { source, write_closed: Cell::new(false) })
+    }
+
+    fn socket(&self) -> &Socket {
+        self.source.io()
+    }
+
+    fn poll_receive(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let received = self.source.poll_io(Direction::Read, cx, |socket| recv(socket, buf));
+        if let Poll::Ready(Ok(n)) = received {
+            // A short read means that the socket is drained: the next one need not be tried before an event.
+            if n > 0 && n < buf.len() && !self.source.is_hangup() {
+                self.source.clear_ready(Direction::Read);
+            }
+        }
+        received
+    }
+
+    fn poll_read(&self, buffer: &mut ReadBuffer, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let n = buffer.rest().len().min(buf.len());
+        if n > 0 {
+            buf[..n].copy_from_slice(&buffer.rest()[..n]);
+            buffer.consume(n);
+            return Poll::Ready(Ok(n));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_receive(cx, buf)
+    }
+
+    /// Fills the buffer if it is empty; it stays so at the end of the stream.
+    fn poll_fill(&self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if buffer.rest().is_empty() {
+            let mut bytes = vec![0; BUF_READ_SIZE];
+            let n = std::task::ready!(self.poll_receive(cx, &mut bytes))?;
+            bytes.truncate(n);
+            *buffer = ReadBuffer { bytes, start: 0 };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        len: usize,
+        send: impl Fn(&Socket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let sent = self.source.poll_io(Direction::Write, cx, |socket| send(socket));
+        if let Poll::Ready(Ok(n)) = sent {
+            if n < len {
+                self.source.clear_ready(Direction::Write);
+            }
+        }
+        sent
+    }
+
+    fn close_write(&self) -> io::Result<()> {
+        if self.write_closed.replace(true) {
+            return Ok(());
+        }
+        match self.socket().shutdown(Shutdown::Write) {
+            // The peer is gone already.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        internet(self.socket().peer_addr()?)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        internet(self.socket().local_addr()?)
+    }
+}
+
+fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
+    address.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "not an internet address"))
+}
+
+/// A TCP connection as a plain async type.
+///
+/// It implements `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of the `futures` crate: flushing has nothing to do, for
+/// what was written is with the kernel; closing ends the writing half. Dropping it closes the connection.
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use roundelay::{TcpListener, TcpStream};
+///
+/// roundelay::block_on(async {
+///     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+///     let (mut server, _) = listener.accept().await?;
+///     client.write_all(b"ping").await?;
+///     let mut data = [0; 4];
+///     server.read_exact(&mut data).await?;
+///     assert_eq!(&data, b"ping");
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+pub struct TcpStream {
+    connection: Rc<Connection>,
+    buffer: ReadBuffer,
+}
+
+impl TcpStream {
+    /// Connects; see [`EventLoop::create_connection`] for what an endpoint is and how it is connected to.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::create_connection`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a running event loop.
+    pub async fn connect(endpoint: impl Into<Endpoint>) -> io::Result<Self> {
+        let el = required_loop("TcpStream::connect");
+        Self::open(&el, ConnectOptions::new(endpoint.into())).await
+    }
+
+    async fn open(el: &EventLoop, options: ConnectOptions) -> io::Result<Self> {
+        let connected = connected_socket(el, "TcpStream::connect", options).await?;
+        let source = match connected.registration {
+            Some(registration) => Source::adopt(&el.core, registration, connected.socket)?,
+            None => Source::new(&el.core, connected.socket)?,
+        };
+        Ok(Self::over(source))
+    }
+
+    fn over(source: Source<Socket>) -> Self {
+        Self { connection: Connection::new(source), buffer: ReadBuffer::default() }
+    }
+
+    /// Takes over a connected socket, which becomes non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; `AlreadyExists` if the running loop watches the descriptor already.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a running event loop.
+    #[track_caller]
+    pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
+        let el = required_loop("TcpStream::from_std");
+        stream.set_nonblocking(true)?;
+        Ok(Self::over(Source::new(&el.core, stream.into())?))
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if the peer is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.connection.peer_addr()
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.connection.local_addr()
+    }
+
+    /// Whether small writes are sent at once (`TCP_NODELAY`): yes, unless it was changed.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.connection.socket().tcp_nodelay()
+    }
+
+    /// Says whether small writes are sent at once.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.connection.socket().set_tcp_nodelay(nodelay)
+    }
+
+    /// Ends one direction or both.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.connection.socket().shutdown(how)
+    }
+
+    /// The two halves, each a type of its own, for two tasks.
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        let read = OwnedReadHalf { connection: self.connection.clone(), buffer: self.buffer };
+        (read, OwnedWriteHalf { connection: Some(self.connection) })
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.socket().as_fd()
+    }
+}
+
+impl AsRawFd for TcpStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.connection.socket().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "TcpStream", &self.connection)
+    }
+}
+
+fn describe(f: &mut fmt::Formatter<'_>, name: &str, connection: &Connection) -> fmt::Result {
+    let mut debug = f.debug_struct(name);
+    if let Ok(address) = connection.local_addr() {
+        debug.field("local", &address);
+    }
+    if let Ok(address) = connection.peer_addr() {
+        debug.field("peer", &address);
+    }
+    debug.field("fd", &connection.socket().as_raw_fd()).finish()
+}
+
+/// Reading, for a type with a `connection` and a `buffer`.
+macro_rules! impl_read {
+    ($name:ident) => {
+        impl AsyncRead for $name {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+                let this = self.get_mut();
+                this.connection.poll_read(&mut this.buffer, cx, buf)
+            }
+        }
+
+        impl AsyncBufRead for $name {
+            fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+                let this = self.get_mut();
+                std::task::ready!(this.connection.poll_fill(&mut this.buffer, cx))?;
+                Poll::Ready(Ok(this.buffer.rest()))
+            }
+
+            fn consume(self: Pin<&mut Self>, n: usize) {
+                self.get_mut().buffer.consume(n);
+            }
+        }
+    };
+}
+
+/// Writing, for a type with a `connection()`.
+macro_rules! impl_write {
+    ($name:ident) => {
+        impl AsyncWrite for $name {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                self.connection().poll_write(cx, buf.len(), |socket| send(socket, buf))
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let bufs = &bufs[..bufs.len().min(crate::constants::MAX_IOVECS)];
+                let len = bufs.iter().map(|buf| buf.len()).sum();
+                self.connection().poll_write(cx, len, |socket| send_vectored(socket, bufs))
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(self.connection().close_write())
+            }
+        }
+    };
+}
+
+impl_read!(TcpStream);
+impl_write!(TcpStream);
+
+/// The reading half of a [`TcpStream`].
+pub struct OwnedReadHalf {
+    connection: Rc<Connection>,
+    buffer: ReadBuffer,
+}
+
+impl_read!(OwnedReadHalf);
+
+impl OwnedReadHalf {
+    /// The whole stream again.
+    ///
+    /// # Errors
+    ///
+    /// [`ReuniteError`], with both halves, if they are not of the same stream.
+    pub fn reunite(self, write: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
+        if !Rc::ptr_eq(&self.connection, write.shared()) {
+            return Err(ReuniteError { read: self, write });
+        }
+        let mut write = write;
+        drop(write.connection.take());
+        Ok(TcpStream { connection: self.connection, buffer: self.buffer })
+    }
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if the peer is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.connection.peer_addr()
+    }
+}
+
+impl fmt::Debug for OwnedReadHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "OwnedReadHalf", &self.connection)
+    }
+}
+
+/// The writing half of a [`TcpStream`]. Dropping it ends that direction: the peer sees an end of file.
+pub struct OwnedWriteHalf {
+    /// `None` once it was reunited.
+    connection: Option<Rc<Connection>>,
+}
+
+impl_write!(OwnedWriteHalf);
+
+impl OwnedWriteHalf {
+    fn shared(&self) -> &Rc<Connection> {
+        self.connection.as_ref().expect("it is there until the half is reunited, which takes it")
+    }
+
+    fn connection(&self) -> &Connection {
+        self.shared()
+    }
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if the peer is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.connection().peer_addr()
+    }
+}
+
+impl Drop for OwnedWriteHalf {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            // There is nobody to tell.
+            let _ = connection.close_write();
+        }
+    }
+}
+
+impl fmt::Debug for OwnedWriteHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "OwnedWriteHalf", self.connection())
+    }
+}
+
+/// The halves given to [`OwnedReadHalf::reunite`] are of two streams. They are here again.
+#[derive(Debug)]
+pub struct ReuniteError {
+    /// The reading half.
+    pub read: OwnedReadHalf,
+    /// The writing half.
+    pub write: OwnedWriteHalf,
+}
+
+impl fmt::Display for ReuniteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the halves are not of the same stream")
+    }
+}
+
+impl std::error::Error for ReuniteError {}
+
+/// A listening TCP socket as a plain async type. Dropping it closes the socket.
+///
+/// See [`TcpStream`] for an example.
+pub struct TcpListener {
+    source: Source<Socket>,
+}
+
+impl TcpListener {
+    /// Listens on the first address of an endpoint; see [`EventLoop::create_server`] for what an endpoint is, and for a
+    /// server that listens on all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::create_server`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a running event loop.
+    pub async fn bind(endpoint: impl Into<ServerEndpoint>) -> io::Result<Self> {
+        let el = required_loop("TcpListener::bind");
+        let mut options = ServerOptions::new(endpoint.into());
+        let sockets = bind_listeners(&el, "TcpListener::bind", &mut options).await?;
+        let socket = sockets.into_iter().next().expect("an empty list is an error");
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Self::over(&el, socket)
+    }
+
+    fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
+        // Connections inherit it.
+        socket.set_tcp_nodelay(true)?;
+        let source = Source::with_interest(&el.core, socket, Interest::READABLE, Readiness::READABLE)?;
+        Ok(Self { source })
+    }
+
+    /// Takes over a listening socket, which becomes non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; `AlreadyExists` if the running loop watches the descriptor already.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a running event loop.
+    #[track_caller]
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        let el = required_loop("TcpListener::from_std");
+        listener.set_nonblocking(true)?;
+        Self::over(&el, listener.into())
+    }
+
+    /// Waits for a connection. May be dropped before: no connection is lost.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; `accept` may report a shortage of descriptors, after which waiting a while helps, and
+    /// errors that concern one connection only. A connection that was given up before it was accepted is skipped.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](Self::accept), for whoever polls.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let accepted = self.source.poll_io(Direction::Read, cx, |listener| {
+            loop {
+                match accept(listener.as_fd()) {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    result => return result,
+                }
+            }
+        });
+        let (socket, peer_addr) = std::task::ready!(accepted)?;
+        let peer_addr = match peer_addr {
+            Some(peer_addr) => peer_addr,
+            None => internet(socket.peer_addr()?)?,
+        };
+        Poll::Ready(Ok((TcpStream::over(Source::new(self.source.core(), socket)?), peer_addr)))
+    }
+
+    /// The connections as a stream that never ends.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        internet(self.source.io().local_addr()?)
+    }
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.io().as_fd()
+    }
+}
+
+impl AsRawFd for TcpListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.source.io().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener").field("local", &self.local_addr().ok()).field("fd", &self.as_raw_fd()).finish()
+    }
+}
+
+/// The stream of [`TcpListener::incoming`].
+#[must_use = "streams do nothing unless they are polled"]
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Stream for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.listener.poll_accept(cx).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+    }
+}
