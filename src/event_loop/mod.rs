@@ -315,10 +315,12 @@ impl Clone for EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        if !self.owner || !self.core.is_open() {
+        if !self.owner {
             return;
         }
-        self.core.resource_warning(format_args!("unclosed event loop {self:?}"));
+        if self.core.is_open() {
+            self.core.resource_warning(format_args!("unclosed event loop {self:?}"));
+        }
         if self.is_running() {
             // Dropped from within one of its own callbacks: it ends its turn and is closed then.
             self.core.run_state.set(RunState::ClosingAfterwards);
@@ -326,6 +328,8 @@ impl Drop for EventLoop {
         } else {
             self.close();
         }
+        // A handler that has captured a handle to its loop would keep both for ever.
+        drop(self.core.exception_handler.take());
     }
 }
 

@@ -1,0 +1,314 @@
+//! What the tests share: a loop of each kind, and the checks that every test ends with.
+//!
+//! Each test runs alone in its process's test binary, so that descriptors can be counted before and after. At its end
+//! the loop's statistics must be balanced, no descriptor may be left, and nothing may have been reported to the
+//! exception handler but what the test has taken with [`take_reports`].
+
+#![allow(dead_code)]
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Polling, Selector};
+use roundelay::{Builder, EventLoop, ManualClock};
+
+/// How long a test waits for something that must happen, before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The selectors that every network test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The native one.
+    Epoll,
+    /// The portable one.
+    Polling,
+    /// One that knows no edges: what the loop does where it has to make do with levels.
+    Level,
+}
+
+impl Kind {
+    /// A builder of a loop on this selector.
+    pub fn builder(self) -> Builder {
+        match self {
+            Kind::Epoll => EventLoop::builder().selector(Epoll::new().unwrap()),
+            Kind::Polling => EventLoop::builder().selector(Polling::new().unwrap()),
+            Kind::Level => EventLoop::builder().selector(LevelOnly(Epoll::new().unwrap())),
+        }
+    }
+}
+
+/// A selector of the application's own: epoll, without edges.
+struct LevelOnly(Epoll);
+
+impl Selector for LevelOnly {
+    fn name(&self) -> &'static str {
+        "level"
+    }
+    fn supports_edge(&self) -> bool {
+        false
+    }
+    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
+        assert_eq!(mode, Mode::Level);
+        self.0.add(fd, key, interest, mode)
+    }
+    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
+        assert_eq!(mode, Mode::Level);
+        self.0.modify(fd, key, interest, mode)
+    }
+    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.delete(fd)
+    }
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.0.wait(timeout, events)
+    }
+    fn notifier(&self) -> Arc<dyn Notify> {
+        self.0.notifier()
+    }
+    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.backend_fd()
+    }
+}
+
+/// Makes five tests of each function: on epoll and polling with debug mode off and on, and on a selector without edges.
+///
+/// ```ignore
+/// on_every_loop! {
+///     /// CL-10
+///     fn one_connection_lost(el) {
+///         // el: &EventLoop
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! on_every_loop {
+    ($($(#[$meta:meta])* fn $name:ident($el:ident) $body:block)*) => {
+        $($(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            #[allow(unused_variables)]
+            fn body($el: &roundelay::EventLoop) $body
+            #[test]
+            fn epoll() { $crate::common::run($crate::common::Kind::Epoll, false, body); }
+            #[test]
+            fn epoll_debug() { $crate::common::run($crate::common::Kind::Epoll, true, body); }
+            #[test]
+            fn polling() { $crate::common::run($crate::common::Kind::Polling, false, body); }
+            #[test]
+            fn polling_debug() { $crate::common::run($crate::common::Kind::Polling, true, body); }
+            #[test]
+            fn level() { $crate::common::run($crate::common::Kind::Level, false, body); }
+        })*
+    };
+}
+
+thread_local! {
+    /// What was reported to the exception handler and not taken yet.
+    static REPORTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was reported to the exception handler since the last call, as text.
+pub fn take_reports() -> Vec<String> {
+    REPORTS.with(|reports| reports.take())
+}
+
+/// One test at a time in this process: descriptors and memory are the process's.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// The process's open descriptors.
+pub fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Runs a test on a loop of this kind, and makes the checks that every test ends with.
+pub fn run(kind: Kind, debug: bool, body: impl FnOnce(&EventLoop)) {
+    run_on(|| kind.builder().debug(debug), body);
+}
+
+/// Runs a test on the default loop.
+pub fn on_loop(body: impl FnOnce(&EventLoop)) {
+    run_on(EventLoop::builder, body);
+}
+
+/// Runs a test on a loop that asks the selector in every turn, as asyncio does: for tests of order.
+pub fn on_strict_loop(body: impl FnOnce(&EventLoop)) {
+    run_on(|| EventLoop::builder().event_interval(1), body);
+}
+
+/// Runs a test on a loop whose clock the test turns by hand.
+pub fn on_manual_clock(body: impl FnOnce(&EventLoop, &ManualClock)) {
+    let clock = ManualClock::new();
+    let given = clock.clone();
+    run_on(move || EventLoop::builder().clock(given), |el| body(el, &clock));
+}
+
+/// Runs a test on a loop from this builder, and makes the checks that every test ends with.
+pub fn run_on(builder: impl FnOnce() -> Builder, body: impl FnOnce(&EventLoop)) {
+    let _alone = alone();
+    let descriptors = open_descriptors();
+    drop(take_reports());
+    let el = builder().build().unwrap();
+    watch_reports(&el);
+    body(&el);
+    if !el.is_closed() {
+        el.close();
+    }
+    let stats = el.stats();
+    assert!(stats.is_balanced(), "the loop's statistics are not balanced: {stats:#?}");
+    drop(el);
+    let reports = take_reports();
+    assert!(reports.is_empty(), "reported to the exception handler:\n{}", reports.join("\n"));
+    assert_eq!(open_descriptors(), descriptors, "descriptors are left open, or were closed that are not ours");
+}
+
+/// Collects what the loop reports, for `take_reports`.
+pub fn watch_reports(el: &EventLoop) {
+    el.set_exception_handler(Some(Rc::new(|_, context| {
+        REPORTS.with(|reports| reports.borrow_mut().push(context.to_string()));
+    })));
+}
+
+/// Runs the loop, turn by turn, until the condition holds; fails after [`PATIENCE`].
+#[track_caller]
+pub fn run_until(el: &EventLoop, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition did not come true in time");
+        el.run_once(Some(Duration::from_millis(50))).unwrap();
+    }
+}
+
+/// Runs the future to its end; fails after [`PATIENCE`].
+#[track_caller]
+pub fn complete<F: Future>(el: &EventLoop, future: F) -> F::Output {
+    match el.run_until_complete(roundelay::timeout(PATIENCE, future)) {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => panic!("the future was not done in time: {error}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Makes turns that never block, until one has nothing to do.
+pub fn settle(el: &EventLoop) {
+    for _ in 0..10_000 {
+        if el.run_once(Some(Duration::ZERO)).unwrap() == 0 {
+            return;
+        }
+    }
+    panic!("the loop does not come to rest");
+}
+
+/// A log that callbacks and tasks append to.
+#[derive(Clone, Default)]
+pub struct Log(Rc<RefCell<Vec<String>>>);
+
+impl Log {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn push(&self, entry: impl Into<String>) {
+        self.0.borrow_mut().push(entry.into());
+    }
+
+    /// The entries so far; the log is empty afterwards.
+    pub fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// A callback that appends an entry.
+    pub fn entry(&self, entry: impl Into<String>) -> impl FnOnce() + 'static {
+        let (log, entry) = (self.clone(), entry.into());
+        move || log.push(entry)
+    }
+}
+
+/// Counts how many of its clones were dropped: to see when something captured is let go of.
+#[derive(Default)]
+pub struct DropCounter(Rc<Cell<usize>>);
+
+impl DropCounter {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Something whose drop is counted.
+    pub fn guard(&self) -> DropGuard {
+        DropGuard(self.0.clone())
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.get()
+    }
+}
+
+pub struct DropGuard(Rc<Cell<usize>>);
+
+impl Drop for DropGuard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// Polls once and drops nothing: to cancel a future at each of its await points.
+pub struct PollTimes<F> {
+    future: Pin<Box<F>>,
+    left: usize,
+}
+
+/// A future that gives up after so many polls: `Err` with itself unfinished, so that dropping it cancels.
+pub fn poll_times<F: Future>(future: F, times: usize) -> PollTimes<F> {
+    PollTimes { future: Box::pin(future), left: times }
+}
+
+impl<F: Future> Future for PollTimes<F> {
+    /// `None` if the future was not done after so many polls.
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        match self.future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// A waker that counts.
+#[derive(Default)]
+pub struct CountingWaker(std::sync::atomic::AtomicUsize);
+
+impl CountingWaker {
+    pub fn new() -> (Arc<Self>, Waker) {
+        let counter = Arc::new(Self::default());
+        (counter.clone(), counter.into())
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl Wake for CountingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
