@@ -214,7 +214,9 @@ fn asked_when_a_timer_is_due() {
         |watched| {
             let (turn, fired) = (watched.turn.clone(), Rc::new(Cell::new(0)));
             let seen = fired.clone();
-            watched.el.call_later(micros(20), move || seen.set(turn.get()));
+            // To the resolution of the clock.
+            let delay = micros(20) + Duration::from_nanos(1);
+            watched.el.call_later(delay, move || seen.set(turn.get()));
             watched.run_chain(40, micros(1));
             // The chain's link of the same turn runs before it.
             assert_eq!(fired.get(), 21, "due after twenty turns of a microsecond");

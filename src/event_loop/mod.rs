@@ -52,6 +52,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::exception::ExceptionHandler;
+use crate::event_loop::job::lock;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::tasks::TaskFactory;
@@ -69,19 +70,52 @@ pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
 pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.
+///
+/// Remotes, wakers and clocks hold it, and may outlive the loop: what it wakes is let go of when the loop is closed.
 pub(crate) struct WakeTargets {
-    notifier: Arc<dyn Notify>,
+    inner: Mutex<Targets>,
+}
+
+struct Targets {
+    /// `None` once the loop is closed: it would keep the selector's descriptor open.
+    notifier: Option<Arc<dyn Notify>>,
     /// See [`EventLoop::set_wake_hook`].
-    hook: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    hook: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl WakeTargets {
+    fn new(notifier: Arc<dyn Notify>) -> Self {
+        Self { inner: Mutex::new(Targets { notifier: Some(notifier), hook: None }) }
+    }
+
     fn wake(&self) {
-        self.notifier.notify();
-        let hook = self.hook.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
+        self.notify();
+        let hook = lock(&self.inner).hook.clone();
         if let Some(hook) = hook {
             hook();
         }
+    }
+
+    /// Makes the selector return, and tells nobody else.
+    fn notify(&self) {
+        let notifier = lock(&self.inner).notifier.clone();
+        if let Some(notifier) = notifier {
+            notifier.notify();
+        }
+    }
+
+    fn set_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        let mut inner = lock(&self.inner);
+        // On a closed loop there is nothing to be told of.
+        let hook = if inner.notifier.is_some() { hook } else { None };
+        let before = std::mem::replace(&mut inner.hook, hook);
+        drop(inner);
+        drop(before);
+    }
+
+    fn close(&self) {
+        let closed = std::mem::replace(&mut *lock(&self.inner), Targets { notifier: None, hook: None });
+        drop(closed);
     }
 }
 
@@ -293,7 +327,7 @@ impl EventLoop {
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
         let hosted = hook.is_some();
-        *self.core.wake.hook.lock().unwrap_or_else(|poison| poison.into_inner()) = hook;
+        self.core.wake.set_hook(hook);
         if hosted {
             self.be_hosted();
         }
