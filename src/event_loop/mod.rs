@@ -363,7 +363,7 @@ impl Drop for EventLoop {
             self.close();
         }
         // A handler that has captured a handle to its loop would keep both for ever.
-        drop(self.core.exception_handler.take());
+        self.core.local.dispose(self.core.exception_handler.take());
     }
 }
 

@@ -121,8 +121,9 @@ impl<F, T> Control<T> for Callback<F, T> {
     }
 
     fn forget_call(&self) {
-        drop(self.call.take());
-        drop(self.context.replace(Slot::EMPTY));
+        // Both go, also when the destructor of the one panics.
+        let (_context, call) = (self.context.replace(Slot::EMPTY), self.call.take());
+        drop(call);
     }
 }
 
@@ -154,7 +155,7 @@ where
                 Some(payload)
             })
         });
-        drop(left);
+        head.local.dispose(left);
         let result = match called {
             Ok(value) => Ok(value),
             Err(Some(payload)) => Err(JoinError::panic(payload)),
@@ -162,8 +163,8 @@ where
         };
         if head.watched.get() {
             head.result.set(Some(result));
-        } else if let Ok(value) = result {
-            drop_output(&head.local, value);
+        } else {
+            drop_output(&head.local, result);
         }
         head.settle(State::Done);
     }
