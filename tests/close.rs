@@ -108,7 +108,7 @@ fn scheduling_on_a_closed_loop_is_refused() {
         assert!(is_closed(timer.now_or_never()));
         assert!(is_closed(el.call_later_in(&context, Duration::MAX, holding(dropped.guard())).now_or_never()));
         assert_eq!(dropped.count(), 4);
-        assert_reported(&["EventLoop::call_at(): event loop is closed: event loop is closed"; 2]);
+        assert_reported(&["EventLoop::call_later(): event loop is closed: event loop is closed"; 2]);
 
         assert!(is_closed(el.call_at(el.time(), holding(dropped.guard())).now_or_never()));
         assert!(is_closed(el.call_at_in(&context, el.time(), holding(dropped.guard())).now_or_never()));

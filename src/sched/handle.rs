@@ -179,6 +179,8 @@ where
 
 /// Where and when a new callback runs.
 pub(crate) struct NewCallback {
+    /// The method that was called, for the report of a closed loop.
+    pub(crate) method: &'static str,
     pub(crate) context: Slot,
     pub(crate) created_at: &'static Location<'static>,
     /// The deadline; `None` for the next turn.
@@ -191,7 +193,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let NewCallback { context, created_at, when } = new;
+    let NewCallback { method, context, created_at, when } = new;
     let open = local.is_open();
     let callback = Rc::new(Callback {
         head: Head {
@@ -215,7 +217,6 @@ where
         counters.handles.opened()
     }
     if !open {
-        let method = if when.is_some() { "call_at" } else { "call_soon" };
         callback.clone().close();
         local.report_closed(method, created_at);
     } else if let Some(when) = when {

@@ -268,7 +268,7 @@ impl Local {
             return self.dispose(callback);
         };
         let DoneCallback { context, created_at, call, .. } = callback;
-        let new = NewCallback { context, created_at, when: None };
+        let new = NewCallback { method: "call_soon", context, created_at, when: None };
         drop(handle::schedule(&local, new, move || call(outcome)));
     }
 
