@@ -1,4 +1,5 @@
-//! Filters of system calls, to see what the crate does where one is refused, and which ones it makes.
+//! The tests' own unsafe code. Filters of system calls: to see what the crate does where one is refused, and which ones
+//! it makes.
 //!
 //! Used by `#[path]` in the files that need it. A filter cannot be taken back: set it on a thread or in a process that
 //! ends soon.
@@ -8,6 +9,7 @@
 
 use std::ffi::{c_int, c_long};
 use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, RawFd};
 
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO,
@@ -57,6 +59,12 @@ pub fn allow_only(calls: &[c_long]) -> io::Result<()> {
 pub fn exit_now(status: c_int) -> ! {
     // SAFETY: it does not return.
     unsafe { libc::_exit(status) }
+}
+
+/// A descriptor by its number, for a selector that keeps numbers.
+pub fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: it is used for one call, while the descriptor is registered and therefore open.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// Says, where the harness does not swallow it, that a test could not be made here.
