@@ -314,29 +314,40 @@ impl EventLoop {
     /// For a foreign loop that hosts this one: it waits until this moment or until [`as_fd`](AsFd::as_fd) is readable,
     /// whichever comes first, and then calls [`run_once`](Self::run_once) with a timeout of zero.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let local = &self.core.local;
-        if local.ready.len() > 0 || local.shared_ref().inject_queue().len() > 0 {
+        if self.has_work() {
             return Some(self.time());
         }
-        local.timers.borrow().next_deadline()
+        self.core.local.timers.borrow().next_deadline()
     }
 
     /// Sets a function that is called when the loop, while it is not in a turn, gets something to do: for a foreign
     /// loop that hosts this one and waits for something else than its descriptor.
     ///
-    /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle.
+    /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle; and
+    /// here and now if there is something to do already.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
         let hosted = hook.is_some();
         self.core.wake.set_hook(hook);
-        if hosted {
-            self.be_hosted();
+        if hosted && self.be_hosted() {
+            // Whether or not somebody else was told before: this host was not.
+            let _ = self.core.local.shared_ref().inject_queue().claim_wake();
+            self.core.wake.wake();
         }
     }
 
-    /// From now on whatever is scheduled outside of a turn wakes the loop, also from its own thread.
-    fn be_hosted(&self) {
+    /// From now on whatever is scheduled outside of a turn wakes the loop, also from its own thread. True if there is
+    /// something to do already.
+    fn be_hosted(&self) -> bool {
         self.core.hosted.set(true);
-        self.core.local.hosted_idle.set(!self.is_running());
+        let idle = !self.is_running();
+        self.core.local.hosted_idle.set(idle);
+        idle && self.has_work()
+    }
+
+    /// Whether anything is ready.
+    fn has_work(&self) -> bool {
+        let local = &self.core.local;
+        local.ready.len() > 0 || local.shared_ref().inject_queue().len() > 0
     }
 }
 
@@ -376,7 +387,9 @@ impl Drop for EventLoop {
 /// If the loop is closed, or its selector has no descriptor.
 impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.be_hosted();
+        if self.be_hosted() {
+            self.core.local.shared_ref().wake_if_asleep();
+        }
         let reactor = self.core.reactor.borrow();
         let fd = reactor.selector().and_then(|selector| selector.backend_fd()).map(|fd| fd.as_raw_fd());
         let fd = fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
