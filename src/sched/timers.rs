@@ -34,7 +34,7 @@ impl Node {
 }
 
 struct Slot<T> {
-    /// How often the slot was freed: tells a key from its successor's.
+    /// The low half of the timer's sequence number: tells a key from that of another timer in the same slot.
     generation: u32,
     state: SlotState<T>,
 }
@@ -78,23 +78,24 @@ impl<T> Timers<T> {
     /// Arms a timer.
     pub(crate) fn insert(&mut self, when: Instant, payload: T) -> TimerKey {
         let place = self.heap.len();
-        let state = SlotState::Armed { place: place as u32, payload };
+        let generation = self.seq as u32;
+        let armed = Slot { generation, state: SlotState::Armed { place: place as u32, payload } };
         let slot = self.free;
         let slot = if slot == NONE {
             let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 timers");
-            self.slots.push(Slot { generation: 0, state });
+            self.slots.push(armed);
             slot
         } else {
             let entry = &mut self.slots[slot as usize];
             let SlotState::Free { next } = entry.state else { unreachable!("the free list holds free slots") };
             self.free = next;
-            entry.state = state;
+            *entry = armed;
             slot
         };
         self.heap.push(Node { when, seq: self.seq, slot });
         self.seq += 1;
         self.sift_up(place);
-        TimerKey { slot, generation: self.slots[slot as usize].generation }
+        TimerKey { slot, generation }
     }
 
     /// Disarms a timer: its payload, or `None` if it has fired or was removed before.
@@ -127,6 +128,8 @@ impl<T> Timers<T> {
             payloads.push(self.take(place));
         }
         self.heap = Vec::new();
+        self.slots = Vec::new();
+        self.free = NONE;
         payloads
     }
 
@@ -143,7 +146,6 @@ impl<T> Timers<T> {
             }
         }
         let slot = &mut self.slots[node.slot as usize];
-        slot.generation = slot.generation.wrapping_add(1);
         let state = std::mem::replace(&mut slot.state, SlotState::Free { next: self.free });
         self.free = node.slot;
         if self.heap.is_empty() {
@@ -155,11 +157,14 @@ impl<T> Timers<T> {
         }
     }
 
-    /// Gives most of a burst's memory back. The slots stay: they keep the generations by which old keys are told.
+    /// Gives most of a burst's memory back, when no timer is left.
     fn shrink(&mut self) {
         const KEEP: usize = 1024;
-        if self.heap.capacity() > 4 * KEEP {
+        if self.slots.capacity() > 4 * KEEP {
             self.heap.shrink_to(KEEP);
+            self.slots.clear();
+            self.slots.shrink_to(KEEP);
+            self.free = NONE;
         }
     }
 
@@ -275,5 +280,17 @@ mod tests {
         assert_eq!(timers.remove(old), None);
         assert_eq!(timers.clear(), ['b']);
         assert_eq!(timers.remove(new), None);
+    }
+
+    #[test]
+    fn a_burst_leaves_no_slots_and_its_keys_name_nothing() {
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        let old: Vec<TimerKey> = (0..10_000).map(|n| timers.insert(now, n)).collect();
+        assert!(old.iter().all(|&key| timers.remove(key).is_some()));
+        assert!(timers.slots.capacity() < 5000 && timers.heap.capacity() < 5000);
+        let new: Vec<TimerKey> = (0..10_000).map(|n| timers.insert(now, n)).collect();
+        assert!(old.iter().all(|&key| timers.remove(key).is_none()));
+        assert_eq!(timers.len(), new.len());
     }
 }
