@@ -310,6 +310,38 @@ fn close_does_not_wait_for_the_executor() {
     });
 }
 
+/// LR-05: jobs that the default executor has not begun never begin; what they captured is gone when `close` returns.
+#[test]
+fn close_drops_the_jobs_that_wait() {
+    on_loop(|el| {
+        // More than there may be threads.
+        const JOBS: usize = 64;
+        let (began, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        for _ in 0..JOBS {
+            let (began, dropped, released) = (began.clone(), dropped.clone(), released.clone());
+            let guard = OnDrop::new(move || _ = dropped.fetch_add(1, Ordering::SeqCst));
+            drop(el.run_in_executor(None, move || {
+                began.fetch_add(1, Ordering::SeqCst);
+                // Until the sender is dropped.
+                let _ = released.lock().unwrap().recv();
+                drop(guard);
+            }));
+        }
+        el.close();
+        let waited = dropped.load(Ordering::SeqCst);
+        assert!(waited >= JOBS - 32, "{waited} jobs were let go of");
+        drop(release);
+        let deadline = std::time::Instant::now() + common::PATIENCE;
+        while dropped.load(Ordering::SeqCst) < JOBS {
+            assert!(std::time::Instant::now() < deadline, "a job is stuck");
+            std::thread::yield_now();
+        }
+        assert_eq!(began.load(Ordering::SeqCst), JOBS - waited);
+    });
+}
+
 /// LR-06: a loop needs few descriptors, and closing it gives them back, though handles of all kinds outlive it.
 #[test]
 fn close_gives_the_descriptors_back() {
@@ -398,6 +430,29 @@ fn an_owner_dropped_in_a_callback_closes_afterwards() {
         handle.run_forever();
         assert!(handle.is_closed());
         assert_eq!(log.take(), ["dropped", "closed: false"]);
+    });
+}
+
+/// A loop can be closed while another one runs on its thread.
+#[test]
+fn a_loop_is_closed_inside_of_another() {
+    on_loop(|el| {
+        let outer = el.id();
+        let task = el.run_until_complete(async move {
+            let inner = EventLoop::new().unwrap();
+            let log = Log::new();
+            let dropped = log.clone();
+            // Its destructors see the loop that runs.
+            let seen = OnDrop::new(move || dropped.push(get_running_loop().unwrap().id().to_string()));
+            let task = inner.create_task(async move {
+                let _seen = seen;
+                pending::<()>().await;
+            });
+            drop(inner);
+            assert_eq!(log.take(), [outer.to_string()]);
+            task
+        });
+        assert!(is_closed(task.unwrap().now_or_never()));
     });
 }
 

@@ -279,6 +279,24 @@ fn a_hook_hears_of_what_is_there() {
     });
 }
 
+/// A clock that is advanced tells the host: what was not due may be so now.
+#[test]
+fn a_host_hears_of_the_clock() {
+    on_manual_clock(|el, clock| {
+        let (told, is_told) = mpsc::channel();
+        el.set_wake_hook(Some(Arc::new(move || told.send(()).unwrap())));
+        let timer = el.call_later(Duration::from_secs(5), || ());
+        host_settle(el);
+        assert!(!is_readable(el, Duration::ZERO));
+        assert_eq!(is_told.try_iter().count(), 1, "of the timer");
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(is_told.try_iter().count(), 1, "of the time");
+        assert!(is_readable(el, PATIENCE));
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert!(timer.is_done());
+    });
+}
+
 /// A host that waits for nothing but the hook and the deadline keeps the loop going.
 #[test]
 fn a_host_that_waits_for_the_hook() {

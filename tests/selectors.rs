@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Kind, Log, alone, complete, on_loop, run_on, run_until};
@@ -164,14 +165,18 @@ fn without_pwait2_long_waits_end_by_notice() {
     });
     // Beyond what the call can take, as a selector of one's own may be asked for.
     let _alone = alone();
-    let mut epoll = without_pwait2();
-    epoll.notifier().notify();
-    let mut events = Vec::new();
-    epoll.wait(Some(Duration::MAX), &mut events).unwrap();
-    let mut precise = Epoll::new().unwrap();
-    precise.notifier().notify();
-    precise.wait(Some(Duration::MAX), &mut events).unwrap();
-    assert!(events.is_empty(), "the notifier makes no event");
+    for mut epoll in [without_pwait2(), Epoll::new().unwrap()] {
+        let (notifier, notified) = (epoll.notifier(), Arc::new(AtomicBool::new(false)));
+        let (flag, mut events) = (notified.clone(), Vec::new());
+        let thread = std::thread::spawn(move || {
+            flag.store(true, Ordering::SeqCst);
+            notifier.notify();
+        });
+        epoll.wait(Some(Duration::MAX), &mut events).unwrap();
+        assert!(notified.load(Ordering::SeqCst), "it returned by itself");
+        assert!(events.is_empty(), "the notifier makes no event");
+        thread.join().unwrap();
+    }
 }
 
 /// Runs a test on a thread to which the kernel refuses a system call with this error.

@@ -113,9 +113,15 @@ impl Builder {
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
         if let ClockSource::Custom(clock) = &self.clock {
-            let targets = wake.clone();
-            // The selector is notified whether or not the loop sleeps: the new time counts for the next wait, too.
-            clock.attach(Arc::new(move || targets.notify()));
+            let (targets, shared) = (wake.clone(), Arc::downgrade(&local.shared()));
+            clock.attach(Arc::new(move || {
+                // The selector whether or not the loop sleeps: the new time counts for the next wait, too.
+                targets.notify();
+                // A host that waits for something else than the selector's descriptor.
+                if let Some(shared) = shared.upgrade() {
+                    shared.wake_if_asleep();
+                }
+            }));
         }
         let (now, resolution) = match &self.clock {
             ClockSource::Monotonic => (MonotonicClock.now(), MonotonicClock.resolution()),

@@ -119,7 +119,8 @@ pub trait Notify: Send + Sync {
 
 /// Asks the operating system which descriptors are ready.
 ///
-/// The loop calls it from its own thread only. Implement it to build a loop on a facility of your own, and pass it to
+/// The loop calls it from its own thread only, and may not be called back from in here, but through its
+/// [`Remote`](crate::Remote). Implement it to build a loop on a facility of your own, and pass it to
 /// [`SelectorEventLoop::with_selector`](crate::SelectorEventLoop::with_selector). The shipped ones are
 /// [`selector::Epoll`](crate::selector::Epoll) and [`selector::Polling`](crate::selector::Polling).
 pub trait Selector: 'static {
