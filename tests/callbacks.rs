@@ -23,9 +23,11 @@ fn holding(guard: DropGuard) -> impl FnOnce() + 'static {
     move || drop(guard)
 }
 
-/// A place for a handle that a callback is to find.
-fn place() -> (Rc<RefCell<Option<Handle>>>, Rc<RefCell<Option<Handle>>>) {
-    let place = Rc::<RefCell<Option<Handle>>>::default();
+/// Where a callback finds a handle.
+type Place = Rc<RefCell<Option<Handle>>>;
+
+fn place() -> (Place, Place) {
+    let place = Place::default();
     (place.clone(), place)
 }
 

@@ -7,32 +7,15 @@ use std::future::pending;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use common::{DropCounter, Kind, Log, alone, on_loop, open_descriptors, run_on, settle, take_reports, watch_reports};
+use common::{DropCounter, Kind, Log, alone, on_loop, open_descriptors, take_reports, watch_reports};
 use futures::FutureExt;
-use roundelay::{ContextVar, EventLoop, JoinError, LoopClosed, ManualClock, get_running_loop, sleep};
+use roundelay::{EventLoop, JoinError, LoopClosed, ManualClock, get_running_loop, sleep};
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
-
-/// Runs a closure when it is dropped.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> OnDrop<F> {
-    fn new(f: F) -> Self {
-        Self(Some(f))
-    }
-}
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(f) = self.0.take() {
-            f();
-        }
-    }
-}
 
 /// A callback that keeps something until it is dropped.
 fn holding<T: 'static>(value: T) -> impl FnOnce() + 'static {
@@ -150,14 +133,11 @@ fn a_closed_loop_gives_errors() {
         for error in [el.add_reader(&socket, || ()).unwrap_err(), el.add_writer(&socket, || ()).unwrap_err()] {
             assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error:?}");
         }
-        let dropped = Arc::new(AtomicUsize::new(0));
-        let captured = {
-            let dropped = dropped.clone();
-            OnDrop::new(move || _ = dropped.fetch_add(1, Ordering::SeqCst))
-        };
+        let held = Arc::new(());
+        let captured = held.clone();
         assert_eq!(el.call_soon_threadsafe(|| ()).unwrap_err(), LoopClosed);
         assert_eq!(remote.call_soon_threadsafe(move || drop(captured)).unwrap_err(), LoopClosed);
-        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert_eq!(Arc::strong_count(&held), 1);
         assert_eq!(remote.spawn(|| async {}).unwrap_err(), LoopClosed);
         assert_eq!(remote.stop().unwrap_err(), LoopClosed);
         // From another thread as well.
@@ -316,25 +296,24 @@ fn close_drops_the_jobs_that_wait() {
     on_loop(|el| {
         // More than there may be threads.
         const JOBS: usize = 64;
-        let (began, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (began, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
         for _ in 0..JOBS {
-            let (began, dropped, released) = (began.clone(), dropped.clone(), released.clone());
-            let guard = OnDrop::new(move || _ = dropped.fetch_add(1, Ordering::SeqCst));
+            let (began, held, released) = (began.clone(), held.clone(), released.clone());
             drop(el.run_in_executor(None, move || {
                 began.fetch_add(1, Ordering::SeqCst);
                 // Until the sender is dropped.
                 let _ = released.lock().unwrap().recv();
-                drop(guard);
+                drop(held);
             }));
         }
         el.close();
-        let waited = dropped.load(Ordering::SeqCst);
+        let waited = JOBS + 1 - Arc::strong_count(&held);
         assert!(waited >= JOBS - 32, "{waited} jobs were let go of");
         drop(release);
         let deadline = std::time::Instant::now() + common::PATIENCE;
-        while dropped.load(Ordering::SeqCst) < JOBS {
+        while Arc::strong_count(&held) > 1 {
             assert!(std::time::Instant::now() < deadline, "a job is stuck");
             std::thread::yield_now();
         }
@@ -433,183 +412,6 @@ fn an_owner_dropped_in_a_callback_closes_afterwards() {
     });
 }
 
-/// A loop can be closed while another one runs on its thread.
-#[test]
-fn a_loop_is_closed_inside_of_another() {
-    on_loop(|el| {
-        let outer = el.id();
-        let task = el.run_until_complete(async move {
-            let inner = EventLoop::new().unwrap();
-            let log = Log::new();
-            let dropped = log.clone();
-            // Its destructors see the loop that runs.
-            let seen = OnDrop::new(move || dropped.push(get_running_loop().unwrap().id().to_string()));
-            let task = inner.create_task(async move {
-                let _seen = seen;
-                pending::<()>().await;
-            });
-            drop(inner);
-            assert_eq!(log.take(), [outer.to_string()]);
-            task
-        });
-        assert!(is_closed(task.unwrap().now_or_never()));
-    });
-}
-
-/// What a loop was given is dropped with it, though it holds handles to the loop: the handler, the factory, tasks.
-#[test]
-fn a_loop_does_not_keep_itself() {
-    static KEPT: ContextVar<Rc<()>> = ContextVar::new("kept");
-    on_loop(|_| {
-        let held = Rc::new(());
-        let el = EventLoop::new().unwrap();
-        let (handle, kept) = (el.clone(), held.clone());
-        el.set_exception_handler(Some(Rc::new(move |_, _| drop((handle.clone(), kept.clone())))));
-        let (handle, kept) = (el.clone(), held.clone());
-        el.set_task_factory(Some(Rc::new(move |_, future, _| {
-            let _ = (&handle, &kept);
-            future
-        })));
-        let (handle, kept) = (el.clone(), held.clone());
-        let task = el.create_task(async move {
-            KEPT.set(kept);
-            pending::<()>().await;
-            drop(handle);
-        });
-        let (handle, kept) = (el.clone(), held.clone());
-        let timer = el.call_later(Duration::from_secs(1), move || drop((handle, kept)));
-        el.run_once(ZERO).unwrap();
-        assert!(Rc::strong_count(&held) > 4);
-        drop(el);
-        // The handles that are left hold none of it.
-        assert_eq!(Rc::strong_count(&held), 1);
-        drop((task, timer));
-    });
-}
-
-/// A value that is dropped by `close` may use the loop: what it schedules is dropped and reported, and nothing breaks.
-#[test]
-fn destructors_may_use_a_closing_loop() {
-    on_loop(|el| {
-        let log = Log::new();
-        let using = |name: &str| {
-            let (el, log, name) = (el.clone(), log.clone(), name.to_owned());
-            let (socket, _) = UnixStream::pair().unwrap();
-            OnDrop::new(move || {
-                assert!(is_closed(el.call_soon(|| ()).now_or_never()));
-                assert!(is_closed(el.call_later(Duration::ZERO, || ()).now_or_never()));
-                assert!(is_closed(el.create_task(async {}).now_or_never()));
-                assert!(el.call_soon_threadsafe(|| ()).is_err());
-                assert!(el.add_reader(&socket, || ()).is_err() && !el.remove_reader(&socket));
-                assert!(el.is_closed() && el.all_tasks().len() < 10);
-                el.stop();
-                el.close();
-                log.push(name);
-            })
-        };
-        el.call_soon(holding(using("callback")));
-        el.call_later(Duration::from_secs(1), holding(using("timer")));
-        let captured = using("task");
-        drop(el.create_task(async move {
-            let _captured = captured;
-            pending::<()>().await;
-        }));
-        let (socket, _peer) = UnixStream::pair().unwrap();
-        let captured = using("reader");
-        el.add_reader(&socket, move || _ = &captured).unwrap();
-        el.close();
-        let mut seen = log.take();
-        seen.sort();
-        assert_eq!(seen, ["callback", "reader", "task", "timer"]);
-        let reports = take_reports();
-        assert_eq!(reports.len(), 4 * 3);
-        assert!(reports.iter().all(|report| report.contains("event loop is closed")), "{reports:?}");
-    });
-}
-
-/// A value that is dropped by `close` may cancel what `close` has not come to yet.
-#[test]
-fn destructors_may_cancel_what_is_left() {
-    on_loop(|el| {
-        // One task drops first and cancels the other, which was told to end by then.
-        let canceller: Rc<RefCell<Option<roundelay::Canceller>>> = Rc::default();
-        let cancels = canceller.clone();
-        let first = el.create_task(async move {
-            let _captured = OnDrop::new(move || assert!(cancels.take().unwrap().cancel()));
-            pending::<()>().await;
-        });
-        let second = el.create_task(pending::<()>());
-        *canceller.borrow_mut() = Some(second.canceller());
-        el.run_once(None).unwrap();
-
-        let dropped = DropCounter::new();
-        let timers: Vec<_> =
-            (0..5).map(|_| Rc::new(el.call_later(Duration::from_secs(1), holding(dropped.guard())))).collect();
-        let cancels = timers.clone();
-        el.call_soon(holding(OnDrop::new(move || assert!(cancels.iter().all(|timer| timer.cancel())))));
-        el.close();
-        assert!(timers.iter().all(|timer| timer.is_cancelled()));
-        assert_eq!(dropped.count(), 5);
-        assert!(is_closed(first.now_or_never()) && is_closed(second.now_or_never()));
-    });
-}
-
-/// A destructor that panics does not keep `close` from its work: it is reported, and everything else ends.
-#[test]
-fn a_panicking_destructor_does_not_stop_close() {
-    for kind in [Kind::Epoll, Kind::Polling] {
-        run_on(
-            || kind.builder(),
-            |el| {
-                let dropped = DropCounter::new();
-                let bomb = |name: &'static str| {
-                    let guard = dropped.guard();
-                    OnDrop::new(move || {
-                        let _guard = guard;
-                        panic!("bomb in a {name}")
-                    })
-                };
-                el.call_soon(holding(bomb("callback")));
-                el.call_soon(holding(dropped.guard()));
-                el.call_later(Duration::from_secs(1), holding(bomb("timer")));
-                el.call_later(Duration::from_secs(2), holding(dropped.guard()));
-                let captured = bomb("task");
-                drop(el.create_task(async move {
-                    let _captured = captured;
-                    pending::<()>().await;
-                }));
-                let (socket, _peer) = UnixStream::pair().unwrap();
-                let (reader, writer) = (bomb("reader"), dropped.guard());
-                el.add_reader(&socket, move || _ = &reader).unwrap();
-                el.add_writer(&socket, move || _ = &writer).unwrap();
-                let (other, _peer) = UnixStream::pair().unwrap();
-                let guard = dropped.guard();
-                el.add_reader(&other, move || _ = &guard).unwrap();
-                drop(el.call_soon_threadsafe(holding_send(OnDrop::new(|| panic!("bomb in a post")))).unwrap());
-                let factory = bomb("factory");
-                el.set_task_factory(Some(Rc::new(move |_, future, _| {
-                    let _ = &factory;
-                    future
-                })));
-                el.close();
-                assert_eq!(dropped.count(), 9);
-                let mut reports = take_reports();
-                reports.sort();
-                let told = |name: &str| reports.iter().filter(|report| report.contains(name)).count();
-                for name in ["callback", "timer", "task", "reader", "post", "factory"] {
-                    assert_eq!(told(&format!("bomb in a {name}")), 1, "{name}: {reports:?}");
-                }
-                assert_eq!(reports.len(), 6);
-            },
-        );
-    }
-}
-
-/// A post that keeps something until it is dropped.
-fn holding_send<T: Send + 'static>(value: T) -> impl FnOnce() + Send + 'static {
-    move || drop(value)
-}
-
 /// `close` ends although other threads post without a pause, and it refuses what they post.
 #[test]
 fn a_flood_does_not_hold_close_up() {
@@ -637,27 +439,6 @@ fn a_flood_does_not_hold_close_up() {
             thread.join().unwrap();
         }
         assert_eq!(refused.load(Ordering::Relaxed), 4);
-    });
-}
-
-/// The exception handler hears of what `close` drops, and may use the loop.
-#[test]
-fn the_handler_is_there_until_the_end() {
-    on_loop(|el| {
-        let heard = Rc::new(RefCell::new(Vec::new()));
-        let log = heard.clone();
-        el.set_exception_handler(Some(Rc::new(move |el, context| {
-            log.borrow_mut().push(context.message.to_string());
-            el.close();
-            // Its own call is refused and reported in its turn, once.
-            if log.borrow().len() == 1 {
-                drop(el.call_soon(|| ()));
-            }
-        })));
-        el.call_soon(holding(OnDrop::new(|| panic!("bomb"))));
-        el.close();
-        assert_eq!(heard.borrow().len(), 2);
-        assert!(heard.borrow()[1].starts_with("EventLoop::call_soon()"), "{heard:?}");
     });
 }
 
@@ -700,26 +481,4 @@ fn an_unclosed_loop_is_warned_of_in_debug_mode() {
     assert!(warning.contains("\"forgotten\" running=false closed=false"), "{warning}");
     assert_eq!(dropped(true, true), "");
     assert_eq!(dropped(false, false), "");
-}
-
-/// A loop that is closed in the midst of its work by its owner's end, on a thread that unwinds, ends all the same.
-#[test]
-fn a_loop_dropped_by_a_panic_is_closed() {
-    on_loop(|_| {
-        let dropped = Arc::new(AtomicBool::new(false));
-        let flag = dropped.clone();
-        let thread = std::thread::spawn(move || {
-            let el = EventLoop::new().unwrap();
-            let guard = OnDrop::new(move || flag.store(true, Ordering::SeqCst));
-            drop(el.create_task(async move {
-                let _guard = guard;
-                pending::<()>().await;
-            }));
-            el.call_later(Duration::from_secs(1), || ());
-            settle(&el);
-            el.run_until_complete(async { panic!("on purpose") }).unwrap();
-        });
-        assert!(thread.join().is_err());
-        assert!(dropped.load(Ordering::SeqCst));
-    });
 }
