@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use futures::task::AtomicWaker;
 use roundelay::{EventLoop, Protocol, Transport};
 
@@ -444,5 +444,10 @@ fn echo(criterion: &mut Criterion) {
     run::<Smol>(&mut group);
 }
 
-criterion_group!(all, call_soon, timers, spawn_join, yields, cross_thread_wake, reactor_turn, echo);
-criterion_main!(all);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for group in [call_soon, timers, spawn_join, yields, cross_thread_wake, reactor_turn, echo] {
+        group(&mut criterion);
+    }
+    criterion.final_summary();
+}

@@ -73,13 +73,13 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Soc
 pub(crate) const REUSE_ADDRESS: bool = cfg!(unix);
 
 /// Lets other sockets bind the same address.
-#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
 pub(crate) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
 
 /// Lets other sockets bind the same address.
-#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))))]
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
 pub(crate) fn set_reuse_port(_: &Socket) -> io::Result<()> {
     Err(crate::error::invalid_input("reuse_port() is not supported on this platform"))
 }
