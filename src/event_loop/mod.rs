@@ -52,6 +52,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::exception::ExceptionHandler;
+use crate::event_loop::job::lock;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::tasks::TaskFactory;
@@ -70,18 +71,36 @@ pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.
 pub(crate) struct WakeTargets {
-    notifier: Arc<dyn Notify>,
+    /// `None` once the loop is closed: whoever still refers to it must not keep its descriptors open.
+    notifier: Mutex<Option<Arc<dyn Notify>>>,
     /// See [`EventLoop::set_wake_hook`].
-    hook: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    hook: Mutex<Option<WakeHook>>,
 }
 
+/// What a host is told by.
+type WakeHook = Arc<dyn Fn() + Send + Sync>;
+
 impl WakeTargets {
+    fn new(notifier: Arc<dyn Notify>) -> Arc<Self> {
+        Arc::new(Self { notifier: Mutex::new(Some(notifier)), hook: Mutex::new(None) })
+    }
+
     fn wake(&self) {
-        self.notifier.notify();
-        let hook = self.hook.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
+        let notifier = lock(&self.notifier).clone();
+        if let Some(notifier) = notifier {
+            notifier.notify();
+        }
+        let hook = lock(&self.hook).clone();
         if let Some(hook) = hook {
             hook();
         }
+    }
+
+    /// The loop is closed: nobody is there to be woken.
+    fn close(&self) {
+        let (notifier, hook) = (lock(&self.notifier).take(), lock(&self.hook).take());
+        drop(notifier);
+        drop(hook);
     }
 }
 
@@ -292,8 +311,12 @@ impl EventLoop {
     ///
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        if !self.core.is_open() {
+            return;
+        }
         let hosted = hook.is_some();
-        *self.core.wake.hook.lock().unwrap_or_else(|poison| poison.into_inner()) = hook;
+        let before = std::mem::replace(&mut *lock(&self.core.wake.hook), hook);
+        drop(before);
         if hosted {
             self.be_hosted();
         }
