@@ -172,6 +172,26 @@ fn timers_and_io_at_the_end_of_a_run() {
     });
 }
 
+/// LR-29: so do descriptors alone.
+#[test]
+fn io_at_the_end_of_a_run() {
+    same("io_at_the_end_of_a_run", |el, log| {
+        let (own, peer) = socket_pair();
+        peer.send(b"x");
+        el.run_until_complete(async {
+            let (handle, trace, watched) = (el.clone(), log.clone(), own.clone());
+            add_reader(el, &own, move || {
+                trace.push("reader");
+                remove_reader(&handle, &watched);
+            });
+            log.push("main");
+        })
+        .unwrap();
+        log.push("returned");
+        turns(el, log, 1);
+    });
+}
+
 /// LR-29: tasks that are left go on in the next run.
 #[test]
 fn tasks_left_at_the_end_of_a_run() {

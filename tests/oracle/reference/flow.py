@@ -291,3 +291,26 @@ async def half_close_then_close_with_a_queue(loop, trace):
     transport.close()
     await settle()
     trace(await collect(peer))
+
+
+@connected
+async def written_and_aborted_in_one_callback(loop, trace):
+    def data(transport, data):
+        transport.write(b"x" * 1000000)
+        transport.abort()
+
+    transport, peer = await connect(loop, trace, data=data)
+    peer.send(b"request")
+    await settle()
+
+
+@connected
+async def written_and_closed_in_one_callback(loop, trace):
+    def data(transport, data):
+        transport.write(b"x" * 1000000)
+        transport.close()
+
+    transport, peer = await connect(loop, trace, data=data)
+    peer.send(b"request")
+    await settle()
+    trace(await collect(peer))

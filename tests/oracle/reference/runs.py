@@ -138,6 +138,20 @@ def timers_and_io_at_the_end_of_a_run(loop, trace):
 
 
 @scenario
+def io_at_the_end_of_a_run(loop, trace):
+    own, peer = socket_pair()
+    peer.send(b"x")
+
+    async def main():
+        loop.add_reader(own, lambda: (trace("reader"), loop.remove_reader(own)))
+        trace("main")
+
+    loop.run_until_complete(main())
+    trace("returned")
+    turns(loop, trace, 1)
+
+
+@scenario
 def tasks_left_at_the_end_of_a_run(loop, trace):
     async def endless(name):
         number = 0
