@@ -77,15 +77,19 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
             let peer_addr = socket.peer_addr().ok().and_then(|address| address.as_socket());
             return Ok(Connected { socket, registration: None, peer_addr });
         }
-        EndpointKind::Address(address) if family.admits(&address) => vec![address],
-        EndpointKind::Address(address) => {
-            return Err(invalid_input(format!("{method}: {address} is not of the family asked for")));
+        EndpointKind::Addresses(addresses) => {
+            let fitting: Vec<SocketAddr> = addresses.iter().copied().filter(|one| family.admits(one)).collect();
+            if fitting.is_empty() && !addresses.is_empty() {
+                let given = EndpointKind::Addresses(addresses).describe();
+                return Err(invalid_input(format!("{method}: {given} is not of the family asked for by family()")));
+            }
+            fitting
         }
         EndpointKind::Host(host, port) => resolve(el, host, port, family).await?,
     };
     let locals = match local_addr.map(|local| local.kind) {
         None | Some(EndpointKind::Socket(_)) => None,
-        Some(EndpointKind::Address(address)) => Some(vec![address]),
+        Some(EndpointKind::Addresses(addresses)) => Some(addresses),
         Some(EndpointKind::Host(host, port)) => Some(resolve(el, host, port, family).await?),
     };
     let mut errors = Vec::new();
@@ -142,7 +146,7 @@ fn bind_local(socket: &Socket, target: &SocketAddr, locals: &[SocketAddr]) -> io
 /// One error for all attempts.
 fn merge(mut errors: Vec<io::Error>, all: bool) -> io::Error {
     let kind = errors.first().map_or(io::ErrorKind::AddrNotAvailable, io::Error::kind);
-    if all {
+    if all && !errors.is_empty() {
         return io::Error::new(kind, ConnectErrors { errors });
     }
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -162,7 +166,7 @@ pub struct CreateConnection<F> {
 }
 
 impl EventLoop {
-    /// Connects to a TCP endpoint (`host` and `port`, an address, or a connected socket) and lets a protocol hear of
+    /// Connects to a TCP endpoint (`host` and `port`, addresses, or a connected socket) and lets a protocol hear of
     /// it: `factory` is called when the connection stands.
     ///
     /// Names are resolved off the loop; every address is tried in the resolver's order. `connection_made` has been
