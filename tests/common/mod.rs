@@ -168,6 +168,11 @@ pub fn run_on(builder: impl FnOnce() -> Builder, body: impl FnOnce(&EventLoop)) 
     drop(el);
     let reports = take_reports();
     assert!(reports.is_empty(), "reported to the exception handler:\n{}", reports.join("\n"));
+    // A thread that has just woken the loop may hold on to its notifier for a moment.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while open_descriptors() != descriptors && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
     assert_eq!(open_descriptors(), descriptors, "descriptors are left open, or were closed that are not ours");
 }
 
