@@ -117,6 +117,10 @@ impl Listener {
     }
 
     fn update_interest(&self) {
+        // While the loop closes, connections end that made room, and nobody can come any more.
+        if !self.core.is_open() {
+            return;
+        }
         let idle = self.resting.get() || self.pause.borrow().is_some();
         let interest = if idle { Interest::NONE } else { Interest::READABLE };
         let result = match &*self.registration.borrow() {
