@@ -84,8 +84,9 @@ pub struct ServerEndpoint {
 }
 
 pub(crate) enum ServerEndpointKind {
-    /// An empty list stands for all interfaces.
     Hosts(Vec<Host>, u16),
+    /// All interfaces, of IPv4 and IPv6.
+    Everywhere(u16),
     Addresses(Vec<SocketAddr>),
     Socket(Socket),
 }
@@ -94,6 +95,7 @@ impl fmt::Debug for ServerEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ServerEndpointKind::Hosts(hosts, port) => write!(f, "ServerEndpoint({hosts:?}, {port})"),
+            ServerEndpointKind::Everywhere(port) => write!(f, "ServerEndpoint(all interfaces, {port})"),
             ServerEndpointKind::Addresses(addresses) => write!(f, "ServerEndpoint({addresses:?})"),
             ServerEndpointKind::Socket(_) => f.write_str("ServerEndpoint(the given socket)"),
         }
@@ -103,10 +105,11 @@ impl fmt::Debug for ServerEndpoint {
 impl ServerEndpoint {
     fn hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, port: u16) -> Self {
         let hosts: Vec<&str> = hosts.into_iter().collect();
-        // One empty host among several means all interfaces, too.
-        let all = hosts.iter().any(|host| host.is_empty());
-        let hosts = if all { Vec::new() } else { hosts.into_iter().map(Host::parse).collect() };
-        Self { kind: ServerEndpointKind::Hosts(hosts, port) }
+        // One empty host among several means all interfaces, too. A list of none means nothing.
+        if hosts.iter().any(|host| host.is_empty()) {
+            return Self { kind: ServerEndpointKind::Everywhere(port) };
+        }
+        Self { kind: ServerEndpointKind::Hosts(hosts.into_iter().map(Host::parse).collect(), port) }
     }
 }
 

@@ -102,11 +102,13 @@ impl Server {
     }
 
     /// Begins to listen. Does nothing if it does so already.
-    pub(crate) fn start(&self) -> io::Result<()> {
+    pub(crate) fn start(&self, method: &str) -> io::Result<()> {
         let inner = &self.inner;
         match inner.state.get() {
             State::Serving => return Ok(()),
-            State::Closed => return Err(InvalidState::new("Server::start_serving(): the server is closed").into()),
+            State::Closed => {
+                return Err(InvalidState::new(format!("Server::{method}(): the server is closed")).into());
+            }
             State::Bound => {}
         }
         inner.state.set(State::Serving);
@@ -127,7 +129,7 @@ impl Server {
     /// [`InvalidState`] as an `io::Error` if the server is closed; else the operating system's, and then the server is
     /// closed.
     pub async fn start_serving(&self) -> io::Result<()> {
-        self.start()
+        self.start("start_serving")
     }
 
     /// Accepts connections until the server is closed. Dropping the future before closes the server.
@@ -406,7 +408,7 @@ impl Future for ServeForever {
                 let text = "Server::serve_forever(): it is being awaited already";
                 return Poll::Ready(Err(InvalidState::new(text).into()));
             }
-            self.server.start()?;
+            self.server.start("serve_forever")?;
             inner.forever.set(true);
             self.state = ForeverState::Waiting;
         }
