@@ -18,7 +18,7 @@ use crate::event_loop::source::Source;
 use crate::executor::required_loop;
 use crate::net::{ConnectOptions, Endpoint, ServerEndpoint, ServerOptions, bind_listeners, connected_socket};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{accept, recv, send, send_vectored};
+use crate::os::socket::{accept, is_lost_connection, recv, send, send_vectored};
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
 
@@ -513,7 +513,7 @@ impl TcpListener {
         let accepted = self.source.poll_io(Direction::Read, cx, |listener| {
             loop {
                 match accept(listener.as_fd()) {
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(error) if is_lost_connection(&error) => {}
                     result => return result,
                 }
             }

@@ -155,6 +155,11 @@ pub fn on_manual_clock(body: impl FnOnce(&EventLoop, &ManualClock)) {
 /// Runs a test on a loop from this builder, and makes the checks that every test ends with.
 pub fn run_on(builder: impl FnOnce() -> Builder, body: impl FnOnce(&EventLoop)) {
     let _alone = alone();
+    run_alone(builder, body);
+}
+
+/// As [`run_on`], for a test that is [`alone`] already.
+pub fn run_alone(builder: impl FnOnce() -> Builder, body: impl FnOnce(&EventLoop)) {
     let descriptors = open_descriptors();
     drop(take_reports());
     let el = builder().build().unwrap();
