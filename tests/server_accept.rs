@@ -83,7 +83,8 @@ impl Shortage {
 impl Drop for Shortage {
     fn drop(&mut self) {
         self.taken.clear();
-        setrlimit(Resource::Nofile, self.limit.clone()).unwrap();
+        let before = Rlimit { current: self.limit.current, maximum: self.limit.maximum };
+        setrlimit(Resource::Nofile, before).unwrap();
     }
 }
 
