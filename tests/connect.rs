@@ -123,6 +123,9 @@ on_every_loop! {
             assert!(client.nodelay().unwrap() && accepted.nodelay().unwrap());
             accepted.set_nodelay(false).unwrap();
             assert!(!accepted.nodelay().unwrap());
+            let given = roundelay::TcpStream::connect(plain_pair().0).await.unwrap();
+            let taken = roundelay::TcpStream::from_std(plain_pair().0).unwrap();
+            assert!(given.nodelay().unwrap() && taken.nodelay().unwrap());
         });
         server.close();
         server.abort_clients();
@@ -155,6 +158,37 @@ on_every_loop! {
             run_until(el, || transport.protocol().is_none());
             assert_eq!(recorder.take(), ["made", "data hello", "lost"]);
         }
+    }
+
+    /// TC-21: a connection that was accepted elsewhere gets a protocol, whatever the socket is given as.
+    fn an_accepted_socket_gets_a_protocol(el) {
+        for kind in 0..3 {
+            let (mut peer, ours) = plain_pair();
+            let address = peer.local_addr().unwrap();
+            let recorder = Recorder::new();
+            let given = recorder.clone();
+            let factory = move || given;
+            let builder = match kind {
+                0 => el.connect_accepted_socket(factory, ours),
+                1 => el.connect_accepted_socket(factory, Socket::from(ours)),
+                _ => el.connect_accepted_socket(factory, OwnedFd::from(ours)),
+            };
+            let (transport, _) = complete(el, builder).unwrap();
+            let info = transport.extra_info();
+            assert_eq!(info.peer_addr, Some(address));
+            assert!(info.socket.unwrap().with(|socket| socket.tcp_nodelay().unwrap()).unwrap());
+            peer.write_all(b"hello").unwrap();
+            drop(peer);
+            run_until(el, || transport.protocol().is_none());
+            assert_eq!(recorder.take(), ["made", "data hello", "eof", "lost"]);
+        }
+        let datagrams = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let error = complete(el, el.connect_accepted_socket(|| Idle, datagrams)).unwrap_err();
+        assert_eq!(error.to_string(), "connect_accepted_socket: a stream socket was expected");
+        // Dropped before it is awaited, the socket is closed.
+        let (mut peer, ours) = plain_pair();
+        drop(el.connect_accepted_socket(|| Idle, ours));
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
     }
 
     /// TC-18: a socket that was non-blocking before, and what had arrived on it, are taken, too.

@@ -10,11 +10,12 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use roundelay::{
-    AddressError, ContextVar, EventLoop, Family, InvalidState, KeepOpen, Protocol, Server, TcpListener, Transport,
-    start_server,
+    AddressError, ContextVar, EventLoop, Family, InvalidState, KeepOpen, LoopClosed, Protocol, Server, TcpListener,
+    Transport, start_server,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -907,6 +908,22 @@ fn callbacks_run_in_the_servers_context() {
             assert_eq!(log.take(), ["factory maker", "made maker", "lost changed"]);
         }
         server.close();
+    });
+}
+
+/// SV-10: a server that was bound cannot begin on a loop that is closed; it is closed then itself.
+#[test]
+fn a_closed_loop_serves_nobody() {
+    on_loop(|el| {
+        let server = complete(el, el.create_server(idle(), LOOPBACK).start_serving(false)).unwrap();
+        let address = server.local_addrs()[0];
+        el.close();
+        let Poll::Ready(Err(error)) = Box::pin(server.start_serving()).as_mut().poll(&mut noop_context()) else {
+            panic!("it serves");
+        };
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<LoopClosed>()), "{error}");
+        assert!(!server.is_serving() && server.sockets().is_empty());
+        assert_refused(address);
     });
 }
 

@@ -211,6 +211,26 @@ fn a_plain_listener_gives_the_shortage_away() {
     });
 }
 
+/// TC-08, SV-05: a client and a server that find no descriptor say so, leave nothing behind, and succeed later.
+#[test]
+fn a_shortage_of_descriptors_is_an_error_of_whoever_connects() {
+    on_each_selector(|el, _| {
+        let (_listener, address) = plain_listener();
+        let shortage = Shortage::new();
+        let code = |error: &io::Error| {
+            let inner: &roundelay::AddressError = error.get_ref().unwrap().downcast_ref().unwrap();
+            inner.error.raw_os_error()
+        };
+        let error = complete(el, el.create_connection(|| Idle, address)).unwrap_err();
+        assert_eq!(code(&error), Some(libc::EMFILE));
+        let error = complete(el, el.create_server(|| Idle, LOOPBACK)).unwrap_err();
+        assert_eq!(code(&error), Some(libc::EMFILE));
+        drop(shortage);
+        let (transport, _) = complete(el, el.create_connection(|| Idle, address)).unwrap();
+        tcp::close(el, &transport);
+    });
+}
+
 /// SV-20: an error that will not go away, such as that of a listening socket which somebody has shut down, is told once
 /// for each pause, and nobody spins.
 #[test]

@@ -15,7 +15,7 @@ use crate::constants::BUF_READ_SIZE;
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::executor::required_loop;
-use crate::net::{ConnectOptions, Endpoint, connected_socket};
+use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{recv, send, send_vectored};
 use crate::reactor::slot::Direction;
@@ -190,7 +190,7 @@ impl TcpStream {
         Self { connection: Connection::new(source), buffer: ReadBuffer::default() }
     }
 
-    /// Takes over a connected socket, which becomes non-blocking.
+    /// Takes over a connected socket, which becomes non-blocking and sends small writes at once.
     ///
     /// # Errors
     ///
@@ -203,7 +203,9 @@ impl TcpStream {
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
         let el = required_loop("TcpStream::from_std");
         stream.set_nonblocking(true)?;
-        Ok(Self::over(Source::new(&el.core, stream.into())?))
+        let socket = Socket::from(stream);
+        set_nodelay(&socket);
+        Ok(Self::over(Source::new(&el.core, socket)?))
     }
 
     fn connection(&self) -> &Connection {
