@@ -11,31 +11,21 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use roundelay::{
-    AddressError, ConnectErrors, Endpoint, EventLoop, Family, LoopClosed, Protocol, TcpListener, TimedOut, Transport,
+    ConnectErrors, Endpoint, EventLoop, Family, LoopClosed, Protocol, TcpListener, TimedOut, Transport,
     open_connection, timeout,
 };
 use socket2::{Domain, Socket, Type};
 
 use common::{on_loop, on_manual_clock, run_on, run_until, settle, take_reports};
 use tcp::{
-    Connections, Idle, LOOPBACK, Recorder, black_hole, close, closed_port, closed_port_on, complete, has_ipv6,
-    plain_listener, plain_pair, receive, receive_all, reset, take_client,
+    Connections, Idle, LOOPBACK, Recorder, address_error, black_hole, close, closed_port, closed_port_on, complete,
+    has_ipv6, idle, plain_listener, plain_pair, receive, receive_all, reset, take_client,
 };
-
-/// What went wrong with an address, from inside of an error.
-#[track_caller]
-fn address_error(error: &io::Error) -> &AddressError {
-    error.get_ref().expect("it carries an error").downcast_ref().expect("it is about an address")
-}
 
 /// The error of a connection that cannot be made.
 #[track_caller]
 fn refusal(el: &EventLoop, builder: roundelay::CreateConnection<fn() -> Idle>) -> io::Error {
     complete(el, builder).expect_err("nobody is there")
-}
-
-fn idle() -> fn() -> Idle {
-    || Idle
 }
 
 on_every_loop! {

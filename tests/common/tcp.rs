@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use roundelay::{EventLoop, KeepOpen, Protocol, Transport};
+use roundelay::{AddressError, EventLoop, KeepOpen, Protocol, Server, Transport};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::common::{Log, run_until, settle};
@@ -54,6 +54,11 @@ impl Protocol for Recorder {
 pub struct Idle;
 
 impl Protocol for Idle {}
+
+/// Makes such protocols; its type has a name.
+pub fn idle() -> fn() -> Idle {
+    || Idle
+}
 
 /// A protocol that sends back what it gets.
 pub struct Echo;
@@ -221,4 +226,54 @@ pub fn complete<F: IntoFuture>(el: &EventLoop, future: F) -> F::Output {
 pub fn calm(el: &EventLoop) {
     settle(el);
     settle(el);
+}
+
+/// A server whose connections are kept.
+#[track_caller]
+pub fn serve(el: &EventLoop) -> (Server, Connections, SocketAddr) {
+    let connections = Connections::new();
+    let server = complete(el, el.create_server(connections.factory(), LOOPBACK)).unwrap();
+    let address = server.local_addrs()[0];
+    (server, connections, address)
+}
+
+/// A client that is no part of the loop, and the server's side of its connection.
+#[track_caller]
+pub fn connect(el: &EventLoop, connections: &Connections, address: SocketAddr) -> (TcpStream, Transport) {
+    let count = connections.len();
+    let client = TcpStream::connect(address).unwrap();
+    run_until(el, || connections.len() > count);
+    (client, connections.get(count))
+}
+
+/// Ends a server and whatever it has.
+#[track_caller]
+pub fn end(el: &EventLoop, server: &Server) {
+    server.close();
+    server.abort_clients();
+    complete(el, server.wait_closed());
+    assert_eq!(server.connections(), 0);
+}
+
+/// What went wrong with an address, from inside of an error.
+#[track_caller]
+pub fn address_error(error: &io::Error) -> &AddressError {
+    error.get_ref().expect("it carries an error").downcast_ref().expect("it is about an address")
+}
+
+/// A stream, and its peer, which is no part of the loop.
+pub async fn stream() -> (roundelay::TcpStream, TcpStream) {
+    let (ours, peer) = plain_pair();
+    (roundelay::TcpStream::from_std(ours).unwrap(), peer)
+}
+
+/// Two streams that are connected with each other.
+pub async fn pair() -> (roundelay::TcpStream, roundelay::TcpStream) {
+    let (a, b) = plain_pair();
+    (roundelay::TcpStream::from_std(a).unwrap(), roundelay::TcpStream::from_std(b).unwrap())
+}
+
+/// Bytes of which each tells its place.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
 }
