@@ -416,7 +416,7 @@ on_every_loop! {
         close(el, &transport);
     }
 
-    /// TC-04, DN-06: a name is looked up off the loop, which goes on meanwhile.
+    /// TC-04, DN-05, DN-06: a name is looked up off the loop, which goes on meanwhile.
     fn a_name_is_looked_up(el) {
         let (_listener, address) = plain_listener();
         let port = address.port();
@@ -429,6 +429,11 @@ on_every_loop! {
             let (transport, _) = complete(el, builder.family(Family::V4)).unwrap();
             assert_eq!(transport.extra_info().peer_addr, Some(address));
             close(el, &transport);
+        }
+        // DN-05: many lookups at once.
+        let lookups = (0..10).map(|_| el.create_connection(idle(), ("localhost", port)).into_future());
+        for connection in complete(el, futures::future::join_all(lookups)) {
+            connection.unwrap().0.abort();
         }
         let error = refusal(el, el.create_connection(idle(), ("no\0name", 1)));
         assert!(error.to_string().starts_with("cannot resolve \"no\\0name\": "), "{error}");

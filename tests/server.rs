@@ -9,13 +9,15 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use roundelay::{ContextVar, EventLoop, InvalidState, KeepOpen, LoopClosed, Protocol, Server, Transport};
 
-use common::{Log, on_loop, on_manual_clock, run_until, settle, take_reports};
+use common::{CountingWaker, Log, on_loop, on_manual_clock, run_until, settle, take_reports};
 use tcp::{
     Connections, Echo, Idle, LOOPBACK, Recorder, calm, closed_port, complete, connect, end, has_ipv6, idle,
     plain_listener, receive, receive_all, reset, serve,
@@ -175,6 +177,25 @@ on_every_loop! {
             let polled = Box::pin(server.wait_closed()).as_mut().poll(&mut noop_context());
             assert!(polled.is_ready());
         }
+    }
+
+    /// SV-14: whoever gives up waiting is forgotten; nothing of it is kept for as long as the server lives.
+    fn who_gives_up_waiting_is_forgotten(el) {
+        let (server, connections, address) = serve(el);
+        let (_client, transport) = connect(el, &connections, address);
+        let (counter, waker) = CountingWaker::new();
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..3 {
+            assert!(pin!(server.wait_closed()).poll(&mut cx).is_pending());
+        }
+        stuff(el, &transport);
+        complete(el, async {
+            assert!(pin!(server.shutdown(Duration::from_secs(3600))).poll(&mut cx).is_pending());
+        });
+        drop(waker);
+        assert_eq!(Arc::strong_count(&counter), 1);
+        end(el, &server);
+        assert_eq!(counter.count(), 0);
     }
 
     /// SV-15: the server and its last connection may end in one turn, in any order.
@@ -540,8 +561,8 @@ on_every_loop! {
     }
 }
 
-fn noop_context() -> std::task::Context<'static> {
-    std::task::Context::from_waker(std::task::Waker::noop())
+fn noop_context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 /// SV-18: what does not end within the grace is aborted, and `shutdown` says so.

@@ -151,7 +151,7 @@ impl fmt::Debug for TcpListener {
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
-    waiter: Waiter<'a>,
+    waiter: Waiter,
 }
 
 impl Stream for Incoming<'_> {
