@@ -23,6 +23,9 @@ pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 /// (tokio's cooperative budget is 128, too).
 pub(crate) const TASK_IO_BUDGET: u32 = 128;
 
+/// How often I/O is refused to a task that has used its budget up and polls on, before it gets another one.
+pub(crate) const TASK_IO_REFUSALS: u32 = 128;
+
 /// Most `recv` calls of one transport in one event.
 pub(crate) const READS_PER_EVENT: u32 = 16;
 

@@ -39,6 +39,7 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod waiters;
 mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::constants::{MAX_WAIT, TASK_IO_BUDGET};
+use crate::constants::MAX_WAIT;
 use crate::error::{Fatal, Stopped, panic_text};
 use crate::event_loop::running::{self, Running};
+use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
@@ -446,7 +447,7 @@ impl Core {
         let local = &*self.local;
         match item {
             Item::Task(runnable) => {
-                local.budget.set(Some(TASK_IO_BUDGET));
+                local.budget.set(Some(FULL_BUDGET));
                 task::step(local, runnable);
                 local.budget.set(None);
             }
@@ -461,7 +462,7 @@ impl Core {
             }
             Item::Root(id) => {
                 if let Some(root) = root {
-                    local.budget.set(Some(TASK_IO_BUDGET));
+                    local.budget.set(Some(FULL_BUDGET));
                     root.poll(self, id);
                     local.budget.set(None);
                 }

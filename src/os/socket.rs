@@ -97,7 +97,28 @@ pub(crate) fn send_vectored(fd: impl AsFd, data: &[IoSlice<'_>]) -> io::Result<u
     retry(|| rustix::net::sendmsg(fd.as_fd(), data, &mut SendAncillaryBuffer::default(), SEND_FLAGS))
 }
 
-/// Whether an accept or connect failed because the process or the system is short of something.
+/// Whether accepting failed because of the one connection that was to be accepted, which is gone: its client gave up, or
+/// (on Linux) the network failed it. The next one may be fine.
+pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    if error.raw_os_error() == Some(libc::ENONET) {
+        return true;
+    }
+    let of_network = matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+        )
+    );
+    of_network || error.kind() == io::ErrorKind::ConnectionAborted
+}
+
+/// Whether an accept failed because the process or the system is short of something.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
