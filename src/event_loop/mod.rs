@@ -70,6 +70,8 @@ pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
 pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.
+///
+/// Remotes, wakers and clocks hold it, and may outlive the loop: what it wakes is let go of when the loop is closed.
 pub(crate) struct WakeTargets {
     /// `None` once the loop is closed: whoever still refers to it must not keep its descriptors open.
     notifier: Mutex<Option<Arc<dyn Notify>>>,
@@ -352,7 +354,7 @@ impl Drop for EventLoop {
             self.close();
         }
         // A handler that has captured a handle to its loop would keep both for ever.
-        drop(self.core.exception_handler.take());
+        self.core.local.dispose(self.core.exception_handler.take());
     }
 }
 

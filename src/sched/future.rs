@@ -140,7 +140,7 @@ impl<T> LoopFuture<T> {
             return;
         }
         let future = self.clone();
-        let new = NewCallback { context, created_at, when: None };
+        let new = NewCallback { method: "call_soon", context, created_at, when: None };
         drop(schedule(&self.shared.local, new, move || call(&future)));
     }
 

@@ -18,7 +18,7 @@ pub(crate) mod timers;
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -176,7 +176,7 @@ impl Local {
     #[inline]
     pub(crate) fn push(&self, item: Item) {
         if self.phase.get() == Phase::Closed {
-            discard(item);
+            self.discard(item);
             return;
         }
         self.ready.push(item);
@@ -263,12 +263,13 @@ impl Local {
 
     /// Queues a task's done callback.
     pub(crate) fn schedule_done(&self, callback: DoneCallback, outcome: Outcome) {
-        let DoneCallback { context, created_at, call, .. } = callback;
         // Nobody is left to call when the loop itself ends.
         let Some(local) = self.shared_ref().local().filter(|local| local.is_open()) else {
-            return;
+            return self.dispose(callback);
         };
-        drop(handle::schedule(&local, NewCallback { context, created_at, when: None }, move || call(outcome)));
+        let DoneCallback { context, created_at, call, .. } = callback;
+        let new = NewCallback { method: "call_soon", context, created_at, when: None };
+        drop(handle::schedule(&local, new, move || call(outcome)));
     }
 
     /// Tells the exception handler.
@@ -309,6 +310,33 @@ impl Local {
         Some(payload)
     }
 
+    /// Calls what may drop values of the application's, where a panic of a destructor must not go any further: it is
+    /// reported.
+    pub(crate) fn guarded(&self, f: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            self.caught("Exception in a destructor", payload, None, None);
+        }
+    }
+
+    /// Drops a value of the application's; see `guarded`.
+    #[inline]
+    pub(crate) fn dispose<T>(&self, value: T) {
+        if std::mem::needs_drop::<T>() {
+            self.guarded(|| drop(value));
+        }
+    }
+
+    /// Ends an item that no turn will run.
+    pub(crate) fn discard(&self, item: Item) {
+        self.guarded(|| match item {
+            Item::Callback(callback) => callback.close(),
+            Item::Job(job) => job.close(),
+            // A live task does not get here: `close()` has ended them all before anything is discarded.
+            Item::Task(runnable) => drop(runnable),
+            Item::Event { .. } | Item::Root(_) => {}
+        });
+    }
+
     /// Deals with a panic that nobody else will hear of.
     pub(crate) fn caught(
         &self,
@@ -320,17 +348,6 @@ impl Local {
         if let Some(payload) = self.take_fatal(payload) {
             self.report_panic(message, &*payload, subject, created_at);
         }
-    }
-}
-
-/// Ends an item that no turn will run.
-pub(crate) fn discard(item: Item) {
-    match item {
-        Item::Callback(callback) => callback.close(),
-        Item::Job(job) => job.close(),
-        // A live task does not get here: `close()` has ended them all before anything is discarded.
-        Item::Task(runnable) => drop(runnable),
-        Item::Event { .. } | Item::Root(_) => {}
     }
 }
 

@@ -166,6 +166,7 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
         std::mem::swap(&mut entry.context, &mut slot);
     }
     // What is left in `slot` may hold values of the user's: they are dropped here, with nothing borrowed.
+    local.dispose(slot);
 }
 
 /// A future whose panics stay inside.
