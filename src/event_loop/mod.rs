@@ -146,6 +146,8 @@ pub(crate) struct Core {
     /// What the latest wait found out; kept for its memory.
     fired: Cell<Vec<Fired<Rc<dyn Ready>>>>,
     exception_handler: RefCell<Option<ExceptionHandler>>,
+    /// How many calls of it are on the stack.
+    handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
     debug: Cell<bool>,
     services: Services,
