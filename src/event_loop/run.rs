@@ -330,6 +330,10 @@ impl Core {
     fn turn(&self, limit: Option<Duration>, mut root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
         let local = &*self.local;
         self.counters.turns.set(self.counters.turns.get() + 1);
+        // One from outside of a run, where nothing could unwind.
+        if let Some(payload) = local.fatal.take() {
+            resume_unwind(payload);
+        }
 
         // 1. Cancelled timers are gone already: cancelling takes them out.
         let deadline = local.timers.borrow().next_deadline();

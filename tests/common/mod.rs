@@ -190,7 +190,7 @@ pub fn run_until(el: &EventLoop, mut condition: impl FnMut() -> bool) {
 
 /// Runs the future to its end; fails after [`PATIENCE`].
 #[track_caller]
-pub fn complete<F: Future>(el: &EventLoop, future: F) -> F::Output {
+pub fn complete<F: IntoFuture>(el: &EventLoop, future: F) -> F::Output {
     match el.run_until_complete(roundelay::timeout(PATIENCE, future)) {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => panic!("the future was not done in time: {error}"),
