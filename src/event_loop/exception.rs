@@ -178,31 +178,28 @@ impl EventLoop {
         core.handling.set(depth + 1);
         // It may have been replaced meanwhile, and its last handle be this one.
         let called = catch_unwind(AssertUnwindSafe(move || handler(self, context)));
+        if let Some(payload) = called.err().and_then(|payload| core.local.take_fatal(payload)) {
+            let mut broken = ExceptionContext::new("Unhandled error in exception handler")
+                .with_exception(Exception::Panic(&*payload))
+                .with_extra("context", Nested(text_of(context)));
+            broken.created_at = context.created_at;
+            self.guarded_default(&broken);
+            core.local.dispose(payload);
+        }
         core.handling.set(depth);
-        let Err(payload) = called else { return };
-        let Some(payload) = core.local.take_fatal(payload) else { return };
-        let mut broken = ExceptionContext::new("Unhandled error in exception handler")
-            .with_exception(Exception::Panic(&*payload))
-            .with_extra("context", Nested(text_of(context)));
-        broken.created_at = context.created_at;
-        self.guarded_default(&broken);
-        core.local.dispose(payload);
     }
 
     /// The default handler, and a last line where even that fails.
     fn guarded_default(&self, context: &ExceptionContext<'_>) {
-        let local = &self.core.local;
         let written = catch_unwind(AssertUnwindSafe(|| self.default_exception_handler(context)));
-        let Err(payload) = written else { return };
-        let Some(payload) = local.take_fatal(payload) else { return };
+        let Some(payload) = written.err().and_then(|payload| self.core.local.take_fatal(payload)) else { return };
         let (error, context) = (panic_text(&*payload), text_of(context));
-        // Nothing that could fail again: not even the subscriber, which may be what failed.
+        // Nothing that could fail again: not the subscriber, which may be what failed, nor the payload's destructor.
         let _ = std::io::Write::write_fmt(
             &mut std::io::stderr(),
             format_args!("roundelay: Error in the default exception handler: {error}\nwhile handling: {context}\n"),
         );
-        // What is told about a payload that cannot be dropped either goes the same way.
-        local.dispose(payload);
+        std::mem::forget(payload);
     }
 }
 
