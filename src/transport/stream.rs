@@ -747,7 +747,8 @@ impl Handler for SocketTransport {
 
     fn end(self: Rc<Self>, how: End) {
         match how {
-            End::Flush => self.close(),
+            // By its full name: through an `Rc`, `Ready` has a `close` as well.
+            End::Flush => BaseTransport::close(&*self),
             End::Now => self.abort(),
         }
     }
