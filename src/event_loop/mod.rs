@@ -88,8 +88,8 @@ impl WakeTargets {
     }
 
     fn wake(&self) {
-        let notifier = lock(&self.notifier).clone();
-        if let Some(notifier) = notifier {
+        // Locked, so that no other thread still uses the descriptor when `close` has returned.
+        if let Some(notifier) = &*lock(&self.notifier) {
             notifier.notify();
         }
         let hook = lock(&self.hook).clone();
