@@ -7,7 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::{DropCounter, Log, complete, on_loop, run_until, settle, take_reports};
@@ -355,64 +357,78 @@ fn after_the_end() {
     });
 }
 
-/// A panic of the root future unwinds out of `run_until_complete`: what was queued is kept, and the loop is usable.
+/// A panic of the root future unwinds out of `run_until_complete` once what was scheduled has run; what that schedules is
+/// kept, and the loop is usable.
 #[test]
 fn of_the_root() {
     on_loop(|el| {
         let (log, drops) = (Log::new(), DropCounter::new());
-        let (guard, entry) = (drops.guard(), log.entry("kept"));
+        let (guard, later) = (drops.guard(), log.entry("later"));
+        let own = log.clone();
         let root = async {
             let _guard = guard;
             yield_now().await;
-            el.call_soon(entry);
+            el.call_soon(move || {
+                own.push("scheduled");
+                roundelay::get_running_loop().unwrap().call_soon(later);
+            });
             panic!("root panics")
         };
         let payload = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(root))).unwrap_err();
         assert_eq!(payload.downcast_ref::<&str>(), Some(&"root panics"));
         assert_eq!(drops.count(), 1);
         assert!(el.all_tasks().is_empty(), "the root is gone");
+        assert_eq!(log.take(), ["scheduled"]);
         settle(el);
-        assert_eq!(log.take(), ["kept"]);
+        assert_eq!(log.take(), ["later"]);
         is_usable(el);
     });
 }
 
-/// So does a panic of its destructor, a fatal one of its own, and one in the middle of a batch: the rest of the batch
-/// runs in the next run.
+/// So does a panic of its destructor. Where it panics and its destructor does so, too, the first unwinds and the second is
+/// reported.
 #[test]
-fn of_the_root_in_other_ways() {
-    on_loop(|el| {
-        struct PanicsOnDrop;
-        impl Drop for PanicsOnDrop {
-            fn drop(&mut self) {
-                panic!("dropped");
-            }
+fn of_the_roots_destructor() {
+    struct Root(bool);
+    impl Future for Root {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            assert!(self.0, "polled");
+            Poll::Ready(())
         }
-        let guard = PanicsOnDrop;
-        let root = async move {
-            // Still held when the future is done, and dropped with it.
-            std::future::poll_fn(|_| std::task::Poll::Ready(())).await;
-            let _held = &guard;
-        };
-        let payload = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(root))).unwrap_err();
+    }
+    impl Drop for Root {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    on_loop(|el| {
+        let payload = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(Root(true)))).unwrap_err();
         assert_eq!(payload.downcast_ref::<&str>(), Some(&"dropped"));
         is_usable(el);
-
-        assert_eq!(fatal_of(|| el.run_until_complete(async { die(26) })), 26);
+        let payload = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(Root(false)))).unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"polled"));
+        assert_eq!(take_reports(), ["Exception in the destructor of the root future: dropped"]);
         is_usable(el);
+    });
+}
 
+/// A fatal panic of the root unwinds at once, in the middle of a batch: the rest of it runs in the next run.
+#[test]
+fn a_fatal_one_of_the_root() {
+    on_loop(|el| {
         let log = Log::new();
-        let (behind, soon) = (el.create_future::<()>(), log.entry("behind"));
-        let waits = behind.clone();
+        let (gate, soon) = (el.create_future::<()>(), log.entry("behind"));
+        let waits = gate.clone();
         let root = async move {
             waits.await.unwrap();
-            panic!("in the middle")
+            die(26)
         };
         el.call_soon(move || {
-            behind.set_result(()).unwrap();
+            gate.set_result(()).unwrap();
             roundelay::get_running_loop().unwrap().call_soon(soon);
         });
-        assert!(catch_unwind(AssertUnwindSafe(|| el.run_until_complete(root))).is_err());
+        assert_eq!(fatal_of(|| el.run_until_complete(root)), 26);
         assert_eq!(log.len(), 0);
         settle(el);
         assert_eq!(log.take(), ["behind"]);

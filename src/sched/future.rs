@@ -35,12 +35,18 @@ struct Callback<T> {
     call: Call<T>,
 }
 
+/// Who is to be told of completion.
+enum Waiting<T> {
+    /// Whoever awaits, under the number of its handle.
+    Awaiter(u64, Waker),
+    Callback(Callback<T>),
+}
+
 struct Shared<T> {
     local: Rc<Local>,
     state: RefCell<State<T>>,
-    /// Who awaits, each under the number of its handle.
-    wakers: RefCell<Vec<(u64, Waker)>>,
-    callbacks: RefCell<Vec<Callback<T>>>,
+    /// In the order in which they came.
+    waiting: RefCell<Vec<Waiting<T>>>,
     created_at: &'static Location<'static>,
     /// Whether an exception was seen by anybody.
     retrieved: Cell<bool>,
@@ -100,8 +106,7 @@ impl<T> LoopFuture<T> {
         let shared = Shared {
             local,
             state: RefCell::new(State::Pending),
-            wakers: RefCell::new(Vec::new()),
-            callbacks: RefCell::new(Vec::new()),
+            waiting: RefCell::new(Vec::new()),
             created_at,
             retrieved: Cell::new(false),
             next_handle: Cell::new(1),
@@ -122,11 +127,11 @@ impl<T> LoopFuture<T> {
             return Err(Self::invalid(method, "is done already"));
         }
         *self.shared.state.borrow_mut() = state;
-        for (_, waker) in self.shared.wakers.take() {
-            waker.wake();
-        }
-        for callback in self.shared.callbacks.take() {
-            self.schedule(callback);
+        for waiting in self.shared.waiting.take() {
+            match waiting {
+                Waiting::Awaiter(_, waker) => waker.wake(),
+                Waiting::Callback(callback) => self.schedule(callback),
+            }
         }
         Ok(())
     }
@@ -265,7 +270,7 @@ impl<T> LoopFuture<T> {
         let id = CallbackId(local.next_callback_id());
         let callback = Callback { id, context, created_at, call };
         if !self.is_done() {
-            self.shared.callbacks.borrow_mut().push(callback);
+            self.shared.waiting.borrow_mut().push(Waiting::Callback(callback));
         } else if local.is_open() {
             self.schedule(callback);
         } else {
@@ -278,9 +283,10 @@ impl<T> LoopFuture<T> {
     /// Takes a done callback back: true if it was still waiting for completion.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         let removed = {
-            let mut callbacks = self.shared.callbacks.borrow_mut();
-            let place = callbacks.iter().position(|callback| callback.id == id);
-            place.map(|place| callbacks.remove(place))
+            let mut waiting = self.shared.waiting.borrow_mut();
+            let sought = |one: &Waiting<T>| matches!(one, Waiting::Callback(callback) if callback.id == id);
+            let place = waiting.iter().position(sought);
+            place.map(|place| waiting.remove(place))
         };
         removed.is_some()
     }
@@ -303,10 +309,14 @@ impl<T> LoopFuture<T> {
         }
         let mut state = self.shared.state.borrow_mut();
         if matches!(*state, State::Pending) {
-            let mut wakers = self.shared.wakers.borrow_mut();
-            match wakers.iter_mut().find(|(handle, _)| *handle == self.handle) {
-                Some((_, waker)) => waker.clone_from(cx.waker()),
-                None => wakers.push((self.handle, cx.waker().clone())),
+            let mut waiting = self.shared.waiting.borrow_mut();
+            let own = waiting.iter_mut().find_map(|one| match one {
+                Waiting::Awaiter(handle, waker) if *handle == self.handle => Some(waker),
+                _ => None,
+            });
+            match own {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => waiting.push(Waiting::Awaiter(self.handle, cx.waker().clone())),
             }
             return Poll::Pending;
         }
@@ -327,11 +337,11 @@ impl<T> Clone for LoopFuture<T> {
 
 impl<T> Drop for LoopFuture<T> {
     fn drop(&mut self) {
-        let mut wakers = self.shared.wakers.borrow_mut();
-        let own = wakers.iter().position(|(handle, _)| *handle == self.handle);
-        let waker = own.map(|own| wakers.remove(own));
-        drop(wakers);
-        drop(waker);
+        let mut waiting = self.shared.waiting.borrow_mut();
+        let own = waiting.iter().position(|one| matches!(one, Waiting::Awaiter(handle, _) if *handle == self.handle));
+        let awaiter = own.map(|own| waiting.remove(own));
+        drop(waiting);
+        drop(awaiter);
     }
 }
 
@@ -358,7 +368,8 @@ impl<T> fmt::Debug for LoopFuture<T> {
         if let State::Exception(error) = &*self.shared.state.borrow() {
             write!(f, "={error}")?;
         }
-        let callbacks = self.shared.callbacks.borrow().len();
+        let waiting = self.shared.waiting.borrow();
+        let callbacks = waiting.iter().filter(|one| matches!(one, Waiting::Callback(_))).count();
         if callbacks > 0 {
             write!(f, " callbacks={callbacks}")?;
         }
