@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::{DropCounter, Log, complete, on_loop, run_until, settle, take_reports};
-use roundelay::{EventLoop, Fatal, KeepOpen, Protocol, ProtocolRef, Transport, yield_now};
+use roundelay::{EventLoop, Fatal, KeepOpen, Protocol, Transport, yield_now};
 
 /// Panics with a `Fatal` that carries a number.
 fn die(number: i32) -> ! {
@@ -513,15 +513,15 @@ on_every_loop! {
     fn of_a_client(el) {
         let server = complete(el, el.create_server(|| Quiet, ("127.0.0.1", 0))).unwrap();
         let address = server.local_addrs()[0];
-        let connected: Rc<RefCell<Option<(Transport, ProtocolRef<Mortal>)>>> = Rc::default();
+        let connected: Rc<RefCell<Option<Transport>>> = Rc::default();
         let (slot, handle, log) = (connected.clone(), el.clone(), Log::new());
         let mortal = Mortal { dies: Dies::Made, log: log.clone() };
         drop(el.create_task(async move {
-            *slot.borrow_mut() = Some(handle.create_connection(|| mortal, address).await.unwrap());
+            *slot.borrow_mut() = Some(handle.create_connection(|| mortal, address).await.unwrap().0);
         }));
         assert_eq!(fatal_of(|| el.run_forever()), 30);
         run_until(el, || connected.borrow().is_some());
-        let (transport, _protocol) = connected.take().unwrap();
+        let transport = connected.take().unwrap();
         assert!(!transport.is_closing());
         transport.close();
         run_until(el, || log.len() == 2);
