@@ -23,6 +23,9 @@ pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 /// (tokio's cooperative budget is 128, too).
 pub(crate) const TASK_IO_BUDGET: u32 = 128;
 
+/// How often I/O is refused to a task that has used its budget up and polls on, before it gets another one.
+pub(crate) const TASK_IO_REFUSALS: u32 = 128;
+
 /// Most `recv` calls of one transport in one event.
 pub(crate) const READS_PER_EVENT: u32 = 16;
 
@@ -59,6 +62,10 @@ pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 
 /// How long the end of `block_on` waits for the default executor before it reports what it abandons.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
+
+/// How deep reports that an exception handler makes itself go to that handler; beyond it they go to the default one. A
+/// handler that schedules on a closed loop would call itself without end.
+pub(crate) const MAX_NESTED_REPORTS: u32 = 8;
 
 /// Most threads of the default executor, and what is added to the number of processors below that
 /// (`concurrent.futures.ThreadPoolExecutor`).

@@ -105,7 +105,8 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server, ServerEndpoint, Starting,
+    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server,
+    ServerEndpoint, Starting,
 };
 pub use protocol::{
     AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,

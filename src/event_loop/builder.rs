@@ -16,6 +16,7 @@ use crate::event_loop::{ClockSource, Core, EventLoop, RunState, WakeTargets, deb
 use crate::reactor::{Reactor, Selector, default_selector};
 use crate::sched::Local;
 use crate::sched::clock::{Clock, MonotonicClock};
+use crate::sched::inject::Wake;
 use crate::sched::report::Report;
 
 /// The kinds of loop that asyncio knows. There is one so far; a completion-based one will follow.
@@ -109,17 +110,18 @@ impl Builder {
             Some(selector) => selector,
             None => default_selector()?,
         };
-        let wake = Arc::new(WakeTargets::new(selector.notifier()));
+        let wake = WakeTargets::new(selector.notifier());
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
         if let ClockSource::Custom(clock) = &self.clock {
-            let (targets, shared) = (wake.clone(), Arc::downgrade(&local.shared()));
+            // A clock outlives its loops, and is then asked to wake nobody.
+            let (targets, shared) = (Arc::downgrade(&wake), Arc::downgrade(&local.shared()));
             clock.attach(Arc::new(move || {
-                // The selector whether or not the loop sleeps: the new time counts for the next wait, too.
-                targets.notify();
-                // A host that waits for something else than the selector's descriptor.
-                if let Some(shared) = shared.upgrade() {
-                    shared.wake_if_asleep();
+                let Some((targets, shared)) = targets.upgrade().zip(shared.upgrade()) else { return };
+                match shared.inject_queue().claim_wake() {
+                    Wake::Needed => targets.wake(),
+                    // The selector all the same: the new time counts for the next wait, too.
+                    Wake::NotNeeded => targets.notify(),
                 }
             }));
         }
@@ -145,6 +147,7 @@ impl Builder {
             event_period: self.event_period,
             fired: Cell::new(Vec::new()),
             exception_handler: RefCell::new(None),
+            handling: Cell::new(0),
             task_factory: RefCell::new(None),
             debug: Cell::new(self.debug.unwrap_or_else(debug::from_environment)),
             services: Services::default(),

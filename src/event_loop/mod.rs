@@ -39,6 +39,7 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod waiters;
 mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
@@ -73,49 +74,41 @@ pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 ///
 /// Remotes, wakers and clocks hold it, and may outlive the loop: what it wakes is let go of when the loop is closed.
 pub(crate) struct WakeTargets {
-    inner: Mutex<Targets>,
+    /// `None` once the loop is closed: whoever still refers to it must not keep its descriptors open.
+    notifier: Mutex<Option<Arc<dyn Notify>>>,
+    /// See [`EventLoop::set_wake_hook`].
+    hook: Mutex<Option<WakeHook>>,
 }
 
-struct Targets {
-    /// `None` once the loop is closed: it would keep the selector's descriptor open.
-    notifier: Option<Arc<dyn Notify>>,
-    /// See [`EventLoop::set_wake_hook`].
-    hook: Option<Arc<dyn Fn() + Send + Sync>>,
-}
+/// What a host is told by.
+type WakeHook = Arc<dyn Fn() + Send + Sync>;
 
 impl WakeTargets {
-    fn new(notifier: Arc<dyn Notify>) -> Self {
-        Self { inner: Mutex::new(Targets { notifier: Some(notifier), hook: None }) }
+    fn new(notifier: Arc<dyn Notify>) -> Arc<Self> {
+        Arc::new(Self { notifier: Mutex::new(Some(notifier)), hook: Mutex::new(None) })
+    }
+
+    /// Makes the selector return, and tells nobody else.
+    fn notify(&self) {
+        // Locked, so that no other thread still uses the descriptor when `close` has returned.
+        if let Some(notifier) = &*lock(&self.notifier) {
+            notifier.notify();
+        }
     }
 
     fn wake(&self) {
         self.notify();
-        let hook = lock(&self.inner).hook.clone();
+        let hook = lock(&self.hook).clone();
         if let Some(hook) = hook {
             hook();
         }
     }
 
-    /// Makes the selector return, and tells nobody else.
-    fn notify(&self) {
-        let notifier = lock(&self.inner).notifier.clone();
-        if let Some(notifier) = notifier {
-            notifier.notify();
-        }
-    }
-
-    fn set_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
-        let mut inner = lock(&self.inner);
-        // On a closed loop there is nothing to be told of.
-        let hook = if inner.notifier.is_some() { hook } else { None };
-        let before = std::mem::replace(&mut inner.hook, hook);
-        drop(inner);
-        drop(before);
-    }
-
+    /// The loop is closed: nobody is there to be woken.
     fn close(&self) {
-        let closed = std::mem::replace(&mut *lock(&self.inner), Targets { notifier: None, hook: None });
-        drop(closed);
+        let (notifier, hook) = (lock(&self.notifier).take(), lock(&self.hook).take());
+        drop(notifier);
+        drop(hook);
     }
 }
 
@@ -159,6 +152,8 @@ pub(crate) struct Core {
     /// What the latest wait found out; kept for its memory.
     fired: Cell<Vec<Fired<Rc<dyn Ready>>>>,
     exception_handler: RefCell<Option<ExceptionHandler>>,
+    /// How many calls of it are on the stack.
+    handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
     debug: Cell<bool>,
     services: Services,
@@ -326,8 +321,12 @@ impl EventLoop {
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle; and
     /// here and now if there is something to do already.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        if !self.core.is_open() {
+            return;
+        }
         let hosted = hook.is_some();
-        self.core.wake.set_hook(hook);
+        let before = std::mem::replace(&mut *lock(&self.core.wake.hook), hook);
+        drop(before);
         if hosted && self.be_hosted() {
             // Whether or not somebody else was told before: this host was not.
             let _ = self.core.local.shared_ref().inject_queue().claim_wake();

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::constants::{MAX_WAIT, TASK_IO_BUDGET};
-use crate::error::{Stopped, panic_text};
+use crate::constants::MAX_WAIT;
+use crate::error::{Fatal, Stopped, panic_text};
 use crate::event_loop::running::{self, Running};
+use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
@@ -46,8 +47,8 @@ impl EventLoop {
 
     /// Runs the loop until the future is done, and returns its output.
     ///
-    /// The future need not be `'static`; it is polled in place. What it has scheduled by its end runs before this
-    /// returns, and what that schedules stays for the next run.
+    /// The future need not be `'static`; it is polled in place. What is scheduled, due or ready at its end runs before
+    /// this returns, and what that schedules stays for the next run.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl EventLoop {
     ///
     /// # Panics
     ///
-    /// As [`run_forever`](Self::run_forever), and with the panic of the future itself.
+    /// As [`run_forever`](Self::run_forever), and with the panic of the future itself, once what was scheduled has run.
     #[track_caller]
     pub fn run_until_complete<F: IntoFuture>(&self, future: F) -> Result<F::Output, Stopped> {
         let how = RunRoot { method: "run_until_complete", kind: Kind::Root, context: context::fork_current() };
@@ -286,17 +287,30 @@ impl Core {
         let mut output = None;
         let mut root = Root::new(self, how, Location::caller(), |cx: Option<&mut Context<'_>>| {
             let polled = match (cx, future.as_mut().as_pin_mut()) {
-                (Some(cx), Some(pinned)) => pinned.poll(cx),
+                (Some(cx), Some(pinned)) => catch_unwind(AssertUnwindSafe(|| pinned.poll(cx))),
                 // Cancelled.
                 _ => {
                     future.set(None);
                     return Poll::Ready(());
                 }
             };
-            let Poll::Ready(value) = polled else { return Poll::Pending };
+            let ended = match polled {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(value)) => Ok(value),
+                Err(payload) if payload.is::<Fatal>() => resume_unwind(payload),
+                Err(payload) => Err(payload),
+            };
             // What it holds is released before its end is seen, as a task's is.
-            future.set(None);
-            output = Some(value);
+            let released = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+            output = Some(match (ended, released) {
+                (ended, Ok(())) => ended,
+                (Ok(_), Err(payload)) => Err(payload),
+                (Err(payload), Err(second)) => {
+                    // Only one can unwind.
+                    self.local.caught("Exception in the destructor of the root future", second, None, None);
+                    Err(payload)
+                }
+            });
             Poll::Ready(())
         });
         root.waker.wake_by_ref();
@@ -306,17 +320,30 @@ impl Core {
                 break;
             }
             if root.done {
-                let local = &self.local;
-                if local.ready.len() == 0 && local.shared_ref().inject_queue().len() == 0 {
+                if !self.has_more() {
                     break;
                 }
-                // As asyncio's own done callback: what was scheduled by now still runs.
+                // As asyncio's own done callback: what is scheduled, due or ready by now still runs.
                 self.stopping.set(true);
             }
         }
         let end = if root.done { RootEnd::Cancelled } else { RootEnd::Stopped };
         drop(root);
-        output.ok_or(end)
+        match output {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(payload)) => resume_unwind(payload),
+            None => Err(end),
+        }
+    }
+
+    /// Whether another turn that does not wait might find something to do.
+    fn has_more(&self) -> bool {
+        let local = &self.local;
+        let (opened, closed) = self.reactor.borrow().counts();
+        local.ready.len() > 0
+            || local.shared_ref().inject_queue().len() > 0
+            || opened > closed
+            || local.timers.borrow().next_deadline().is_some_and(|deadline| self.is_due(deadline, self.now()))
     }
 
     #[track_caller]
@@ -330,6 +357,10 @@ impl Core {
     fn turn(&self, limit: Option<Duration>, mut root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
         let local = &*self.local;
         self.counters.turns.set(self.counters.turns.get() + 1);
+        // One from outside of a run, where nothing could unwind.
+        if let Some(payload) = local.fatal.take() {
+            resume_unwind(payload);
+        }
 
         // 1. Cancelled timers are gone already: cancelling takes them out.
         let deadline = local.timers.borrow().next_deadline();
@@ -428,7 +459,7 @@ impl Core {
         let local = &*self.local;
         match item {
             Item::Task(runnable) => {
-                local.budget.set(Some(TASK_IO_BUDGET));
+                local.budget.set(Some(FULL_BUDGET));
                 task::step(local, runnable);
                 local.budget.set(None);
             }
@@ -443,7 +474,7 @@ impl Core {
             }
             Item::Root(id) => {
                 if let Some(root) = root {
-                    local.budget.set(Some(TASK_IO_BUDGET));
+                    local.budget.set(Some(FULL_BUDGET));
                     root.poll(self, id);
                     local.budget.set(None);
                 }

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::constants::TASK_IO_BUDGET;
+use crate::constants::{TASK_IO_BUDGET, TASK_IO_REFUSALS};
 use crate::error::LoopClosed;
 use crate::event_loop::{Core, LoopRegistration};
 use crate::os::fd::AsFd;
@@ -125,24 +125,32 @@ impl<S> Source<S> {
     }
 }
 
+/// What a task begins its turn with: completions, and then refusals.
+pub(crate) const FULL_BUDGET: u32 = TASK_IO_BUDGET + TASK_IO_REFUSALS;
+
 impl Core {
     /// Pending, with a wake-up, when the task being polled has had its share of I/O: the others come first.
     ///
-    /// Outside of a task of this loop there is no budget. It is refilled when it is used up, so that an executor inside
-    /// of a task, which may poll on regardless, is slowed down but never stuck.
+    /// Outside of a task of this loop there is no budget. It stays used up for the rest of the task's turn, so that the
+    /// task's other streams wait, too; but after many refusals it is refilled, so that an executor inside of a task,
+    /// which may poll on regardless, is slowed down and never stuck.
     pub(crate) fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.local.budget.get() == Some(0) {
-            self.local.budget.set(Some(TASK_IO_BUDGET));
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        match self.local.budget.get() {
+            Some(0) => self.local.budget.set(Some(FULL_BUDGET)),
+            Some(left @ 1..=TASK_IO_REFUSALS) => {
+                self.local.budget.set(Some(left - 1));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(_) | None => {}
         }
         Poll::Ready(())
     }
 
     /// One completion of I/O.
     pub(crate) fn spend_budget(&self) {
-        if let Some(left) = self.local.budget.get() {
-            self.local.budget.set(Some(left.saturating_sub(1)));
+        if let Some(left) = self.local.budget.get().filter(|left| *left > TASK_IO_REFUSALS) {
+            self.local.budget.set(Some(left - 1));
         }
     }
 }

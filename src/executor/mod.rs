@@ -166,10 +166,12 @@ impl<T> Future for Blocking<T> {
 impl<T> Drop for Blocking<T> {
     fn drop(&mut self) {
         // A panic that was not looked at is not lost: the loop hears of it.
-        if let Some(Err(error)) = self.control.detach() {
-            if let (Ok(payload), Some(core)) = (error.try_into_panic(), running::current()) {
-                core.local.caught("Blocking job's exception was never retrieved", payload, None, None);
-            }
+        let Some(Err(error)) = self.control.detach() else { return };
+        let Ok(payload) = error.try_into_panic() else { return };
+        let text = "Blocking job's exception was never retrieved";
+        match running::current() {
+            Some(core) => core.local.caught(text, payload, None, None),
+            None => emit(tracing::Level::ERROR, &format!("{text}: {}", panic_text(&*payload))),
         }
     }
 }

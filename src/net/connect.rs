@@ -19,6 +19,7 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
+use crate::os::fd::OwnedFd;
 use crate::os::socket;
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::reactor::slot::Direction;
@@ -74,18 +75,21 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
     let targets = match endpoint.kind {
         EndpointKind::Socket(given) => {
             let socket = take_socket(method, given)?;
-            let peer_addr = socket.peer_addr().ok().and_then(|address| address.as_socket());
-            return Ok(Connected { socket, registration: None, peer_addr });
+            return Ok(given_socket(socket));
         }
-        EndpointKind::Address(address) if family.admits(&address) => vec![address],
-        EndpointKind::Address(address) => {
-            return Err(invalid_input(format!("{method}: {address} is not of the family asked for")));
+        EndpointKind::Addresses(addresses) => {
+            let fitting: Vec<SocketAddr> = addresses.iter().copied().filter(|one| family.admits(one)).collect();
+            if fitting.is_empty() && !addresses.is_empty() {
+                let given = EndpointKind::Addresses(addresses).describe();
+                return Err(invalid_input(format!("{method}: {given} is not of the family asked for by family()")));
+            }
+            fitting
         }
         EndpointKind::Host(host, port) => resolve(el, host, port, family).await?,
     };
     let locals = match local_addr.map(|local| local.kind) {
         None | Some(EndpointKind::Socket(_)) => None,
-        Some(EndpointKind::Address(address)) => Some(vec![address]),
+        Some(EndpointKind::Addresses(addresses)) => Some(addresses),
         Some(EndpointKind::Host(host, port)) => Some(resolve(el, host, port, family).await?),
     };
     let mut errors = Vec::new();
@@ -96,6 +100,24 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
         }
     }
     Err(merge(errors, all_errors))
+}
+
+/// A connected socket that was there before.
+fn given_socket(socket: Socket) -> Connected {
+    set_nodelay(&socket);
+    let peer_addr = socket.peer_addr().ok().and_then(|address| address.as_socket());
+    Connected { socket, registration: None, peer_addr }
+}
+
+/// Sets `TCP_NODELAY` on a socket that somebody else has made, if it is one of the internet's.
+pub(crate) fn set_nodelay(socket: &Socket) {
+    let of_internet = socket.local_addr().is_ok_and(|address| address.as_socket().is_some());
+    if of_internet {
+        // Some systems refuse it where the peer is gone already, which the first read will tell.
+        if let Err(error) = socket.set_tcp_nodelay(true) {
+            tracing::debug!(target: "roundelay", "cannot set TCP_NODELAY on a given socket: {error}");
+        }
+    }
 }
 
 /// Connects to one address. Dropping the future closes the socket.
@@ -142,7 +164,7 @@ fn bind_local(socket: &Socket, target: &SocketAddr, locals: &[SocketAddr]) -> io
 /// One error for all attempts.
 fn merge(mut errors: Vec<io::Error>, all: bool) -> io::Error {
     let kind = errors.first().map_or(io::ErrorKind::AddrNotAvailable, io::Error::kind);
-    if all {
+    if all && !errors.is_empty() {
         return io::Error::new(kind, ConnectErrors { errors });
     }
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -162,7 +184,7 @@ pub struct CreateConnection<F> {
 }
 
 impl EventLoop {
-    /// Connects to a TCP endpoint (`host` and `port`, an address, or a connected socket) and lets a protocol hear of
+    /// Connects to a TCP endpoint (`host` and `port`, addresses, or a connected socket) and lets a protocol hear of
     /// it: `factory` is called when the connection stands.
     ///
     /// Names are resolved off the loop; every address is tried in the resolver's order. `connection_made` has been
@@ -253,11 +275,81 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        Connecting { future: Box::pin(connect(self)) }
+        let Self { el, factory, options } = self;
+        Connecting { future: Box::pin(connect(el, "create_connection", factory, options)) }
     }
 }
 
-/// The future of [`CreateConnection`].
+/// An accepted connection that is about to get its protocol: see [`EventLoop::connect_accepted_socket`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct ConnectAcceptedSocket<F> {
+    el: EventLoop,
+    factory: F,
+    socket: Socket,
+}
+
+impl EventLoop {
+    /// Lets a protocol hear of a connection that was accepted elsewhere than by a [`Server`](crate::Server): by a
+    /// listener of your own, or by another process that has handed the socket over.
+    ///
+    /// Otherwise as [`create_connection`](Self::create_connection) with a socket.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is no stream socket; the operating system's; [`LoopClosed`] as an `io::Error`.
+    ///
+    /// ```
+    /// use roundelay::{Protocol, Transport};
+    ///
+    /// struct Greet;
+    /// impl Protocol for Greet {
+    ///     fn connection_made(&mut self, transport: &Transport) {
+    ///         transport.write(b"hello");
+    ///         transport.close();
+    ///     }
+    /// }
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// let (accepted, _) = listener.accept()?;
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop().unwrap();
+    ///     el.connect_accepted_socket(|| Greet, accepted).await.map(drop)
+    /// })?;
+    /// assert_eq!(std::io::read_to_string(&mut client)?, "hello");
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn connect_accepted_socket<F, P>(&self, factory: F, socket: impl Into<OwnedFd>) -> ConnectAcceptedSocket<F>
+    where
+        F: FnOnce() -> P + 'static,
+        P: Protocol,
+    {
+        ConnectAcceptedSocket { el: self.clone(), factory, socket: socket.into().into() }
+    }
+}
+
+impl<F> fmt::Debug for ConnectAcceptedSocket<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectAcceptedSocket").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl<F, P> IntoFuture for ConnectAcceptedSocket<F>
+where
+    F: FnOnce() -> P + 'static,
+    P: Protocol,
+{
+    type Output = io::Result<(Transport, ProtocolRef<P>)>;
+    type IntoFuture = Connecting<P>;
+
+    fn into_future(self) -> Connecting<P> {
+        let Self { el, factory, socket } = self;
+        let options = ConnectOptions::new(socket.into());
+        Connecting { future: Box::pin(connect(el, "connect_accepted_socket", factory, options)) }
+    }
+}
+
+/// The future of [`CreateConnection`] and of [`ConnectAcceptedSocket`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Connecting<P> {
     future: BoxFuture<io::Result<(Transport, ProtocolRef<P>)>>,
@@ -288,13 +380,17 @@ impl Drop for Unclaimed {
     }
 }
 
-async fn connect<F, P>(builder: CreateConnection<F>) -> io::Result<(Transport, ProtocolRef<P>)>
+async fn connect<F, P>(
+    el: EventLoop,
+    method: &'static str,
+    factory: F,
+    options: ConnectOptions,
+) -> io::Result<(Transport, ProtocolRef<P>)>
 where
     F: FnOnce() -> P,
     P: Protocol,
 {
-    let CreateConnection { el, factory, options } = builder;
-    let connected = connected_socket(&el, "create_connection", options).await?;
+    let connected = connected_socket(&el, method, options).await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;
     // `connection_made` has a turn of its own, which comes before this task's next one.
@@ -316,10 +412,6 @@ fn open_transport<P: Protocol>(
 ) -> io::Result<Rc<SocketTransport>> {
     let Connected { socket, registration, peer_addr } = connected;
     let local_addr = socket.local_addr().ok().and_then(|address| address.as_socket());
-    if registration.is_none() && local_addr.is_some() {
-        // A socket that was given, and is of the internet's families.
-        socket.set_tcp_nodelay(true)?;
-    }
     let parts = Parts { protocol: protocol.into(), context: context::fork_current(), local_addr, peer_addr };
     match registration {
         Some(registration) => SocketTransport::adopt(core, registration, socket, parts),

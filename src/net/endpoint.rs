@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use socket2::{Socket, Type};
 
@@ -10,17 +10,17 @@ use crate::dns::addr::Host;
 use crate::error::invalid_input;
 use crate::os::fd::OwnedFd;
 
-/// Where to connect to: a host and a port, an address, or a connected socket that is there already.
+/// Where to connect to: a host and a port, addresses, or a connected socket that is there already.
 ///
-/// Made from `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `SocketAddr`, `socket2::Socket`, `std::net::TcpStream`
-/// and `OwnedFd`.
+/// Made from `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `SocketAddr`, lists of `SocketAddr` (from a resolver of
+/// your own; tried in order), `socket2::Socket`, `std::net::TcpStream` and `OwnedFd`.
 pub struct Endpoint {
     pub(crate) kind: EndpointKind,
 }
 
 pub(crate) enum EndpointKind {
     Host(Host, u16),
-    Address(SocketAddr),
+    Addresses(Vec<SocketAddr>),
     Socket(Socket),
 }
 
@@ -30,7 +30,8 @@ impl EndpointKind {
         match self {
             Self::Host(Host::Name(name), port) => format!("{name}:{port}"),
             Self::Host(Host::Address(ip), port) => SocketAddr::new(*ip, *port).to_string(),
-            Self::Address(address) => address.to_string(),
+            Self::Addresses(addresses) if addresses.len() == 1 => addresses[0].to_string(),
+            Self::Addresses(addresses) => format!("{addresses:?}"),
             Self::Socket(_) => "the given socket".into(),
         }
     }
@@ -40,6 +41,10 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({})", self.kind.describe())
     }
+}
+
+fn one(address: impl Into<SocketAddr>) -> EndpointKind {
+    EndpointKind::Addresses(vec![address.into()])
 }
 
 macro_rules! endpoint_from {
@@ -56,8 +61,14 @@ endpoint_from! {
     (&str, u16), (host, port) => EndpointKind::Host(Host::parse(host), port);
     (&String, u16), (host, port) => EndpointKind::Host(Host::parse(host), port);
     (String, u16), (host, port) => EndpointKind::Host(Host::parse(&host), port);
-    (IpAddr, u16), (ip, port) => EndpointKind::Address(SocketAddr::new(ip, port));
-    SocketAddr, address => EndpointKind::Address(address);
+    (IpAddr, u16), (ip, port) => one(SocketAddr::new(ip, port));
+    (Ipv4Addr, u16), (ip, port) => one((ip, port));
+    (Ipv6Addr, u16), (ip, port) => one((ip, port));
+    SocketAddr, address => one(address);
+    SocketAddrV4, address => one(address);
+    SocketAddrV6, address => one(address);
+    &[SocketAddr], addresses => EndpointKind::Addresses(addresses.to_vec());
+    Vec<SocketAddr>, addresses => EndpointKind::Addresses(addresses);
     Socket, socket => EndpointKind::Socket(socket);
     std::net::TcpStream, stream => EndpointKind::Socket(stream.into());
     OwnedFd, fd => EndpointKind::Socket(fd.into());
@@ -73,8 +84,9 @@ pub struct ServerEndpoint {
 }
 
 pub(crate) enum ServerEndpointKind {
-    /// An empty list stands for all interfaces.
     Hosts(Vec<Host>, u16),
+    /// All interfaces, of IPv4 and IPv6.
+    Everywhere(u16),
     Addresses(Vec<SocketAddr>),
     Socket(Socket),
 }
@@ -83,6 +95,7 @@ impl fmt::Debug for ServerEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ServerEndpointKind::Hosts(hosts, port) => write!(f, "ServerEndpoint({hosts:?}, {port})"),
+            ServerEndpointKind::Everywhere(port) => write!(f, "ServerEndpoint(all interfaces, {port})"),
             ServerEndpointKind::Addresses(addresses) => write!(f, "ServerEndpoint({addresses:?})"),
             ServerEndpointKind::Socket(_) => f.write_str("ServerEndpoint(the given socket)"),
         }
@@ -92,10 +105,11 @@ impl fmt::Debug for ServerEndpoint {
 impl ServerEndpoint {
     fn hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, port: u16) -> Self {
         let hosts: Vec<&str> = hosts.into_iter().collect();
-        // One empty host among several means all interfaces, too.
-        let all = hosts.iter().any(|host| host.is_empty());
-        let hosts = if all { Vec::new() } else { hosts.into_iter().map(Host::parse).collect() };
-        Self { kind: ServerEndpointKind::Hosts(hosts, port) }
+        // One empty host among several means all interfaces, too. A list of none means nothing.
+        if hosts.iter().any(|host| host.is_empty()) {
+            return Self { kind: ServerEndpointKind::Everywhere(port) };
+        }
+        Self { kind: ServerEndpointKind::Hosts(hosts.into_iter().map(Host::parse).collect(), port) }
     }
 }
 
@@ -126,7 +140,11 @@ server_endpoint_from! {
     (&[String], u16), (hosts, port) => Self::hosts(hosts.iter().map(String::as_str), port);
     (Vec<String>, u16), (hosts, port) => Self::hosts(hosts.iter().map(String::as_str), port);
     (IpAddr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip, port)]);
+    (Ipv4Addr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip.into(), port)]);
+    (Ipv6Addr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip.into(), port)]);
     SocketAddr, address => addresses(vec![address]);
+    SocketAddrV4, address => addresses(vec![address.into()]);
+    SocketAddrV6, address => addresses(vec![address.into()]);
     &[SocketAddr], list => addresses(list.to_vec());
     Vec<SocketAddr>, list => addresses(list);
     Socket, given => socket(given);

@@ -11,7 +11,7 @@ use crate::constants::ACCEPT_RETRY_DELAY;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::fd::{AsFd, AsRawFd, RawFd};
-use crate::os::socket::{accept, is_shortage, would_block};
+use crate::os::socket::{accept, is_lost_connection, is_shortage, would_block};
 use crate::protocol::{SocketHolder, SocketView};
 use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -117,6 +117,10 @@ impl Listener {
     }
 
     fn update_interest(&self) {
+        // While the loop closes, connections end that made room, and nobody can come any more.
+        if !self.core.is_open() {
+            return;
+        }
         let idle = self.resting.get() || self.pause.borrow().is_some();
         let interest = if idle { Interest::NONE } else { Interest::READABLE };
         let result = match &*self.registration.borrow() {
@@ -133,9 +137,9 @@ impl Listener {
         EventLoop::handle(self.core.clone()).call_exception_handler(&context);
     }
 
-    /// The process or the system is short of something: tells of it once, and tries again later.
-    fn pause(&self, error: &io::Error) {
-        self.report("socket.accept() out of system resource", error);
+    /// Nothing can be accepted just now: tells of it once, and tries again later.
+    fn pause(&self, message: &str, error: &io::Error) {
+        self.report(message, error);
         let me = self.me.clone();
         let timer = EventLoop::handle(self.core.clone()).call_later(ACCEPT_RETRY_DELAY, move || {
             if let Some(this) = me.upgrade() {
@@ -167,13 +171,12 @@ impl Handler for Listener {
                 Ok(None) => return,
                 Err(error) if would_block(&error) => return,
                 // The client gave up while it was waiting: the others are still there.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) if is_shortage(&error) => return self.pause(&error),
-                Err(error) => {
-                    // What accept reports may be an error of the network that concerns this one connection.
-                    self.report("socket.accept() failed", &error);
-                    return;
+                Err(error) if is_lost_connection(&error) => {}
+                Err(error) if is_shortage(&error) => {
+                    return self.pause("socket.accept() out of system resource", &error);
                 }
+                // It may be there in the next turn, and in all others: without a pause the loop would spin.
+                Err(error) => return self.pause("socket.accept() failed", &error),
             }
         }
     }

@@ -6,8 +6,8 @@ mod listener;
 mod serve;
 mod server;
 
-pub(crate) use connect::{ConnectOptions, connected_socket};
-pub use connect::{Connecting, CreateConnection};
+pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
+pub(crate) use connect::{ConnectOptions, connected_socket, set_nodelay};
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, bind_listeners, server_settings};

@@ -57,8 +57,16 @@ impl ServerOptions {
     }
 
     fn check(&self, method: &str) -> io::Result<()> {
-        if matches!(self.endpoint.kind, ServerEndpointKind::Socket(_)) && self.family != Family::Any {
-            return Err(invalid_input(format!("{method}: family() cannot be used with a socket")));
+        if matches!(self.endpoint.kind, ServerEndpointKind::Socket(_)) {
+            // What is decided when a socket is made or bound comes too late.
+            let given = [
+                ("family()", self.family != Family::Any),
+                ("reuse_address()", self.reuse_address.is_some()),
+                ("reuse_port()", self.reuse_port),
+            ];
+            if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
+            }
         }
         if self.max_connections == Some(0) {
             return Err(invalid_input(format!("{method}: max_connections() must be at least 1")));
@@ -82,9 +90,15 @@ pub(crate) async fn bind_listeners(
     }
     let endpoint = std::mem::replace(&mut options.endpoint.kind, ServerEndpointKind::Addresses(Vec::new()));
     let mut addresses = match endpoint {
-        ServerEndpointKind::Socket(socket) => return Ok(vec![take_socket(method, socket)?]),
+        ServerEndpointKind::Socket(socket) => {
+            let socket = take_socket(method, socket)?;
+            if options.keep_alive {
+                socket.set_keepalive(true)?;
+            }
+            return Ok(vec![socket]);
+        }
         ServerEndpointKind::Addresses(addresses) => addresses,
-        ServerEndpointKind::Hosts(hosts, port) if hosts.is_empty() => vec![
+        ServerEndpointKind::Everywhere(port) => vec![
             SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
             SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
         ],
@@ -321,7 +335,7 @@ impl Starting {
             let sockets = bind_listeners(&el, method, &mut options).await?;
             let server = Server::new(&el, sockets, &options, factory, context::fork_current());
             if options.start_serving {
-                server.start()?;
+                server.start("start_serving")?;
             }
             Ok(server)
         });

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -15,6 +15,7 @@ use socket2::Socket;
 use crate::error::{InvalidState, PanicPayload};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::timer::Sleep;
+use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::event_loop::{Core, EventLoop};
 use crate::net::listener::{Acceptor, Listener};
 use crate::net::serve::ServerOptions;
@@ -57,7 +58,7 @@ struct Inner {
     /// Connections that are there.
     active: Cell<usize>,
     /// Who waits for the end, or for the end of `serve_forever`.
-    waiters: RefCell<Vec<Waker>>,
+    waiters: Waiters,
     /// Whether a `serve_forever` is being awaited.
     forever: Cell<bool>,
 }
@@ -95,18 +96,20 @@ impl Server {
             clients: RefCell::new(Vec::new()),
             free: Cell::new(None),
             active: Cell::new(0),
-            waiters: RefCell::new(Vec::new()),
+            waiters: Waiters::new(),
             forever: Cell::new(false),
         });
         Self { inner }
     }
 
     /// Begins to listen. Does nothing if it does so already.
-    pub(crate) fn start(&self) -> io::Result<()> {
+    pub(crate) fn start(&self, method: &str) -> io::Result<()> {
         let inner = &self.inner;
         match inner.state.get() {
             State::Serving => return Ok(()),
-            State::Closed => return Err(InvalidState::new("Server::start_serving(): the server is closed").into()),
+            State::Closed => {
+                return Err(InvalidState::new(format!("Server::{method}(): the server is closed")).into());
+            }
             State::Bound => {}
         }
         inner.state.set(State::Serving);
@@ -127,7 +130,7 @@ impl Server {
     /// [`InvalidState`] as an `io::Error` if the server is closed; else the operating system's, and then the server is
     /// closed.
     pub async fn start_serving(&self) -> io::Result<()> {
-        self.start()
+        self.start("start_serving")
     }
 
     /// Accepts connections until the server is closed. Dropping the future before closes the server.
@@ -136,7 +139,7 @@ impl Server {
     ///
     /// As [`start_serving`](Self::start_serving), and [`InvalidState`] if it is being awaited already.
     pub fn serve_forever(&self) -> ServeForever {
-        ServeForever { server: self.clone(), state: ForeverState::New }
+        ServeForever { server: self.clone(), state: ForeverState::New, waiter: self.inner.waiters.join() }
     }
 
     /// Whether connections are accepted.
@@ -165,7 +168,8 @@ impl Server {
 
     /// Waits until the server is closed and its last connection is gone.
     pub async fn wait_closed(&self) {
-        poll_fn(|cx| self.inner.poll_closed(cx)).await
+        let waiter = self.inner.waiters.join();
+        poll_fn(|cx| self.inner.poll_closed(&waiter, cx)).await
     }
 
     /// Closes the server in an orderly way: stops listening, closes the connections, gives them `grace` to send what is
@@ -175,9 +179,10 @@ impl Server {
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.close();
         self.close_clients();
+        let waiter = self.inner.waiters.join();
         let mut limit = std::pin::pin!(Sleep::after(grace));
         let in_time = poll_fn(|cx| {
-            if self.inner.poll_closed(cx).is_ready() {
+            if self.inner.poll_closed(&waiter, cx).is_ready() {
                 return Poll::Ready(true);
             }
             limit.as_mut().poll(cx).map(|()| false)
@@ -238,27 +243,14 @@ impl Inner {
             listener.close();
         }
         self.core.counters.servers.closed();
-        self.wake_waiters();
+        self.waiters.wake();
     }
 
-    fn wake_waiters(&self) {
-        for waiter in self.waiters.take() {
-            waiter.wake();
-        }
-    }
-
-    fn wait(&self, cx: &Context<'_>) {
-        let mut waiters = self.waiters.borrow_mut();
-        if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-            waiters.push(cx.waker().clone());
-        }
-    }
-
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_closed(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<()> {
         if self.state.get() == State::Closed && self.active.get() == 0 {
             return Poll::Ready(());
         }
-        self.wait(cx);
+        waiter.wait(cx);
         Poll::Pending
     }
 
@@ -366,7 +358,7 @@ impl Owner for Inner {
             // Free places of a burst that is over.
             drop(self.clients.take());
             self.free.set(None);
-            self.wake_waiters();
+            self.waiters.wake();
         }
         if self.active.get() < self.max_connections {
             for listener in self.listeners.borrow().iter() {
@@ -394,6 +386,7 @@ enum ForeverState {
 pub struct ServeForever {
     server: Server,
     state: ForeverState,
+    waiter: Waiter,
 }
 
 impl Future for ServeForever {
@@ -406,7 +399,7 @@ impl Future for ServeForever {
                 let text = "Server::serve_forever(): it is being awaited already";
                 return Poll::Ready(Err(InvalidState::new(text).into()));
             }
-            self.server.start()?;
+            self.server.start("serve_forever")?;
             inner.forever.set(true);
             self.state = ForeverState::Waiting;
         }
@@ -415,7 +408,7 @@ impl Future for ServeForever {
             inner.forever.set(false);
             return Poll::Ready(Ok(()));
         }
-        inner.wait(cx);
+        self.waiter.wait(cx);
         Poll::Pending
     }
 }

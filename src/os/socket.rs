@@ -73,13 +73,13 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Soc
 pub(crate) const REUSE_ADDRESS: bool = cfg!(unix);
 
 /// Lets other sockets bind the same address.
-#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
 pub(crate) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
 
 /// Lets other sockets bind the same address.
-#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))))]
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
 pub(crate) fn set_reuse_port(_: &Socket) -> io::Result<()> {
     Err(crate::error::invalid_input("reuse_port() is not supported on this platform"))
 }
@@ -97,7 +97,28 @@ pub(crate) fn send_vectored(fd: impl AsFd, data: &[IoSlice<'_>]) -> io::Result<u
     retry(|| rustix::net::sendmsg(fd.as_fd(), data, &mut SendAncillaryBuffer::default(), SEND_FLAGS))
 }
 
-/// Whether an accept or connect failed because the process or the system is short of something.
+/// Whether accepting failed because of the one connection that was to be accepted, which is gone: its client gave up, or
+/// (on Linux) the network failed it. The next one may be fine.
+pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    if error.raw_os_error() == Some(libc::ENONET) {
+        return true;
+    }
+    let of_network = matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+        )
+    );
+    of_network || error.kind() == io::ErrorKind::ConnectionAborted
+}
+
+/// Whether an accept failed because the process or the system is short of something.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -7,10 +7,10 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 
 use crate::error::{FutureError, InvalidState};
-use crate::sched::context::{self, Slot};
+use crate::sched::context::{self, Context, Slot};
 use crate::sched::handle::{NewCallback, schedule};
 use crate::sched::join::CallbackId;
 use crate::sched::report::{Exception, Problem};
@@ -35,12 +35,18 @@ struct Callback<T> {
     call: Call<T>,
 }
 
+/// Who is to be told of completion.
+enum Waiting<T> {
+    /// Whoever awaits, under the number of its handle.
+    Awaiter(u64, Waker),
+    Callback(Callback<T>),
+}
+
 struct Shared<T> {
     local: Rc<Local>,
     state: RefCell<State<T>>,
-    /// Who awaits, each under the number of its handle.
-    wakers: RefCell<Vec<(u64, Waker)>>,
-    callbacks: RefCell<Vec<Callback<T>>>,
+    /// In the order in which they came.
+    waiting: RefCell<Vec<Waiting<T>>>,
     created_at: &'static Location<'static>,
     /// Whether an exception was seen by anybody.
     retrieved: Cell<bool>,
@@ -100,8 +106,7 @@ impl<T> LoopFuture<T> {
         let shared = Shared {
             local,
             state: RefCell::new(State::Pending),
-            wakers: RefCell::new(Vec::new()),
-            callbacks: RefCell::new(Vec::new()),
+            waiting: RefCell::new(Vec::new()),
             created_at,
             retrieved: Cell::new(false),
             next_handle: Cell::new(1),
@@ -122,11 +127,11 @@ impl<T> LoopFuture<T> {
             return Err(Self::invalid(method, "is done already"));
         }
         *self.shared.state.borrow_mut() = state;
-        for (_, waker) in self.shared.wakers.take() {
-            waker.wake();
-        }
-        for callback in self.shared.callbacks.take() {
-            self.schedule(callback);
+        for waiting in self.shared.waiting.take() {
+            match waiting {
+                Waiting::Awaiter(_, waker) => waker.wake(),
+                Waiting::Callback(callback) => self.schedule(callback),
+            }
         }
         Ok(())
     }
@@ -235,26 +240,42 @@ impl<T> LoopFuture<T> {
         }
     }
 
-    /// Calls `callback` in the turn after completion, in the context of this call; in the next turn if the future is
-    /// done already. Several are called in the order in which they were added.
+    /// Calls `callback` in the turn after completion, in a copy of the context of this call; in the next turn if the
+    /// future is done already. Several are called in the order in which they were added.
     ///
-    /// The id is for [`remove_done_callback`](Self::remove_done_callback).
+    /// The id is for [`remove_done_callback`](Self::remove_done_callback). A closed loop calls nobody; adding a
+    /// callback to a done future of such a loop is reported to the exception handler, as any scheduling is.
     #[track_caller]
     pub fn add_done_callback(&self, callback: impl FnOnce(&LoopFuture<T>) + 'static) -> CallbackId
     where
         T: 'static,
     {
-        let callback = Callback {
-            id: CallbackId(self.shared.local.next_callback_id()),
-            context: context::fork_current(),
-            created_at: Location::caller(),
-            call: Box::new(callback),
-        };
-        let id = callback.id;
-        if self.is_done() {
+        self.add_callback(context::fork_current(), Location::caller(), Box::new(callback))
+    }
+
+    /// As [`add_done_callback`](Self::add_done_callback), in a context of your choice.
+    #[track_caller]
+    pub fn add_done_callback_in(&self, context: &Context, callback: impl FnOnce(&LoopFuture<T>) + 'static) -> CallbackId
+    where
+        T: 'static,
+    {
+        self.add_callback(Slot::Shared(context.clone()), Location::caller(), Box::new(callback))
+    }
+
+    fn add_callback(&self, context: Slot, created_at: &'static Location<'static>, call: Call<T>) -> CallbackId
+    where
+        T: 'static,
+    {
+        let local = &self.shared.local;
+        let id = CallbackId(local.next_callback_id());
+        let callback = Callback { id, context, created_at, call };
+        if !self.is_done() {
+            self.shared.waiting.borrow_mut().push(Waiting::Callback(callback));
+        } else if local.is_open() {
             self.schedule(callback);
         } else {
-            self.shared.callbacks.borrow_mut().push(callback);
+            drop(callback);
+            local.report_closed_by("LoopFuture::add_done_callback", created_at);
         }
         id
     }
@@ -262,9 +283,10 @@ impl<T> LoopFuture<T> {
     /// Takes a done callback back: true if it was still waiting for completion.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         let removed = {
-            let mut callbacks = self.shared.callbacks.borrow_mut();
-            let place = callbacks.iter().position(|callback| callback.id == id);
-            place.map(|place| callbacks.remove(place))
+            let mut waiting = self.shared.waiting.borrow_mut();
+            let sought = |one: &Waiting<T>| matches!(one, Waiting::Callback(callback) if callback.id == id);
+            let place = waiting.iter().position(sought);
+            place.map(|place| waiting.remove(place))
         };
         removed.is_some()
     }
@@ -277,7 +299,7 @@ impl<T> LoopFuture<T> {
     /// Pending, or whatever `value` makes of the state.
     fn poll_with(
         &self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         value: impl FnOnce(&mut State<T>) -> Option<T>,
     ) -> Poll<Result<T, FutureError>> {
         let (own, running) = (self.shared.local.loop_id(), running_loop_id());
@@ -287,10 +309,14 @@ impl<T> LoopFuture<T> {
         }
         let mut state = self.shared.state.borrow_mut();
         if matches!(*state, State::Pending) {
-            let mut wakers = self.shared.wakers.borrow_mut();
-            match wakers.iter_mut().find(|(handle, _)| *handle == self.handle) {
-                Some((_, waker)) => waker.clone_from(cx.waker()),
-                None => wakers.push((self.handle, cx.waker().clone())),
+            let mut waiting = self.shared.waiting.borrow_mut();
+            let own = waiting.iter_mut().find_map(|one| match one {
+                Waiting::Awaiter(handle, waker) if *handle == self.handle => Some(waker),
+                _ => None,
+            });
+            match own {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => waiting.push(Waiting::Awaiter(self.handle, cx.waker().clone())),
             }
             return Poll::Pending;
         }
@@ -311,18 +337,18 @@ impl<T> Clone for LoopFuture<T> {
 
 impl<T> Drop for LoopFuture<T> {
     fn drop(&mut self) {
-        let mut wakers = self.shared.wakers.borrow_mut();
-        let own = wakers.iter().position(|(handle, _)| *handle == self.handle);
-        let waker = own.map(|own| wakers.remove(own));
-        drop(wakers);
-        drop(waker);
+        let mut waiting = self.shared.waiting.borrow_mut();
+        let own = waiting.iter().position(|one| matches!(one, Waiting::Awaiter(handle, _) if *handle == self.handle));
+        let awaiter = own.map(|own| waiting.remove(own));
+        drop(waiting);
+        drop(awaiter);
     }
 }
 
 impl<T: Clone> Future for LoopFuture<T> {
     type Output = Result<T, FutureError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.poll_with(cx, |state| match state {
             State::Result(value) => Some(value.clone()),
             _ => None,
@@ -342,7 +368,8 @@ impl<T> fmt::Debug for LoopFuture<T> {
         if let State::Exception(error) = &*self.shared.state.borrow() {
             write!(f, "={error}")?;
         }
-        let callbacks = self.shared.callbacks.borrow().len();
+        let waiting = self.shared.waiting.borrow();
+        let callbacks = waiting.iter().filter(|one| matches!(one, Waiting::Callback(_))).count();
         if callbacks > 0 {
             write!(f, " callbacks={callbacks}")?;
         }
@@ -360,7 +387,7 @@ pub struct Take<T> {
 impl<T> Future for Take<T> {
     type Output = Result<T, FutureError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.future.poll_with(cx, |state| match std::mem::replace(state, State::Taken) {
             State::Result(value) => Some(value),
             other => {

@@ -26,7 +26,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::{Fatal, PanicPayload};
-use crate::sched::active::{Active, DoneCallback, Ending, Kind, TaskId, TaskInfo, TaskRef, TaskState};
+use crate::sched::active::{Active, DoneCallback, Ending, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
@@ -113,6 +113,8 @@ pub(crate) struct Local {
     pub(crate) counters: Counters,
     /// Names given to tasks that have ended and whose handle is still there.
     pub(crate) names: RefCell<HashMap<TaskId, Rc<str>>>,
+    /// What is known of tasks that have panicked and whose handle is still there.
+    pub(crate) panicked: RefCell<HashMap<TaskId, Panicked>>,
     callback_ids: Cell<u64>,
     /// Whether a push must wake the loop: it lives in a foreign loop and is outside of a turn.
     pub(crate) hosted_idle: Cell<bool>,
@@ -137,6 +139,7 @@ impl Local {
             report: RefCell::new(None),
             counters: Counters::default(),
             names: RefCell::new(HashMap::new()),
+            panicked: RefCell::new(HashMap::new()),
             callback_ids: Cell::new(1),
             hosted_idle: Cell::new(false),
             budget: Cell::new(None),
@@ -211,7 +214,7 @@ impl Local {
         id
     }
 
-    /// Asks a task to end: true if it was live and not asked before.
+    /// Asks a task to end: true if it was live.
     pub(crate) fn cancel(&self, task: TaskRef) -> bool {
         self.end_task(task, Ending::Cancelled)
     }
@@ -272,11 +275,12 @@ impl Local {
         drop(handle::schedule(&local, new, move || call(outcome)));
     }
 
-    /// Tells the exception handler.
+    /// Tells the exception handler; where the loop is gone, whoever reads the log.
     pub(crate) fn report(&self, problem: Problem<'_>) {
         let report = self.report.borrow().as_ref().and_then(Weak::upgrade);
-        if let Some(report) = report {
-            report.report(problem);
+        match report {
+            Some(report) => report.report(problem),
+            None => report::emit(tracing::Level::ERROR, &problem.to_string()),
         }
     }
 
@@ -293,21 +297,32 @@ impl Local {
 
     /// Tells that something was asked of a closed loop.
     pub(crate) fn report_closed(&self, method: &str, created_at: &'static Location<'static>) {
+        self.report_closed_by(&format!("EventLoop::{method}"), created_at);
+    }
+
+    /// As `report_closed`, for a method of something that belongs to the loop.
+    pub(crate) fn report_closed_by(&self, method: &str, created_at: &'static Location<'static>) {
         self.report(Problem {
-            message: format!("EventLoop::{method}(): event loop is closed").into(),
+            message: format!("{method}(): event loop is closed").into(),
             exception: Some(Exception::Error(&crate::error::LoopClosed)),
             subject: None,
             created_at: Some(created_at),
         });
     }
 
-    /// Keeps a [`Fatal`] payload for the end of the turn; gives any other back.
+    /// Keeps a [`Fatal`] payload for the end of the step; gives any other back, to be reported.
+    ///
+    /// So is a second fatal one, for only one can unwind, and one that comes when the loop will not run any more.
     pub(crate) fn take_fatal(&self, payload: PanicPayload) -> Option<PanicPayload> {
-        if payload.is::<Fatal>() {
-            self.fatal.set(Some(payload));
-            return None;
+        if !payload.is::<Fatal>() || self.phase.get() == Phase::Closed {
+            return Some(payload);
         }
-        Some(payload)
+        if let Some(first) = self.fatal.take() {
+            self.fatal.set(Some(first));
+            return Some(payload);
+        }
+        self.fatal.set(Some(payload));
+        None
     }
 
     /// Calls what may drop values of the application's, where a panic of a destructor must not go any further: it is
@@ -347,6 +362,18 @@ impl Local {
     ) {
         if let Some(payload) = self.take_fatal(payload) {
             self.report_panic(message, &*payload, subject, created_at);
+            self.drop_payload(payload);
+        }
+    }
+
+    /// Drops the payload of a panic that was reported. If it panics itself, that is reported, too, and its own payload
+    /// is leaked: there is no end to it otherwise.
+    fn drop_payload(&self, payload: PanicPayload) {
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            if let Some(second) = self.take_fatal(second) {
+                self.report_panic("Exception in the destructor of a panic's payload", &*second, None, None);
+                std::mem::forget(second);
+            }
         }
     }
 }

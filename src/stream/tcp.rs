@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use futures_core::Stream;
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use socket2::Socket;
 
@@ -16,11 +15,10 @@ use crate::constants::BUF_READ_SIZE;
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::executor::required_loop;
-use crate::net::{ConnectOptions, Endpoint, ServerEndpoint, ServerOptions, bind_listeners, connected_socket};
+use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{accept, recv, send, send_vectored};
+use crate::os::socket::{recv, send, send_vectored};
 use crate::reactor::slot::Direction;
-use crate::reactor::{Interest, Readiness};
 
 /// The buffer behind `AsyncBufRead`; it has memory only while it holds something.
 #[derive(Default)]
@@ -85,6 +83,8 @@ impl Connection {
     /// Fills the buffer if it is empty; it stays so at the end of the stream.
     fn poll_fill(&self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if buffer.rest().is_empty() {
+            // Whoever merely waits needs no memory.
+            std::task::ready!(self.source.poll_ready(Direction::Read, cx))?;
             let mut bytes = vec![0; BUF_READ_SIZE];
             let n = std::task::ready!(self.poll_receive(cx, &mut bytes))?;
             bytes.truncate(n);
@@ -131,7 +131,8 @@ impl Connection {
     }
 }
 
-fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
+/// An address as one of the internet's.
+pub(crate) fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "not an internet address"))
 }
 
@@ -185,11 +186,11 @@ impl TcpStream {
         Ok(Self::over(source))
     }
 
-    fn over(source: Source<Socket>) -> Self {
+    pub(crate) fn over(source: Source<Socket>) -> Self {
         Self { connection: Connection::new(source), buffer: ReadBuffer::default() }
     }
 
-    /// Takes over a connected socket, which becomes non-blocking.
+    /// Takes over a connected socket, which becomes non-blocking and sends small writes at once.
     ///
     /// # Errors
     ///
@@ -202,7 +203,9 @@ impl TcpStream {
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
         let el = required_loop("TcpStream::from_std");
         stream.set_nonblocking(true)?;
-        Ok(Self::over(Source::new(&el.core, stream.into())?))
+        let socket = Socket::from(stream);
+        set_nodelay(&socket);
+        Ok(Self::over(Source::new(&el.core, socket)?))
     }
 
     fn connection(&self) -> &Connection {
@@ -443,133 +446,3 @@ impl fmt::Display for ReuniteError {
 }
 
 impl std::error::Error for ReuniteError {}
-
-/// A listening TCP socket as a plain async type. Dropping it closes the socket.
-///
-/// See [`TcpStream`] for an example.
-pub struct TcpListener {
-    source: Source<Socket>,
-}
-
-impl TcpListener {
-    /// Listens on the first address of an endpoint; see [`EventLoop::create_server`] for what an endpoint is, and for a
-    /// server that listens on all of them.
-    ///
-    /// # Errors
-    ///
-    /// As [`EventLoop::create_server`].
-    ///
-    /// # Panics
-    ///
-    /// Outside of a running event loop.
-    pub async fn bind(endpoint: impl Into<ServerEndpoint>) -> io::Result<Self> {
-        let el = required_loop("TcpListener::bind");
-        let mut options = ServerOptions::new(endpoint.into());
-        let sockets = bind_listeners(&el, "TcpListener::bind", &mut options).await?;
-        let socket = sockets.into_iter().next().expect("an empty list is an error");
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Self::over(&el, socket)
-    }
-
-    fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
-        // Connections inherit it.
-        socket.set_tcp_nodelay(true)?;
-        let source = Source::with_interest(&el.core, socket, Interest::READABLE, Readiness::READABLE)?;
-        Ok(Self { source })
-    }
-
-    /// Takes over a listening socket, which becomes non-blocking.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's; `AlreadyExists` if the running loop watches the descriptor already.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a running event loop.
-    #[track_caller]
-    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
-        let el = required_loop("TcpListener::from_std");
-        listener.set_nonblocking(true)?;
-        Self::over(&el, listener.into())
-    }
-
-    /// Waits for a connection. May be dropped before: no connection is lost.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's; `accept` may report a shortage of descriptors, after which waiting a while helps, and
-    /// errors that concern one connection only. A connection that was given up before it was accepted is skipped.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        std::future::poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    /// As [`accept`](Self::accept), for whoever polls.
-    ///
-    /// # Errors
-    ///
-    /// As [`accept`](Self::accept).
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let accepted = self.source.poll_io(Direction::Read, cx, |listener| {
-            loop {
-                match accept(listener.as_fd()) {
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                    result => return result,
-                }
-            }
-        });
-        let (socket, peer_addr) = std::task::ready!(accepted)?;
-        let peer_addr = match peer_addr {
-            Some(peer_addr) => peer_addr,
-            None => internet(socket.peer_addr()?)?,
-        };
-        Poll::Ready(Ok((TcpStream::over(Source::new(self.source.core(), socket)?), peer_addr)))
-    }
-
-    /// The connections as a stream that never ends.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
-    }
-
-    /// The address that it listens on.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        internet(self.source.io().local_addr()?)
-    }
-}
-
-impl AsFd for TcpListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.source.io().as_fd()
-    }
-}
-
-impl AsRawFd for TcpListener {
-    fn as_raw_fd(&self) -> RawFd {
-        self.source.io().as_raw_fd()
-    }
-}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpListener").field("local", &self.local_addr().ok()).field("fd", &self.as_raw_fd()).finish()
-    }
-}
-
-/// The stream of [`TcpListener::incoming`].
-#[must_use = "streams do nothing unless they are polled"]
-#[derive(Debug)]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-}
-
-impl Stream for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.listener.poll_accept(cx).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
-    }
-}

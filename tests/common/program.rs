@@ -1,0 +1,89 @@
+//! Programs that tests start: the examples, and whatever else speaks TCP.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// The binary of an example; built now if this test is run without its siblings.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
+    if !path.exists() {
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", name]).status().unwrap();
+        assert!(built.success(), "cargo build --example {name} failed");
+    }
+    path
+}
+
+/// A program that is killed at the end of its test.
+pub struct Running {
+    pub child: Child,
+    pub stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The address at the end of the line by which a server says that it is ready.
+    pub fn address(&mut self) -> SocketAddr {
+        let line = self.line();
+        let address = line.rsplit([' ', '/']).next().and_then(|word| word.parse().ok());
+        address.unwrap_or_else(|| panic!("no address in {line:?}"))
+    }
+
+    /// The memory of the process that is in use, in bytes.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    /// How many descriptors the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a program can be started; says so where it cannot, for a test that has to be skipped.
+pub fn available(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Runs a program to its end, and gives what it printed if it succeeded.
+pub fn output(command: &mut Command) -> Vec<u8> {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    assert!(status.success(), "{command:?}: {status}\n{}", String::from_utf8_lossy(&stderr));
+    stdout
+}
+
+/// Reads exactly as many bytes as are expected.
+pub fn expect(stream: &mut impl Read, expected: &[u8]) {
+    let mut data = vec![0; expected.len()];
+    stream.read_exact(&mut data).unwrap();
+    assert_eq!(String::from_utf8_lossy(&data), String::from_utf8_lossy(expected));
+}

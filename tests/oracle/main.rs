@@ -1,0 +1,28 @@
+//! The same scenarios on asyncio and here, traces compared line by line.
+//!
+//! `scenarios.py` runs a scenario on Python's asyncio (3.11 or newer) and prints what happened. The test of the same
+//! name runs it on this crate's loop, on every selector, asking the selector in each turn as asyncio does. The traces
+//! must be equal, except where `differences.md` names a difference that is meant.
+//!
+//! `ROUNDELAY_ORACLE_PYTHON` names the interpreter (`python3` otherwise); `ROUNDELAY_ORACLE_REPEAT` lets each scenario
+//! run so many times, on both sides. Without an interpreter that is new enough the comparison is skipped, and stderr
+//! says so.
+
+#![allow(unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod descriptors;
+mod flow;
+mod futures;
+mod oracle;
+mod order;
+mod protocols;
+mod reading;
+mod runs;
+mod servers;
+mod streams;
+mod support;
+mod tasks;
+mod timers;

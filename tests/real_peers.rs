@@ -1,0 +1,384 @@
+//! Peers that others have written: curl, and Python's asyncio as a client and as a server.
+
+mod common;
+#[path = "common/tcp.rs"]
+mod tcp;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use bytes::BytesMut;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use roundelay::{EventLoop, KeepOpen, Protocol, Server, TcpStream, Transport, open_connection};
+
+use common::{Kind, alone, run};
+use tcp::{LOOPBACK, Recorder, complete, has_ipv6};
+
+/// Whether a program is there; says so if it is not.
+fn has(program: &str) -> bool {
+    // Starting a program takes descriptors for a moment.
+    let _alone = alone();
+    let has = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !has {
+        eprintln!("SKIPPED: there is no {program}");
+    }
+    has
+}
+
+/// Runs a program with some input while the loop goes on, and gives its output.
+#[track_caller]
+fn run_program(el: &EventLoop, mut program: Command, input: Vec<u8>) -> Vec<u8> {
+    let job = el.run_in_executor(None, move || {
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end before it has read everything.
+        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output();
+        feeder.join().unwrap();
+        output
+    });
+    let output = complete(el, job).unwrap().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    output.stdout
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", script]);
+    command
+}
+
+/// Runs a test on each selector, and ends the executor that it has used.
+fn on_each_selector(body: impl Fn(&EventLoop)) {
+    for kind in [Kind::Epoll, Kind::Polling, Kind::Level] {
+        run(kind, false, |el| {
+            body(el);
+            assert!(complete(el, el.shutdown_default_executor(None)));
+        });
+    }
+}
+
+#[track_caller]
+fn end(el: &EventLoop, server: &Server) {
+    assert!(complete(el, server.shutdown(common::PATIENCE)));
+}
+
+/// A small server of HTTP/1.1: `GET /<n>` gives n bytes, `POST` gives the body back.
+#[derive(Default)]
+struct Http {
+    received: BytesMut,
+    /// Bytes of a body that are still to come, and have been answered as they came.
+    body: usize,
+    close: bool,
+}
+
+impl Http {
+    fn answer_head(&mut self, transport: &Transport) -> bool {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut request = httparse::Request::new(&mut headers);
+        let length = match request.parse(&self.received) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return false,
+            Err(error) => {
+                transport.write(format!("HTTP/1.1 400 {error}\r\n\r\n").as_bytes());
+                transport.close();
+                return false;
+            }
+        };
+        let header = |name: &str| {
+            let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+            std::str::from_utf8(found.value).ok()
+        };
+        self.close = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        self.body = header("content-length").map_or(0, |value| value.parse().unwrap());
+        let expects = header("expect").is_some();
+        let gives = match request.method {
+            Some("GET") => request.path.unwrap()[1..].parse().unwrap_or(0),
+            _ => 0,
+        };
+        if expects {
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", gives + self.body);
+        transport.writelines(&[io::IoSlice::new(head.as_bytes()), io::IoSlice::new(&pattern(gives))]);
+        drop(self.received.split_to(length));
+        true
+    }
+}
+
+impl Protocol for Http {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        self.received.extend_from_slice(data);
+        loop {
+            if self.body > 0 {
+                let n = self.body.min(self.received.len());
+                self.body -= n;
+                transport.write_owned(self.received.split_to(n));
+                if self.body > 0 {
+                    return;
+                }
+            } else if self.received.is_empty() || !self.answer_head(transport) {
+                return;
+            }
+            if self.body == 0 && self.close {
+                transport.close();
+                return;
+            }
+        }
+    }
+    fn pause_writing(&mut self, transport: &Transport) {
+        transport.pause_reading();
+    }
+    fn resume_writing(&mut self, transport: &Transport) {
+        transport.resume_reading();
+    }
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+fn curl() -> Command {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20"]);
+    command
+}
+
+/// TT-01: curl gets what it asks for: several files over one connection, many at once, one that is larger than all
+/// buffers, and one over a connection that is closed behind it.
+#[test]
+fn curl_gets() {
+    if !has("curl") {
+        return;
+    }
+    on_each_selector(|el| {
+        let server = complete(el, el.create_server(Http::default, LOOPBACK)).unwrap();
+        let address = server.local_addrs()[0];
+        let mut several = curl();
+        several.args((0..5).map(|n| format!("http://{address}/{n}00")));
+        let expected: Vec<u8> = (0..5).flat_map(|n| pattern(n * 100)).collect();
+        assert!(run_program(el, several, Vec::new()) == expected);
+        assert_eq!(el.stats().transports.opened, 1);
+
+        let mut large = curl();
+        large.arg(format!("http://{address}/5000000"));
+        assert!(run_program(el, large, Vec::new()) == pattern(5_000_000));
+
+        let mut closed = curl();
+        closed.args(["--header", "Connection: close"]).arg(format!("http://{address}/1000"));
+        assert!(run_program(el, closed, Vec::new()) == pattern(1000));
+
+        let mut parallel = curl();
+        parallel.arg("--parallel").args((0..20).map(|_| format!("http://{address}/7")));
+        assert!(run_program(el, parallel, Vec::new()) == pattern(7).repeat(20));
+        end(el, &server);
+    });
+}
+
+/// TT-01: curl sends a body and gets it back, large and small, and over IPv6.
+#[test]
+fn curl_posts() {
+    if !has("curl") {
+        return;
+    }
+    on_each_selector(|el| {
+        let server = complete(el, el.create_server(Http::default, ("", 0))).unwrap();
+        let port = server.local_addrs()[0].port();
+        for len in [1, 10_000, 3_000_000] {
+            let mut post = curl();
+            post.args(["--data-binary", "@-"]).arg(format!("http://127.0.0.1:{port}/"));
+            assert!(run_program(el, post, pattern(len)) == pattern(len));
+        }
+        if has_ipv6() {
+            let mut get = curl();
+            get.arg(format!("http://[::1]:{port}/42"));
+            assert_eq!(run_program(el, get, Vec::new()), pattern(42));
+        }
+        end(el, &server);
+    });
+}
+
+/// Sends back what it gets, also after the peer has ended its side.
+struct EchoToTheEnd;
+
+impl Protocol for EchoToTheEnd {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        transport.write(data);
+    }
+    fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
+        transport.write(b"that was all");
+        KeepOpen::No
+    }
+    fn pause_writing(&mut self, transport: &Transport) {
+        transport.pause_reading();
+    }
+    fn resume_writing(&mut self, transport: &Transport) {
+        transport.resume_reading();
+    }
+}
+
+/// CL-01: asyncio's streams as clients: they end their side, and get everything and the end.
+#[test]
+fn asyncio_is_a_client() {
+    const CLIENT: &str = r#"
+import asyncio, sys
+
+async def one(port, i):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    data = bytes([i % 256]) * (i * 40000 + 1)
+    async def send():
+        writer.write(data)
+        await writer.drain()
+        writer.write_eof()
+    sending = asyncio.ensure_future(send())
+    got = await reader.read()
+    await sending
+    assert got == data + b"that was all", (i, len(got))
+    writer.close()
+    await writer.wait_closed()
+
+async def main(port):
+    await asyncio.wait_for(asyncio.gather(*(one(port, i) for i in range(20))), 20)
+    print("fine")
+
+asyncio.run(main(int(sys.argv[1])))
+"#;
+    if !has("python3") {
+        return;
+    }
+    on_each_selector(|el| {
+        let server = complete(el, el.create_server(|| EchoToTheEnd, LOOPBACK)).unwrap();
+        let mut client = python(CLIENT);
+        client.arg(server.local_addrs()[0].port().to_string());
+        assert_eq!(run_program(el, client, Vec::new()), b"fine\n");
+        assert_eq!(el.stats().transports.opened, 20);
+        end(el, &server);
+    });
+}
+
+/// An asyncio server in a process of its own; it ends when its standard input does.
+struct AsyncioServer {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl AsyncioServer {
+    /// Answers by lines: `echo` sends back what follows until the end, `reset` ends the connection with a reset, `wait`
+    /// closes at once.
+    const SERVER: &'static str = r#"
+import asyncio, socket, struct, sys
+
+async def handle(reader, writer):
+    what = await reader.readline()
+    if what == b"echo\n":
+        while True:
+            data = await reader.read(65536)
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+        writer.write(b"that was all")
+    elif what == b"reset\n":
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        return
+    elif what == b"bye\n":
+        writer.write(b"bye")
+    writer.close()
+
+async def main():
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    server.close()
+
+asyncio.run(main())
+"#;
+
+    fn start(el: &EventLoop) -> Self {
+        let started = el.run_in_executor(None, || {
+            let mut child = python(Self::SERVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            let port: u16 = line.trim().parse().expect("the server says its port");
+            (child, SocketAddr::from(([127, 0, 0, 1], port)))
+        });
+        let (child, address) = complete(el, started).unwrap();
+        Self { child, address }
+    }
+
+    fn end(mut self, el: &EventLoop) {
+        let ended = el.run_in_executor(None, move || {
+            drop(self.child.stdin.take());
+            let status = self.child.wait().unwrap();
+            let mut rest = String::new();
+            self.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+            (status, rest)
+        });
+        let (status, rest) = complete(el, ended).unwrap();
+        assert!(status.success() && rest.is_empty(), "{status}: {rest}");
+    }
+}
+
+/// CL-01, TT-04: an asyncio server, and this side's three kinds of clients: bytes, ends and resets are understood alike.
+#[test]
+fn asyncio_is_a_server() {
+    if !has("python3") {
+        return;
+    }
+    on_each_selector(|el| {
+        let server = AsyncioServer::start(el);
+        let address = server.address;
+        let data = pattern(3_000_000);
+
+        // A protocol.
+        for (ask, heard) in [
+            ("bye\n", ["made", "data bye", "eof", "lost"].as_slice()),
+            ("close\n", &["made", "eof", "lost"]),
+            ("reset\n", &["made", "lost ConnectionReset"]),
+        ] {
+            let recorder = Recorder::new();
+            let given = recorder.clone();
+            let (transport, _) = complete(el, el.create_connection(move || given, address)).unwrap();
+            transport.write(ask.as_bytes());
+            common::run_until(el, || transport.protocol().is_none());
+            assert_eq!(recorder.take(), heard);
+        }
+
+        // Streams.
+        complete(el, async {
+            let (mut reader, mut writer) = open_connection(address).await.unwrap();
+            let send = async {
+                writer.write(b"echo\n");
+                writer.write(&data);
+                writer.drain().await.unwrap();
+                writer.write_eof();
+            };
+            let (got, ()) = futures::join!(reader.readexactly(data.len() + 12), send);
+            let got = got.unwrap();
+            assert!(got.starts_with(&data) && got.ends_with(b"that was all"));
+        });
+
+        // The plain type.
+        complete(el, async {
+            let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+            let send = async {
+                write.write_all(b"echo\n").await.unwrap();
+                write.write_all(&data).await.unwrap();
+                write.close().await.unwrap();
+            };
+            let mut got = Vec::new();
+            let (read, ()) = futures::join!(read.read_to_end(&mut got), send);
+            read.unwrap();
+            assert!(got.starts_with(&data) && got.ends_with(b"that was all"));
+
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"reset\n").await.unwrap();
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        });
+        server.end(el);
+    });
+}
