@@ -63,6 +63,10 @@ pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 /// How long the end of `block_on` waits for the default executor before it reports what it abandons.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 
+/// How deep reports that an exception handler makes itself go to that handler; beyond it they go to the default one. A
+/// handler that schedules on a closed loop would call itself without end.
+pub(crate) const MAX_NESTED_REPORTS: u32 = 8;
+
 /// Most threads of the default executor, and what is added to the number of processors below that
 /// (`concurrent.futures.ThreadPoolExecutor`).
 pub(crate) const EXECUTOR_MAX_THREADS: usize = 32;

@@ -401,7 +401,10 @@ pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> i
 ///
 /// The loop catches the panics of callbacks, tasks and protocols and reports them. A panic that carries a `Fatal`
 /// is the exception, as `KeyboardInterrupt` and `SystemExit` are in asyncio: it unwinds out of `run_forever`,
-/// `run_until_complete` or `run_once`, is not reported, and leaves the loop usable.
+/// `run_until_complete` or `run_once`, is not reported, and leaves the loop usable: what was queued runs in the next run.
+/// Whoever awaits what died is told that it was cancelled, for the payload is gone. One from outside of a run, in a
+/// destructor say, leaves the next run. Where two come in one step the second is reported as any other panic, and so is
+/// one that finds the loop closing or closed.
 ///
 /// ```
 /// use roundelay::{EventLoop, Fatal};

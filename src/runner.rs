@@ -19,6 +19,7 @@ use crate::sched::active::Kind;
 use crate::sched::clock::deadline;
 use crate::sched::context::{Context, Slot};
 use crate::sched::join::Task;
+use crate::sched::report::Exception;
 use crate::time::{sleep_until, yield_now};
 
 /// How often tasks that are left are cancelled while their destructors make new ones.
@@ -287,9 +288,10 @@ fn finish(el: &EventLoop, bound: Duration) {
     let until = deadline(el.time(), bound);
     for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
         let run = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end_step(el, step, until))));
-        if run.is_err() {
-            let text = "Fatal panic while the loop was ending";
-            el.call_exception_handler(&ExceptionContext::new(text));
+        if let Err(payload) = run {
+            let context = ExceptionContext::new("Fatal panic while the loop was ending");
+            el.call_exception_handler(&context.with_exception(Exception::Panic(&*payload)));
+            el.core.local.dispose(payload);
         }
     }
     el.close();

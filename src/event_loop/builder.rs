@@ -144,6 +144,7 @@ impl Builder {
             event_period: self.event_period,
             fired: Cell::new(Vec::new()),
             exception_handler: RefCell::new(None),
+            handling: Cell::new(0),
             task_factory: RefCell::new(None),
             debug: Cell::new(self.debug.unwrap_or_else(debug::from_environment)),
             services: Services::default(),

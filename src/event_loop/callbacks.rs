@@ -37,7 +37,8 @@ impl EventLoop {
         created_at: &'static Location<'static>,
         callback: impl FnOnce() -> T + 'static,
     ) -> Handle<T> {
-        schedule(&self.core.local, NewCallback { context, created_at, when: None }, callback)
+        let new = NewCallback { method: "call_soon", context, created_at, when: None };
+        schedule(&self.core.local, new, callback)
     }
 
     /// Calls `callback` once `delay` is over, counted from now.
@@ -47,7 +48,7 @@ impl EventLoop {
     #[track_caller]
     pub fn call_later<T: 'static>(&self, delay: Duration, callback: impl FnOnce() -> T + 'static) -> TimerHandle<T> {
         let when = deadline(self.time(), delay);
-        self.at(when, context::fork_current(), Location::caller(), callback)
+        self.at("call_later", when, context::fork_current(), Location::caller(), callback)
     }
 
     /// As [`call_later`](Self::call_later), in a context of your choice.
@@ -59,7 +60,7 @@ impl EventLoop {
         callback: impl FnOnce() -> T + 'static,
     ) -> TimerHandle<T> {
         let when = deadline(self.time(), delay);
-        self.at(when, Slot::Shared(context.clone()), Location::caller(), callback)
+        self.at("call_later", when, Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
     /// Calls `callback` at a moment of the loop's clock; one that is past is due in the next turn, and past moments
@@ -68,7 +69,7 @@ impl EventLoop {
     /// On a closed loop: as [`call_soon`](Self::call_soon).
     #[track_caller]
     pub fn call_at<T: 'static>(&self, when: Instant, callback: impl FnOnce() -> T + 'static) -> TimerHandle<T> {
-        self.at(when, context::fork_current(), Location::caller(), callback)
+        self.at("call_at", when, context::fork_current(), Location::caller(), callback)
     }
 
     /// As [`call_at`](Self::call_at), in a context of your choice.
@@ -79,17 +80,18 @@ impl EventLoop {
         when: Instant,
         callback: impl FnOnce() -> T + 'static,
     ) -> TimerHandle<T> {
-        self.at(when, Slot::Shared(context.clone()), Location::caller(), callback)
+        self.at("call_at", when, Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
     fn at<T: 'static>(
         &self,
+        method: &'static str,
         when: Instant,
         context: Slot,
         created_at: &'static Location<'static>,
         callback: impl FnOnce() -> T + 'static,
     ) -> TimerHandle<T> {
-        let new = NewCallback { context, created_at, when: Some(when) };
+        let new = NewCallback { method, context, created_at, when: Some(when) };
         TimerHandle::new(schedule(&self.core.local, new, callback), when)
     }
 }

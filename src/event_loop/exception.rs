@@ -5,11 +5,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
+use crate::constants::MAX_NESTED_REPORTS;
 use crate::error::panic_text;
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::TaskInfo;
 use crate::sched::future::FutureInfo;
 use crate::sched::handle::HandleInfo;
+pub(crate) use crate::sched::report::emit;
 use crate::sched::report::{Exception, Problem, Report, Subject};
 
 /// A function that hears of what went wrong, given to [`EventLoop::set_exception_handler`].
@@ -128,25 +130,6 @@ impl fmt::Debug for ExceptionContext<'_> {
     }
 }
 
-/// Where the default handler and the warnings write: to `tracing`, or to stderr where no subscriber would take it.
-pub(crate) fn emit(level: tracing::Level, text: &str) {
-    macro_rules! emit_at {
-        ($level:ident) => {
-            if tracing::enabled!(target: "roundelay", tracing::Level::$level) {
-                tracing::event!(target: "roundelay", tracing::Level::$level, "{text}");
-                return;
-            }
-        };
-    }
-    if level == tracing::Level::ERROR {
-        emit_at!(ERROR);
-    } else {
-        emit_at!(WARN);
-    }
-    // A closed stderr is no reason to fail.
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("roundelay: {text}\n"));
-}
-
 impl EventLoop {
     /// Sets who hears of what went wrong; `None` brings the default back.
     ///
@@ -184,35 +167,49 @@ impl EventLoop {
     /// Calls the handler, or the default one where none is set.
     ///
     /// A handler that panics is caught: the default one then hears of the panic and of the original context. A
-    /// [`Fatal`](crate::Fatal) panic is not swallowed: it leaves `run_*` after the running callback.
+    /// [`Fatal`](crate::Fatal) panic is not swallowed: it leaves `run_*` after the running callback. A report that the
+    /// handler makes itself goes to the handler, too; where that does not end, the default one takes over.
     pub fn call_exception_handler(&self, context: &ExceptionContext<'_>) {
-        let Some(handler) = self.exception_handler() else {
+        let core = &self.core;
+        let depth = core.handling.get();
+        let Some(handler) = self.exception_handler().filter(|_| depth < MAX_NESTED_REPORTS) else {
             return self.guarded_default(context);
         };
-        let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(self, context))) else {
-            return;
-        };
-        let Some(payload) = self.core.local.take_fatal(payload) else {
-            return;
-        };
-        let mut broken = ExceptionContext::new("Unhandled error in exception handler")
-            .with_exception(Exception::Panic(&*payload))
-            .with_extra("context", Nested(context.to_string()));
-        broken.created_at = context.created_at;
-        self.guarded_default(&broken);
+        core.handling.set(depth + 1);
+        // It may have been replaced meanwhile, and its last handle be this one.
+        let called = catch_unwind(AssertUnwindSafe(move || handler(self, context)));
+        if let Some(payload) = called.err().and_then(|payload| core.local.take_fatal(payload)) {
+            let mut broken = ExceptionContext::new("Unhandled error in exception handler")
+                .with_exception(Exception::Panic(&*payload))
+                .with_extra("context", Nested(text_of(context)));
+            broken.created_at = context.created_at;
+            self.guarded_default(&broken);
+            core.local.dispose(payload);
+        }
+        core.handling.set(depth);
     }
 
     /// The default handler, and a last line where even that fails.
     fn guarded_default(&self, context: &ExceptionContext<'_>) {
         let written = catch_unwind(AssertUnwindSafe(|| self.default_exception_handler(context)));
-        if let Err(payload) = written {
-            if let Some(payload) = self.core.local.take_fatal(payload) {
-                let text = format!("Error in the default exception handler: {}", panic_text(&*payload));
-                // Nothing that could fail again: not even the subscriber, which may be what failed.
-                let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("roundelay: {text}\n"));
-            }
-        }
+        let Some(payload) = written.err().and_then(|payload| self.core.local.take_fatal(payload)) else { return };
+        let (error, context) = (panic_text(&*payload), text_of(context));
+        // Nothing that could fail again: not the subscriber, which may be what failed, nor the payload's destructor.
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("roundelay: Error in the default exception handler: {error}\nwhile handling: {context}\n"),
+        );
+        std::mem::forget(payload);
     }
+}
+
+/// The text of a context; its message alone where the application's own `Debug` or `Display` panics.
+fn text_of(context: &ExceptionContext<'_>) -> String {
+    catch_unwind(AssertUnwindSafe(|| context.to_string())).unwrap_or_else(|payload| {
+        // Its destructor could be the next to panic.
+        std::mem::forget(payload);
+        context.message.to_string()
+    })
 }
 
 /// The text of a context inside of another one, not quoted.

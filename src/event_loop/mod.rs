@@ -71,6 +71,8 @@ pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
 pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.
+///
+/// Remotes, wakers and clocks hold it, and may outlive the loop: what it wakes is let go of when the loop is closed.
 pub(crate) struct WakeTargets {
     /// `None` once the loop is closed: whoever still refers to it must not keep its descriptors open.
     notifier: Mutex<Option<Arc<dyn Notify>>>,
@@ -87,8 +89,8 @@ impl WakeTargets {
     }
 
     fn wake(&self) {
-        let notifier = lock(&self.notifier).clone();
-        if let Some(notifier) = notifier {
+        // Locked, so that no other thread still uses the descriptor when `close` has returned.
+        if let Some(notifier) = &*lock(&self.notifier) {
             notifier.notify();
         }
         let hook = lock(&self.hook).clone();
@@ -145,6 +147,8 @@ pub(crate) struct Core {
     /// What the latest wait found out; kept for its memory.
     fired: Cell<Vec<Fired<Rc<dyn Ready>>>>,
     exception_handler: RefCell<Option<ExceptionHandler>>,
+    /// How many calls of it are on the stack.
+    handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
     debug: Cell<bool>,
     services: Services,
@@ -353,7 +357,7 @@ impl Drop for EventLoop {
             self.close();
         }
         // A handler that has captured a handle to its loop would keep both for ever.
-        drop(self.core.exception_handler.take());
+        self.core.local.dispose(self.core.exception_handler.take());
     }
 }
 

@@ -175,10 +175,11 @@ where
     fn run(self: Arc<Self>) {
         let Some(core) = running::current() else { return };
         let Some(callback) = self.job.begin() else { return };
-        let (called, _) = context::enter(context::fork_current(), || {
+        let (called, left) = context::enter(context::fork_current(), || {
             catch_unwind(AssertUnwindSafe(callback))
                 .map_err(|payload| report(&core, payload, type_name::<F>(), self.created_at))
         });
+        core.local.dispose(left);
         if let Some(Ok(unwanted)) = self.job.finish(called) {
             drop_output(&core.local, unwanted);
         }
@@ -357,7 +358,7 @@ where
             return;
         };
         if lock(&self.state.inner).cancelled {
-            drop(make);
+            core.local.dispose(make);
             self.state.finish(Err(JoinError::cancelled()));
             return;
         }
@@ -368,7 +369,8 @@ where
             let future = async move { finish.state.finish(future.await) };
             el.task_builder().spawn_at(self.spawned_at, future)
         };
-        let (made, _) = context::enter(context::fork_current(), || catch_unwind(AssertUnwindSafe(spawn)));
+        let (made, left) = context::enter(context::fork_current(), || catch_unwind(AssertUnwindSafe(spawn)));
+        core.local.dispose(left);
         match made {
             Ok(task) => {
                 let (canceller, mut inner) = (task.canceller(), lock(&self.state.inner));
@@ -386,9 +388,10 @@ where
     }
 
     fn close(self: Arc<Self>) {
+        // The waiter first: the destructor of what was captured may panic.
         let make = lock(&self.make).take();
-        drop(make);
         self.state.finish(Err(JoinError::closed()));
+        drop(make);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::reactor::{Fired, Readiness};
 use crate::sched::active::{Ending, Entry, Kind, TaskId, TaskRef};
 use crate::sched::context::{self, Slot};
 use crate::sched::ready::{Injected, Item};
-use crate::sched::{Due, Phase, Shared, discard, task};
+use crate::sched::{Due, Phase, Shared, task};
 
 /// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
 const CLOSING_WAIT: Duration = Duration::from_millis(10);
@@ -301,8 +301,16 @@ impl Core {
                 Err(payload) => Err(payload),
             };
             // What it holds is released before its end is seen, as a task's is.
-            future.set(None);
-            output = Some(ended);
+            let released = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+            output = Some(match (ended, released) {
+                (ended, Ok(())) => ended,
+                (Ok(_), Err(payload)) => Err(payload),
+                (Err(payload), Err(second)) => {
+                    // Only one can unwind.
+                    self.local.caught("Exception in the destructor of the root future", second, None, None);
+                    Err(payload)
+                }
+            });
             Poll::Ready(())
         });
         root.waker.wake_by_ref();
@@ -349,6 +357,10 @@ impl Core {
     fn turn(&self, limit: Option<Duration>, mut root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
         let local = &*self.local;
         self.counters.turns.set(self.counters.turns.get() + 1);
+        // One from outside of a run, where nothing could unwind.
+        if let Some(payload) = local.fatal.take() {
+            resume_unwind(payload);
+        }
 
         // 1. Cancelled timers are gone already: cancelling takes them out.
         let deadline = local.timers.borrow().next_deadline();
@@ -472,6 +484,8 @@ impl Core {
     }
 
     /// Ends everything the loop has. See [`EventLoop::close`].
+    ///
+    /// Whatever runs destructors of the application's is guarded: one that panics is reported, and the rest still ends.
     fn close(&self) {
         let local = &*self.local;
         let inject = local.shared_ref().inject_queue();
@@ -502,27 +516,30 @@ impl Core {
         let timers = local.timers.borrow_mut().clear();
         for due in timers {
             if let Due::Callback(callback) = due {
-                callback.close();
+                local.guarded(|| callback.close());
             }
         }
-        self.services.close();
+        self.services.close(local);
         let (slots, selector) = self.reactor.borrow_mut().close();
         for slot in slots {
-            match slot.listener {
+            local.guarded(|| match slot.listener {
                 Listener::Handler(handler) => handler.on_close(),
                 Listener::Wakers(pair) => pair.close(),
-                Listener::Watch { .. } => {}
-            }
+                Listener::Watch { reader, writer } => {
+                    local.dispose(reader);
+                    local.dispose(writer);
+                }
+            });
         }
-        drop(selector);
-        self.wake.close();
+        local.dispose(selector);
+        local.guarded(|| self.wake.close());
 
         // Destructors that ran above may have left something behind.
         self.drain();
         local.phase.set(Phase::Closed);
         self.drain();
         drop(local.timers.borrow_mut().clear());
-        drop(self.task_factory.take());
+        local.dispose(self.task_factory.take());
         local.ready.shrink();
         local.active.borrow_mut().shrink();
         drop(self.receive_buffer.take());
@@ -533,13 +550,20 @@ impl Core {
     }
 
     /// Ends what is queued: tasks are polled, which ends them, for they have been told; the rest is discarded.
+    ///
+    /// Of what other threads post no more than is there now: a flood does not hold the end up.
     fn drain(&self) {
         let local = &*self.local;
+        let inject = local.shared_ref().inject_queue();
+        let mut posted = inject.len();
         loop {
-            let posted = || local.shared_ref().inject_queue().pop().map(Item::from);
-            match local.ready.pop().or_else(posted) {
+            let item = local.ready.pop().or_else(|| {
+                posted = posted.checked_sub(1)?;
+                inject.pop().map(Item::from)
+            });
+            match item {
                 Some(Item::Task(runnable)) => task::step(local, runnable),
-                Some(item) => discard(item),
+                Some(item) => local.discard(item),
                 None => return,
             }
         }

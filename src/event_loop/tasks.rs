@@ -168,7 +168,7 @@ impl TaskBuilder<'_> {
         if !core.is_open() {
             drop(future);
             core.local.report_closed("create_task", spawned_at);
-            return Task::closed(id);
+            return Task::closed(&core.local, id);
         }
         let factory = self.el.task_factory();
         let context = self.context.map_or_else(context::fork_current, Slot::Shared);

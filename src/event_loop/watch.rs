@@ -32,7 +32,7 @@ impl<F: FnMut() + 'static> Ready for Watcher<F> {
         let Some(mut call) = self.call.take() else {
             return;
         };
-        context::enter(Slot::Shared(self.context.clone()), || {
+        let (_, left) = context::enter(Slot::Shared(self.context.clone()), || {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(&mut call)) {
                 let info = HandleInfo {
                     name: type_name::<F>(),
@@ -44,7 +44,10 @@ impl<F: FnMut() + 'static> Ready for Watcher<F> {
                 self.local.caught(&message, payload, Some(Rc::new(info)), Some(self.created_at));
             }
         });
-        if !self.removed.get() {
+        self.local.dispose(left);
+        if self.removed.get() {
+            self.local.dispose(call);
+        } else {
             self.call.set(Some(call));
         }
     }

@@ -240,6 +240,13 @@ impl TaskInfo {
     }
 }
 
+/// What is kept of a task that has panicked, until somebody has looked at its end.
+pub(crate) struct Panicked {
+    pub(crate) info: TaskInfo,
+    /// A copy of the context it ended in, for the report.
+    pub(crate) context: Slot,
+}
+
 impl fmt::Debug for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskInfo")

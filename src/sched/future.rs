@@ -7,10 +7,10 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 
 use crate::error::{FutureError, InvalidState};
-use crate::sched::context::{self, Slot};
+use crate::sched::context::{self, Context, Slot};
 use crate::sched::handle::{NewCallback, schedule};
 use crate::sched::join::CallbackId;
 use crate::sched::report::{Exception, Problem};
@@ -145,7 +145,7 @@ impl<T> LoopFuture<T> {
             return;
         }
         let future = self.clone();
-        let new = NewCallback { context, created_at, when: None };
+        let new = NewCallback { method: "call_soon", context, created_at, when: None };
         drop(schedule(&self.shared.local, new, move || call(&future)));
     }
 
@@ -240,26 +240,42 @@ impl<T> LoopFuture<T> {
         }
     }
 
-    /// Calls `callback` in the turn after completion, in the context of this call; in the next turn if the future is
-    /// done already. Several are called in the order in which they were added.
+    /// Calls `callback` in the turn after completion, in a copy of the context of this call; in the next turn if the
+    /// future is done already. Several are called in the order in which they were added.
     ///
-    /// The id is for [`remove_done_callback`](Self::remove_done_callback).
+    /// The id is for [`remove_done_callback`](Self::remove_done_callback). A closed loop calls nobody; adding a
+    /// callback to a done future of such a loop is reported to the exception handler, as any scheduling is.
     #[track_caller]
     pub fn add_done_callback(&self, callback: impl FnOnce(&LoopFuture<T>) + 'static) -> CallbackId
     where
         T: 'static,
     {
-        let callback = Callback {
-            id: CallbackId(self.shared.local.next_callback_id()),
-            context: context::fork_current(),
-            created_at: Location::caller(),
-            call: Box::new(callback),
-        };
-        let id = callback.id;
-        if self.is_done() {
+        self.add_callback(context::fork_current(), Location::caller(), Box::new(callback))
+    }
+
+    /// As [`add_done_callback`](Self::add_done_callback), in a context of your choice.
+    #[track_caller]
+    pub fn add_done_callback_in(&self, context: &Context, callback: impl FnOnce(&LoopFuture<T>) + 'static) -> CallbackId
+    where
+        T: 'static,
+    {
+        self.add_callback(Slot::Shared(context.clone()), Location::caller(), Box::new(callback))
+    }
+
+    fn add_callback(&self, context: Slot, created_at: &'static Location<'static>, call: Call<T>) -> CallbackId
+    where
+        T: 'static,
+    {
+        let local = &self.shared.local;
+        let id = CallbackId(local.next_callback_id());
+        let callback = Callback { id, context, created_at, call };
+        if !self.is_done() {
+            self.shared.waiting.borrow_mut().push(Waiting::Callback(callback));
+        } else if local.is_open() {
             self.schedule(callback);
         } else {
-            self.shared.waiting.borrow_mut().push(Waiting::Callback(callback));
+            drop(callback);
+            local.report_closed_by("LoopFuture::add_done_callback", created_at);
         }
         id
     }
@@ -283,7 +299,7 @@ impl<T> LoopFuture<T> {
     /// Pending, or whatever `value` makes of the state.
     fn poll_with(
         &self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         value: impl FnOnce(&mut State<T>) -> Option<T>,
     ) -> Poll<Result<T, FutureError>> {
         let (own, running) = (self.shared.local.loop_id(), running_loop_id());
@@ -332,7 +348,7 @@ impl<T> Drop for LoopFuture<T> {
 impl<T: Clone> Future for LoopFuture<T> {
     type Output = Result<T, FutureError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.poll_with(cx, |state| match state {
             State::Result(value) => Some(value.clone()),
             _ => None,
@@ -371,7 +387,7 @@ pub struct Take<T> {
 impl<T> Future for Take<T> {
     type Output = Result<T, FutureError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.future.poll_with(cx, |state| match std::mem::replace(state, State::Taken) {
             State::Result(value) => Some(value),
             other => {

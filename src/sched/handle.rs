@@ -121,8 +121,9 @@ impl<F, T> Control<T> for Callback<F, T> {
     }
 
     fn forget_call(&self) {
-        drop(self.call.take());
-        drop(self.context.replace(Slot::EMPTY));
+        // Both go, also when the destructor of the one panics.
+        let (_context, call) = (self.context.replace(Slot::EMPTY), self.call.take());
+        drop(call);
     }
 }
 
@@ -154,7 +155,7 @@ where
                 Some(payload)
             })
         });
-        drop(left);
+        head.local.dispose(left);
         let result = match called {
             Ok(value) => Ok(value),
             Err(Some(payload)) => Err(JoinError::panic(payload)),
@@ -162,8 +163,8 @@ where
         };
         if head.watched.get() {
             head.result.set(Some(result));
-        } else if let Ok(value) = result {
-            drop_output(&head.local, value);
+        } else {
+            drop_output(&head.local, result);
         }
         head.settle(State::Done);
     }
@@ -178,6 +179,8 @@ where
 
 /// Where and when a new callback runs.
 pub(crate) struct NewCallback {
+    /// The method that was called, for the report of a closed loop.
+    pub(crate) method: &'static str,
     pub(crate) context: Slot,
     pub(crate) created_at: &'static Location<'static>,
     /// The deadline; `None` for the next turn.
@@ -190,7 +193,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let NewCallback { context, created_at, when } = new;
+    let NewCallback { method, context, created_at, when } = new;
     let open = local.is_open();
     let callback = Rc::new(Callback {
         head: Head {
@@ -214,7 +217,6 @@ where
         counters.handles.opened()
     }
     if !open {
-        let method = if when.is_some() { "call_at" } else { "call_soon" };
         callback.clone().close();
         local.report_closed(method, created_at);
     } else if let Some(when) = when {

@@ -6,12 +6,14 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 
-use crate::error::JoinError;
-use crate::sched::active::{DoneCallback, TaskId, TaskRef, TaskState, default_name};
-use crate::sched::task::{Joinable, drop_output};
-use crate::sched::{Local, context};
+use crate::error::{JoinError, panic_text};
+use crate::sched::Local;
+use crate::sched::active::{DoneCallback, Panicked, TaskId, TaskRef, TaskState, default_name};
+use crate::sched::context::{self, Context, Slot};
+use crate::sched::report::emit;
+use crate::sched::task::{Joinable, drop_output, subject};
 
 /// How a task ended, as a done callback is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ impl Outcome {
 pub struct Task<T> {
     /// `None` where the loop was closed before the task could be made.
     inner: Option<Joinable<T>>,
+    /// The loop, which this does not keep alive.
+    local: Weak<Local>,
     id: TaskId,
     /// Whether the output was given out.
     taken: bool,
@@ -62,21 +66,22 @@ pub struct Task<T> {
 }
 
 impl<T> Task<T> {
-    pub(crate) fn new(inner: Joinable<T>, id: TaskId) -> Self {
-        Self { inner: Some(inner), id, taken: false, not_send: PhantomData }
+    pub(crate) fn new(local: &Rc<Local>, inner: Joinable<T>, id: TaskId) -> Self {
+        Self { inner: Some(inner), local: Rc::downgrade(local), id, taken: false, not_send: PhantomData }
     }
 
     /// A task of a closed loop: done, with [`JoinError::is_closed`].
-    pub(crate) fn closed(id: TaskId) -> Self {
-        Self { inner: None, id, taken: false, not_send: PhantomData }
+    pub(crate) fn closed(local: &Rc<Local>, id: TaskId) -> Self {
+        Self { inner: None, local: Rc::downgrade(local), id, taken: false, not_send: PhantomData }
     }
 
-    fn local(&self) -> Option<Rc<Local>> {
-        self.inner.as_ref()?.metadata().try_local()
-    }
-
-    fn task_ref(&self) -> Option<TaskRef> {
-        Some(self.inner.as_ref()?.metadata().task)
+    /// Where the task is listed while it is live.
+    fn task_ref(&self) -> TaskRef {
+        match &self.inner {
+            Some(inner) => inner.metadata().task,
+            // No task has both this place and this id.
+            None => TaskRef { place: 0, id: self.id },
+        }
     }
 
     fn outcome(&self) -> Option<Outcome> {
@@ -93,7 +98,7 @@ impl<T> Task<T> {
 
     /// The task's name: the one given to it, or `Task-<id>`.
     pub fn name(&self) -> Rc<str> {
-        let kept = self.local().and_then(|local| match local.active.borrow().get(self.task_ref()?) {
+        let kept = self.local.upgrade().and_then(|local| match local.active.borrow().get(self.task_ref()) {
             Some(entry) => Some(entry.name()),
             None => local.names.borrow().get(&self.id).cloned(),
         });
@@ -102,11 +107,11 @@ impl<T> Task<T> {
 
     /// Gives the task another name.
     pub fn set_name(&self, name: impl Into<Rc<str>>) {
-        let Some((local, task)) = self.local().zip(self.task_ref()) else {
+        let Some(local) = self.local.upgrade() else {
             return;
         };
         let name = name.into();
-        match local.active.borrow_mut().get_mut(task) {
+        match local.active.borrow_mut().get_mut(self.task_ref()) {
             Some(entry) => entry.name = Some(name),
             None => drop(local.names.borrow_mut().insert(self.id, name)),
         }
@@ -154,42 +159,58 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn canceller(&self) -> Canceller {
-        Canceller {
-            local: self.local().map_or(Weak::new(), |local| Rc::downgrade(&local)),
-            task: self.task_ref().unwrap_or(TaskRef { place: 0, id: self.id }),
-        }
+        Canceller { local: self.local.clone(), task: self.task_ref() }
     }
 
-    /// Calls `callback` in the turn after the task's end, in the context of this call; in the next turn if the task is
-    /// done already. Several are called in the order in which they were added.
+    /// Calls `callback` in the turn after the task's end, in a copy of the context of this call; in the next turn if the
+    /// task is done already. Several are called in the order in which they were added.
     ///
-    /// The id is for [`remove_done_callback`](Self::remove_done_callback).
+    /// The id is for [`remove_done_callback`](Self::remove_done_callback). A loop that is closed under the task calls
+    /// nobody; adding a callback after that is reported to the exception handler, as any scheduling is.
     #[track_caller]
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + 'static) -> CallbackId {
-        let Some((local, task)) = self.local().zip(self.task_ref()) else {
+        self.add_callback(context::fork_current(), Location::caller(), Box::new(callback))
+    }
+
+    /// As [`add_done_callback`](Self::add_done_callback), in a context of your choice.
+    #[track_caller]
+    pub fn add_done_callback_in(&self, context: &Context, callback: impl FnOnce(Outcome) + 'static) -> CallbackId {
+        self.add_callback(Slot::Shared(context.clone()), Location::caller(), Box::new(callback))
+    }
+
+    fn add_callback(
+        &self,
+        context: Slot,
+        created_at: &'static Location<'static>,
+        call: Box<dyn FnOnce(Outcome)>,
+    ) -> CallbackId {
+        let Some(local) = self.local.upgrade() else {
             return CallbackId(0);
         };
-        let callback = DoneCallback {
-            id: local.next_callback_id(),
-            context: context::fork_current(),
-            created_at: Location::caller(),
-            call: Box::new(callback),
-        };
-        let id = CallbackId(callback.id);
-        if let Some(outcome) = self.outcome() {
-            local.schedule_done(callback, outcome);
-        } else if let Some(entry) = local.active.borrow_mut().get_mut(task) {
-            entry.done_callbacks.push(callback);
+        let id = CallbackId(local.next_callback_id());
+        if !local.is_open() {
+            drop(call);
+            local.report_closed_by("Task::add_done_callback", created_at);
+            return id;
+        }
+        let callback = DoneCallback { id: id.0, context, created_at, call };
+        match self.outcome() {
+            Some(outcome) => local.schedule_done(callback, outcome),
+            None => {
+                if let Some(entry) = local.active.borrow_mut().get_mut(self.task_ref()) {
+                    entry.done_callbacks.push(callback);
+                }
+            }
         }
         id
     }
 
     /// Takes a done callback back: true if it was still waiting for the task's end.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
-        let Some((local, task)) = self.local().zip(self.task_ref()) else {
+        let Some(local) = self.local.upgrade() else {
             return false;
         };
-        let removed = local.active.borrow_mut().get_mut(task).and_then(|entry| {
+        let removed = local.active.borrow_mut().get_mut(self.task_ref()).and_then(|entry| {
             let place = entry.done_callbacks.iter().position(|callback| callback.id == id.0)?;
             Some(entry.done_callbacks.remove(place))
         });
@@ -208,7 +229,7 @@ impl<T> Future for Task<T> {
     /// # Panics
     ///
     /// If it is polled again after it was ready, or by another loop than the task's own.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "Task polled after its output was taken");
         let Some(inner) = &mut self.inner else {
             self.taken = true;
@@ -227,15 +248,16 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take() else {
-            return;
-        };
-        let local = inner.metadata().try_local();
-        if let Some(local) = &local {
+        let local = self.local.upgrade();
+        let panicked = local.as_ref().and_then(|local| {
             if !local.names.borrow().is_empty() {
                 local.names.borrow_mut().remove(&self.id);
             }
-        }
+            if local.panicked.borrow().is_empty() { None } else { local.panicked.borrow_mut().remove(&self.id) }
+        });
+        let Some(mut inner) = self.inner.take() else {
+            return;
+        };
         if self.taken || !inner.is_finished() {
             if let Some(local) = &local {
                 if let Some(entry) = local.active.borrow_mut().get_mut(inner.metadata().task) {
@@ -246,27 +268,35 @@ impl<T> Drop for Task<T> {
             return;
         }
         // An output that nobody took. Its destructor must not run inside async-task, which would abort on a panic.
-        let output = Pin::new(&mut inner).poll(&mut Context::from_waker(Waker::noop()));
+        let output = Pin::new(&mut inner).poll(&mut task::Context::from_waker(Waker::noop()));
         inner.detach();
         match (output, local) {
             (Poll::Ready(Ok(output)), Some(local)) => drop_output(&local, output),
-            (Poll::Ready(Err(error)), Some(local)) if error.is_panic() => {
-                if let Ok(payload) = error.try_into_panic() {
-                    local.caught("Task exception was never retrieved", payload, Some(Rc::new(LostTask(self.id))), None);
-                }
-            }
+            (Poll::Ready(Err(error)), local) => report_lost(local, error, panicked, self.id),
             (output, _) => drop(catch_unwind(AssertUnwindSafe(|| drop(output)))),
         }
     }
 }
 
-/// The subject of a report about a task that is gone.
-struct LostTask(TaskId);
-
-impl fmt::Debug for LostTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<Task {:?} panicked>", default_name(self.0))
-    }
+/// Tells of a panic that nobody has asked for, in the context that the task had.
+fn report_lost(local: Option<Rc<Local>>, error: JoinError, panicked: Option<Panicked>, id: TaskId) {
+    let Ok(payload) = error.try_into_panic() else {
+        return;
+    };
+    const MESSAGE: &str = "Task exception was never retrieved";
+    let Some(local) = local else {
+        // The loop is gone for good.
+        let name = default_name(id);
+        emit(tracing::Level::ERROR, &format!("{MESSAGE}: {}\n  <Task {name:?}>", panic_text(&*payload)));
+        return drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+    };
+    let (info, context) = match panicked {
+        Some(Panicked { info, context }) => (Some(info), context),
+        None => (None, Slot::EMPTY),
+    };
+    let (subject, spawned_at) = subject(info);
+    let ((), left) = context::enter(context, || local.caught(MESSAGE, payload, subject, spawned_at));
+    local.dispose(left);
 }
 
 impl<T> fmt::Debug for Task<T> {
@@ -278,7 +308,7 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Closed) => "closed",
             None => "pending",
         };
-        let live = self.local().and_then(|local| local.task_info(self.task_ref()?));
+        let live = self.local.upgrade().and_then(|local| local.task_info(self.task_ref()));
         let cancelling = live.as_ref().is_some_and(|info| info.state == TaskState::Cancelling);
         write!(f, "<Task {} name={:?}", if cancelling { "cancelling" } else { state }, self.name())?;
         if let Some(info) = live {
@@ -317,7 +347,7 @@ impl<T> std::ops::Deref for CancelOnDrop<T> {
 impl<T> Future for CancelOnDrop<T> {
     type Output = Result<T, JoinError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let task = self.task.as_mut().expect("the task is there until the handle is dropped");
         Pin::new(task).poll(cx)
     }

@@ -18,7 +18,7 @@ pub(crate) mod timers;
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::{Fatal, PanicPayload};
-use crate::sched::active::{Active, DoneCallback, Ending, Kind, TaskId, TaskInfo, TaskRef, TaskState};
+use crate::sched::active::{Active, DoneCallback, Ending, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
@@ -113,6 +113,8 @@ pub(crate) struct Local {
     pub(crate) counters: Counters,
     /// Names given to tasks that have ended and whose handle is still there.
     pub(crate) names: RefCell<HashMap<TaskId, Rc<str>>>,
+    /// What is known of tasks that have panicked and whose handle is still there.
+    pub(crate) panicked: RefCell<HashMap<TaskId, Panicked>>,
     callback_ids: Cell<u64>,
     /// Whether a push must wake the loop: it lives in a foreign loop and is outside of a turn.
     pub(crate) hosted_idle: Cell<bool>,
@@ -137,6 +139,7 @@ impl Local {
             report: RefCell::new(None),
             counters: Counters::default(),
             names: RefCell::new(HashMap::new()),
+            panicked: RefCell::new(HashMap::new()),
             callback_ids: Cell::new(1),
             hosted_idle: Cell::new(false),
             budget: Cell::new(None),
@@ -176,7 +179,7 @@ impl Local {
     #[inline]
     pub(crate) fn push(&self, item: Item) {
         if self.phase.get() == Phase::Closed {
-            discard(item);
+            self.discard(item);
             return;
         }
         self.ready.push(item);
@@ -211,7 +214,7 @@ impl Local {
         id
     }
 
-    /// Asks a task to end: true if it was live and not asked before.
+    /// Asks a task to end: true if it was live.
     pub(crate) fn cancel(&self, task: TaskRef) -> bool {
         self.end_task(task, Ending::Cancelled)
     }
@@ -263,19 +266,21 @@ impl Local {
 
     /// Queues a task's done callback.
     pub(crate) fn schedule_done(&self, callback: DoneCallback, outcome: Outcome) {
-        let DoneCallback { context, created_at, call, .. } = callback;
         // Nobody is left to call when the loop itself ends.
         let Some(local) = self.shared_ref().local().filter(|local| local.is_open()) else {
-            return;
+            return self.dispose(callback);
         };
-        drop(handle::schedule(&local, NewCallback { context, created_at, when: None }, move || call(outcome)));
+        let DoneCallback { context, created_at, call, .. } = callback;
+        let new = NewCallback { method: "call_soon", context, created_at, when: None };
+        drop(handle::schedule(&local, new, move || call(outcome)));
     }
 
-    /// Tells the exception handler.
+    /// Tells the exception handler; where the loop is gone, whoever reads the log.
     pub(crate) fn report(&self, problem: Problem<'_>) {
         let report = self.report.borrow().as_ref().and_then(Weak::upgrade);
-        if let Some(report) = report {
-            report.report(problem);
+        match report {
+            Some(report) => report.report(problem),
+            None => report::emit(tracing::Level::ERROR, &problem.to_string()),
         }
     }
 
@@ -292,21 +297,59 @@ impl Local {
 
     /// Tells that something was asked of a closed loop.
     pub(crate) fn report_closed(&self, method: &str, created_at: &'static Location<'static>) {
+        self.report_closed_by(&format!("EventLoop::{method}"), created_at);
+    }
+
+    /// As `report_closed`, for a method of something that belongs to the loop.
+    pub(crate) fn report_closed_by(&self, method: &str, created_at: &'static Location<'static>) {
         self.report(Problem {
-            message: format!("EventLoop::{method}(): event loop is closed").into(),
+            message: format!("{method}(): event loop is closed").into(),
             exception: Some(Exception::Error(&crate::error::LoopClosed)),
             subject: None,
             created_at: Some(created_at),
         });
     }
 
-    /// Keeps a [`Fatal`] payload for the end of the turn; gives any other back.
+    /// Keeps a [`Fatal`] payload for the end of the step; gives any other back, to be reported.
+    ///
+    /// So is a second fatal one, for only one can unwind, and one that comes when the loop will not run any more.
     pub(crate) fn take_fatal(&self, payload: PanicPayload) -> Option<PanicPayload> {
-        if payload.is::<Fatal>() {
-            self.fatal.set(Some(payload));
-            return None;
+        if !payload.is::<Fatal>() || self.phase.get() == Phase::Closed {
+            return Some(payload);
         }
-        Some(payload)
+        if let Some(first) = self.fatal.take() {
+            self.fatal.set(Some(first));
+            return Some(payload);
+        }
+        self.fatal.set(Some(payload));
+        None
+    }
+
+    /// Calls what may drop values of the application's, where a panic of a destructor must not go any further: it is
+    /// reported.
+    pub(crate) fn guarded(&self, f: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            self.caught("Exception in a destructor", payload, None, None);
+        }
+    }
+
+    /// Drops a value of the application's; see `guarded`.
+    #[inline]
+    pub(crate) fn dispose<T>(&self, value: T) {
+        if std::mem::needs_drop::<T>() {
+            self.guarded(|| drop(value));
+        }
+    }
+
+    /// Ends an item that no turn will run.
+    pub(crate) fn discard(&self, item: Item) {
+        self.guarded(|| match item {
+            Item::Callback(callback) => callback.close(),
+            Item::Job(job) => job.close(),
+            // A live task does not get here: `close()` has ended them all before anything is discarded.
+            Item::Task(runnable) => drop(runnable),
+            Item::Event { .. } | Item::Root(_) => {}
+        });
     }
 
     /// Deals with a panic that nobody else will hear of.
@@ -319,18 +362,19 @@ impl Local {
     ) {
         if let Some(payload) = self.take_fatal(payload) {
             self.report_panic(message, &*payload, subject, created_at);
+            self.drop_payload(payload);
         }
     }
-}
 
-/// Ends an item that no turn will run.
-pub(crate) fn discard(item: Item) {
-    match item {
-        Item::Callback(callback) => callback.close(),
-        Item::Job(job) => job.close(),
-        // A live task does not get here: `close()` has ended them all before anything is discarded.
-        Item::Task(runnable) => drop(runnable),
-        Item::Event { .. } | Item::Root(_) => {}
+    /// Drops the payload of a panic that was reported. If it panics itself, that is reported, too, and its own payload
+    /// is leaked: there is no end to it otherwise.
+    fn drop_payload(&self, payload: PanicPayload) {
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            if let Some(second) = self.take_fatal(second) {
+                self.report_panic("Exception in the destructor of a panic's payload", &*second, None, None);
+                std::mem::forget(second);
+            }
+        }
     }
 }
 

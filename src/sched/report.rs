@@ -60,7 +60,43 @@ pub(crate) struct Problem<'a> {
     pub(crate) created_at: Option<&'static Location<'static>>,
 }
 
-/// Takes reports. The loop implements it; while there is none, reports go nowhere.
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(exception) = &self.exception {
+            write!(f, ": {exception}")?;
+        }
+        if let Some(subject) = &self.subject {
+            write!(f, "\n  {subject:?}")?;
+        }
+        if let Some(place) = self.created_at {
+            write!(f, "\n  created at {place}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes reports. The loop implements it.
 pub(crate) trait Report {
     fn report(&self, problem: Problem<'_>);
+}
+
+/// Where the default handler, the warnings and the reports of a loop that is gone are written: to `tracing`, or to
+/// stderr where no subscriber would take it.
+pub(crate) fn emit(level: tracing::Level, text: &str) {
+    macro_rules! emit_at {
+        ($level:ident) => {
+            if tracing::enabled!(target: "roundelay", tracing::Level::$level) {
+                tracing::event!(target: "roundelay", tracing::Level::$level, "{text}");
+                return;
+            }
+        };
+    }
+    if level == tracing::Level::ERROR {
+        emit_at!(ERROR);
+    } else {
+        emit_at!(WARN);
+    }
+    // A closed stderr is no reason to fail.
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("roundelay: {text}\n"));
 }

@@ -22,10 +22,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ending, Entry, TaskId, TaskRef};
+use crate::sched::active::{Ending, Entry, Panicked, TaskId, TaskInfo, TaskRef};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item};
+use crate::sched::report::Subject;
 use crate::sched::{Local, Shared};
 
 /// A task in the ready queue.
@@ -49,14 +50,9 @@ impl Meta {
         Outcome::from_u8(self.outcome.load(Ordering::Relaxed))
     }
 
-    /// The loop's own part, while the loop is not closed for good.
-    pub(crate) fn try_local(&self) -> Option<Rc<Local>> {
-        self.shared.local()
-    }
-
     /// The loop's own part, for a task that is still live.
     fn local(&self) -> Rc<Local> {
-        self.try_local().expect("a live task is touched on its loop's thread only, and before the loop's end")
+        self.shared.local().expect("a live task is touched on its loop's thread only, and before the loop's end")
     }
 
     pub(crate) fn loop_id(&self) -> u64 {
@@ -89,7 +85,7 @@ impl<F: Future> Future for Always<F> {
 }
 
 /// Makes a task and puts it at the tail of the ready queue. The loop must be open.
-pub(crate) fn spawn<F>(local: &Local, new: NewTask, future: F) -> Task<F::Output>
+pub(crate) fn spawn<F>(local: &Rc<Local>, new: NewTask, future: F) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
@@ -98,7 +94,7 @@ where
 }
 
 /// As `spawn`, of a future that ends with `None` to say that the task is to count as cancelled.
-pub(crate) fn spawn_fallible<F, T>(local: &Local, new: NewTask, future: F) -> Task<T>
+pub(crate) fn spawn_fallible<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> Task<T>
 where
     F: Future<Output = Option<T>> + 'static,
     T: 'static,
@@ -128,7 +124,7 @@ where
         entry.waker = Some(waker);
     }
     local.push(Item::Task(runnable));
-    Task::new(joinable, task.id)
+    Task::new(local, joinable, task.id)
 }
 
 /// Puts a woken task where its loop will find it. Called by wakers, on any thread.
@@ -166,6 +162,7 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
         std::mem::swap(&mut entry.context, &mut slot);
     }
     // What is left in `slot` may hold values of the user's: they are dropped here, with nothing borrowed.
+    local.dispose(slot);
 }
 
 /// A future whose panics stay inside.
@@ -208,7 +205,7 @@ where
                 let Some(output) = output else {
                     return Poll::Ready(Err(this.end_early(&local, Ending::Cancelled)));
                 };
-                if this.finish(&local, Outcome::Finished).detached {
+                if this.finish(&local, Outcome::Finished) == Handle::Dropped {
                     drop_output(&local, output);
                     return Poll::Ready(Err(JoinError::cancelled()));
                 }
@@ -231,7 +228,8 @@ impl<F> Guarded<'_, F> {
             let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(future) }));
             self.future = None;
             if let Err(payload) = dropped {
-                local.caught("Exception in the destructor of a task's future", payload, None, None);
+                let (subject, spawned_at) = subject(local.task_info(self.meta.task));
+                local.caught("Exception in the destructor of a task's future", payload, subject, spawned_at);
             }
         }
     }
@@ -249,31 +247,29 @@ impl<F> Guarded<'_, F> {
 
     fn end_panicked(&mut self, local: &Local, payload: PanicPayload) -> JoinError {
         let info = local.task_info(self.meta.task);
-        let payload = match local.take_fatal(payload) {
-            Some(payload) => payload,
-            None => {
-                self.finish(local, Outcome::Panicked);
-                return JoinError::cancelled();
-            }
-        };
-        let finished = self.finish(local, Outcome::Panicked);
-        if finished.detached {
-            let created_at = finished.spawned_at;
-            let subject = info.map(|info| Rc::new(info) as _);
-            local.caught("Exception in a task that nobody awaits", payload, subject, created_at);
+        let Some(payload) = local.take_fatal(payload) else {
+            self.finish(local, Outcome::Panicked);
             return JoinError::cancelled();
+        };
+        if self.finish(local, Outcome::Panicked) == Handle::Dropped {
+            let (subject, spawned_at) = subject(info);
+            local.caught("Exception in a task that nobody awaits", payload, subject, spawned_at);
+            return JoinError::cancelled();
+        }
+        if let Some(info) = info {
+            let panicked = Panicked { info, context: context::fork_current() };
+            local.panicked.borrow_mut().insert(self.meta.task.id, panicked);
         }
         JoinError::panic(payload)
     }
 
     /// Takes the task off the list of live ones and calls what waits for its end.
-    fn finish(&mut self, local: &Local, outcome: Outcome) -> Finished {
+    fn finish(&mut self, local: &Local, outcome: Outcome) -> Handle {
         self.meta.outcome.store(outcome as u8, Ordering::Relaxed);
         let Some(entry) = local.active.borrow_mut().remove(self.meta.task) else {
-            return Finished { detached: false, spawned_at: None };
+            return Handle::Held;
         };
         local.counters.tasks.closed();
-        let finished = Finished { detached: entry.detached, spawned_at: Some(entry.spawned_at) };
         if !entry.detached {
             if let Some(name) = entry.name {
                 local.names.borrow_mut().insert(entry.id, name);
@@ -282,15 +278,21 @@ impl<F> Guarded<'_, F> {
         for callback in entry.done_callbacks {
             local.schedule_done(callback, outcome);
         }
-        finished
+        if entry.detached { Handle::Dropped } else { Handle::Held }
     }
 }
 
-/// What `finish` found out.
-struct Finished {
-    /// Nobody will take the output.
-    detached: bool,
-    spawned_at: Option<&'static Location<'static>>,
+/// Whether anybody can take a task's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handle {
+    Held,
+    Dropped,
+}
+
+/// What a report says of the task it is about.
+pub(crate) fn subject(info: Option<TaskInfo>) -> (Option<Rc<dyn Subject>>, Option<&'static Location<'static>>) {
+    let spawned_at = info.as_ref().map(|info| info.spawned_at);
+    (info.map(|info| Rc::new(info) as _), spawned_at)
 }
 
 impl<F> Drop for Guarded<'_, F> {

@@ -689,11 +689,16 @@ impl SocketTransport {
         self.lose(Some(error));
     }
 
-    /// Reports the panic of a callback.
+    /// Reports the panic of a callback, in the callbacks' context.
     fn report(&self, message: &str, payload: PanicPayload) {
-        if let Some(payload) = self.core.local.take_fatal(payload) {
+        let local = &self.core.local;
+        let Some(payload) = local.take_fatal(payload) else { return };
+        let slot = self.context.replace(Slot::EMPTY);
+        let ((), slot) = context::enter(slot, || {
             self.call_handler(ExceptionContext::new(message).with_exception(Exception::Panic(&*payload)));
-        }
+        });
+        self.context.set(slot);
+        local.dispose(payload);
     }
 
     fn report_error(&self, message: &str, error: &io::Error) {
@@ -742,7 +747,8 @@ impl Handler for SocketTransport {
 
     fn end(self: Rc<Self>, how: End) {
         match how {
-            End::Flush => self.close(),
+            // By its full name: through an `Rc`, `Ready` has a `close` as well.
+            End::Flush => BaseTransport::close(&*self),
             End::Now => self.abort(),
         }
     }
