@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::constants::{EVENT_INTERVAL, EVENT_PERIOD};
@@ -109,17 +109,16 @@ impl Builder {
             Some(selector) => selector,
             None => default_selector()?,
         };
-        let wake = Arc::new(WakeTargets { notifier: selector.notifier(), hook: Mutex::new(None) });
+        let wake = Arc::new(WakeTargets::new(selector.notifier()));
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
         if let ClockSource::Custom(clock) = &self.clock {
-            let shared = Arc::downgrade(&local.shared());
-            let notifier = wake.notifier.clone();
-            // A clock outlives its loops, and is then asked to wake nobody. The notifier is called whether or not the
-            // loop sleeps: the new time counts for the next wait, too.
+            let targets = Arc::downgrade(&wake);
+            // A clock outlives its loops, and then wakes nobody. The notifier is called whether or not the loop sleeps:
+            // the new time counts for the next wait, too.
             clock.attach(Arc::new(move || {
-                if shared.strong_count() > 0 {
-                    notifier.notify();
+                if let Some(targets) = targets.upgrade() {
+                    targets.notify();
                 }
             }));
         }

@@ -52,6 +52,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::exception::ExceptionHandler;
+use crate::event_loop::job::lock;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::tasks::TaskFactory;
@@ -70,18 +71,54 @@ pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.
 pub(crate) struct WakeTargets {
+    /// `None` once the loop is closed: whatever outlives it keeps no descriptor open.
+    targets: Mutex<Option<Targets>>,
+}
+
+#[derive(Clone)]
+struct Targets {
     notifier: Arc<dyn Notify>,
     /// See [`EventLoop::set_wake_hook`].
-    hook: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    hook: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl WakeTargets {
+    fn new(notifier: Arc<dyn Notify>) -> Self {
+        Self { targets: Mutex::new(Some(Targets { notifier, hook: None })) }
+    }
+
+    fn targets(&self) -> Option<Targets> {
+        lock(&self.targets).clone()
+    }
+
+    /// Ends the sleep, or the next one.
+    fn notify(&self) {
+        if let Some(targets) = self.targets() {
+            targets.notifier.notify();
+        }
+    }
+
+    /// Ends the sleep and tells the host.
     fn wake(&self) {
-        self.notifier.notify();
-        let hook = self.hook.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
+        let Some(Targets { notifier, hook }) = self.targets() else { return };
+        notifier.notify();
         if let Some(hook) = hook {
             hook();
         }
+    }
+
+    fn set_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        // The one before is dropped with nothing locked.
+        let _before = match &mut *lock(&self.targets) {
+            Some(targets) => std::mem::replace(&mut targets.hook, hook),
+            None => hook,
+        };
+    }
+
+    /// Lets go of the notifier and the hook, at the end of the loop.
+    fn part(&self) {
+        let targets = lock(&self.targets).take();
+        drop(targets);
     }
 }
 
@@ -293,7 +330,7 @@ impl EventLoop {
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
         let hosted = hook.is_some();
-        *self.core.wake.hook.lock().unwrap_or_else(|poison| poison.into_inner()) = hook;
+        self.core.wake.set_hook(hook);
         if hosted {
             self.be_hosted();
         }

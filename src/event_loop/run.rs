@@ -496,6 +496,7 @@ impl Core {
             }
         }
         drop(selector);
+        self.wake.part();
 
         // Destructors that ran above may have left something behind.
         self.drain();
