@@ -19,7 +19,7 @@ use crate::reactor::{Fired, Readiness};
 use crate::sched::active::{Ending, Entry, Kind, TaskId, TaskRef};
 use crate::sched::context::{self, Slot};
 use crate::sched::ready::{Injected, Item};
-use crate::sched::{Due, Phase, Shared, discard, task};
+use crate::sched::{Due, Phase, Shared, task};
 
 /// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
 const CLOSING_WAIT: Duration = Duration::from_millis(10);
@@ -464,10 +464,10 @@ impl Core {
         for task in tasks {
             local.end_task(task, Ending::Closed);
         }
-        loop {
-            self.drain();
-            if local.active.borrow().len() == 0 {
-                break;
+        while local.active.borrow().len() > 0 {
+            // One by one: threads that never stop posting must not hold this up once the last task is gone.
+            if self.end_next() {
+                continue;
             }
             if inject.prepare_sleep() {
                 let mut fired = Vec::new();
@@ -482,18 +482,19 @@ impl Core {
         self.drain();
         let timers = local.timers.borrow_mut().clear();
         for due in timers {
-            if let Due::Callback(callback) = due {
-                callback.close();
+            match due {
+                Due::Callback(callback) => local.discard(Item::Callback(callback)),
+                Due::Waker(waker) => local.end(|| drop(waker)),
             }
         }
-        self.services.close();
+        self.services.close(local);
         let (slots, selector) = self.reactor.borrow_mut().close();
         for slot in slots {
-            match slot.listener {
+            local.end(|| match slot.listener {
                 Listener::Handler(handler) => handler.on_close(),
                 Listener::Wakers(pair) => pair.close(),
                 Listener::Watch { .. } => {}
-            }
+            });
         }
         drop(selector);
         self.wake.part();
@@ -513,17 +514,22 @@ impl Core {
         }
     }
 
-    /// Ends what is queued: tasks are polled, which ends them, for they have been told; the rest is discarded.
+    /// Ends everything that is queued.
     fn drain(&self) {
+        while self.end_next() {}
+    }
+
+    /// Ends the next item that is queued, if there is one: a task is polled, which ends it, for it has been told; the
+    /// rest is discarded.
+    fn end_next(&self) -> bool {
         let local = &*self.local;
-        loop {
-            let posted = || local.shared_ref().inject_queue().pop().map(Item::from);
-            match local.ready.pop().or_else(posted) {
-                Some(Item::Task(runnable)) => task::step(local, runnable),
-                Some(item) => discard(item),
-                None => return,
-            }
+        let posted = || local.shared_ref().inject_queue().pop().map(Item::from);
+        match local.ready.pop().or_else(posted) {
+            Some(Item::Task(runnable)) => task::step(local, runnable),
+            Some(item) => local.discard(item),
+            None => return false,
         }
+        true
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::event_loop::{Core, EventLoop};
+use crate::sched::Local;
 
 /// State that a layer above keeps in each loop: one value per type, made when it is first asked for.
 pub(crate) trait Service: Any {
@@ -36,9 +37,9 @@ impl Services {
     }
 
     /// Closes all, the latest first, and forgets them.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, local: &Local) {
         while let Some(entry) = { self.entries.borrow_mut().pop() } {
-            entry.service.close();
+            local.end(|| entry.service.close());
         }
     }
 }

@@ -9,16 +9,15 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::error::{JoinError, executor_overrun, panic_text};
+use crate::error::{JoinError, executor_overrun};
 use crate::event_loop::EventLoop;
-use crate::event_loop::exception::{ExceptionContext, emit};
+use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl};
-use crate::event_loop::remote::Remote;
+use crate::event_loop::remote::{LostPanic, Remote};
 use crate::event_loop::running;
 use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
@@ -71,7 +70,7 @@ trait Runs: Send + Sync {
 struct BlockingJob<F, T> {
     job: Job<F, T>,
     /// Where the panic of a forgotten job is reported.
-    remote: Option<Remote>,
+    remote: Remote,
     created_at: &'static Location<'static>,
 }
 
@@ -103,30 +102,34 @@ where
     }
 
     fn close(&self) {
-        self.job.close();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.job.close())) {
+            self.report(JoinError::panic(payload));
+        }
+    }
+}
+
+/// What a [`Blocking`] can do with its job.
+trait BlockingControl<T>: JobControl<T> {
+    /// Nobody will ask for the result. A panic that is there already is not lost: the loop hears of it.
+    fn forget(&self);
+}
+
+impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
+    fn forget(&self) {
+        if let Some(Err(error)) = self.job.detach() {
+            self.report(error);
+        }
     }
 }
 
 impl<F, T> BlockingJob<F, T> {
-    /// Tells the loop of a panic that nobody awaits; where the loop is gone, whoever reads the log.
+    /// Tells the loop of a panic that nobody awaits.
     fn report(&self, error: JoinError) {
         let Ok(payload) = error.try_into_panic() else { return };
-        let text = panic_text(&*payload).to_owned();
         let (name, created_at) = (type_name::<F>(), self.created_at);
-        let report = move || {
-            let Some(core) = running::current() else { return };
-            let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
-            core.local.caught(
-                "Exception in a blocking job that nobody awaits",
-                payload,
-                Some(Rc::new(info)),
-                Some(created_at),
-            );
-        };
-        let posted = self.remote.as_ref().is_some_and(|remote| remote.call_soon_threadsafe(report).is_ok());
-        if !posted {
-            emit(tracing::Level::ERROR, &format!("Exception in blocking job {name}, made at {created_at}: {text}"));
-        }
+        let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
+        let message = "Exception in a blocking job that nobody awaits";
+        self.remote.report_lost(LostPanic::new(message, payload, Some(info), created_at));
     }
 }
 
@@ -135,7 +138,7 @@ impl<F, T> BlockingJob<F, T> {
 /// Dropping it lets the work go on by itself. [`cancel`](Self::cancel) takes work back that has not begun; what has
 /// begun cannot be stopped.
 pub struct Blocking<T> {
-    control: Arc<dyn JobControl<T>>,
+    control: Arc<dyn BlockingControl<T>>,
 }
 
 impl<T> Blocking<T> {
@@ -165,12 +168,7 @@ impl<T> Future for Blocking<T> {
 
 impl<T> Drop for Blocking<T> {
     fn drop(&mut self) {
-        // A panic that was not looked at is not lost: the loop hears of it.
-        if let Some(Err(error)) = self.control.detach() {
-            if let (Ok(payload), Some(core)) = (error.try_into_panic(), running::current()) {
-                core.local.caught("Blocking job's exception was never retrieved", payload, None, None);
-            }
-        }
+        self.control.forget();
     }
 }
 
@@ -230,7 +228,7 @@ impl EventLoop {
         T: Send + 'static,
     {
         let created_at = Location::caller();
-        let job = Arc::new(BlockingJob { job: Job::new(function), remote: Some(self.remote()), created_at });
+        let job = Arc::new(BlockingJob { job: Job::new(function), remote: self.remote(), created_at });
         let blocking = Blocking { control: job.clone() };
         let work = Work { work: job };
         if self.is_closed() {

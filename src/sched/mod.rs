@@ -18,7 +18,7 @@ pub(crate) mod timers;
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -176,7 +176,7 @@ impl Local {
     #[inline]
     pub(crate) fn push(&self, item: Item) {
         if self.phase.get() == Phase::Closed {
-            discard(item);
+            self.discard(item);
             return;
         }
         self.ready.push(item);
@@ -321,16 +321,24 @@ impl Local {
             self.report_panic(message, &*payload, subject, created_at);
         }
     }
-}
 
-/// Ends an item that no turn will run.
-pub(crate) fn discard(item: Item) {
-    match item {
-        Item::Callback(callback) => callback.close(),
-        Item::Job(job) => job.close(),
-        // A live task does not get here: `close()` has ended them all before anything is discarded.
-        Item::Task(runnable) => drop(runnable),
-        Item::Event { .. } | Item::Root(_) => {}
+    /// Does a part of the loop's end. Destructors of the application's run in it, and must not keep the rest from
+    /// being done.
+    pub(crate) fn end(&self, part: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(part)) {
+            self.caught("Exception in a destructor while the loop was closing", payload, None, None);
+        }
+    }
+
+    /// Ends an item that no turn will run.
+    pub(crate) fn discard(&self, item: Item) {
+        self.end(|| match item {
+            Item::Callback(callback) => callback.close(),
+            Item::Job(job) => job.close(self),
+            // A live task does not get here: `close()` has ended them all before anything is discarded.
+            Item::Task(runnable) => drop(runnable),
+            Item::Event { .. } | Item::Root(_) => {}
+        });
     }
 }
 
