@@ -75,7 +75,6 @@ pub(crate) struct WakeTargets {
     targets: Mutex<Option<Targets>>,
 }
 
-#[derive(Clone)]
 struct Targets {
     notifier: Arc<dyn Notify>,
     /// See [`EventLoop::set_wake_hook`].
@@ -87,21 +86,21 @@ impl WakeTargets {
         Self { targets: Mutex::new(Some(Targets { notifier, hook: None })) }
     }
 
-    fn targets(&self) -> Option<Targets> {
-        lock(&self.targets).clone()
-    }
-
     /// Ends the sleep, or the next one.
     fn notify(&self) {
-        if let Some(targets) = self.targets() {
+        if let Some(targets) = &*lock(&self.targets) {
             targets.notifier.notify();
         }
     }
 
     /// Ends the sleep and tells the host.
     fn wake(&self) {
-        let Some(Targets { notifier, hook }) = self.targets() else { return };
+        let targets = lock(&self.targets);
+        let Some(Targets { notifier, hook }) = &*targets else { return };
+        // Locked, so that no thread still uses the descriptor when `part` has returned.
         notifier.notify();
+        let hook = hook.clone();
+        drop(targets);
         if let Some(hook) = hook {
             hook();
         }

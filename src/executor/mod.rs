@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -180,7 +181,8 @@ impl<T> fmt::Debug for Blocking<T> {
 
 /// The loop's default executor: made when it is first needed.
 struct DefaultExecutor {
-    pool: RefCell<Option<ThreadPoolExecutor>>,
+    /// Stays here while it is being shut down, so that a second call waits, too.
+    pool: RefCell<Option<Rc<ThreadPoolExecutor>>>,
     /// Whether it was shut down: nothing is taken any more.
     ended: Cell<bool>,
 }
@@ -203,7 +205,8 @@ impl DefaultExecutor {
         if self.ended.get() {
             return Err(io::Error::other("the default executor was shut down"));
         }
-        self.pool.borrow_mut().get_or_insert_with(ThreadPoolExecutor::default).submit(work)
+        let pool = self.pool.borrow_mut().get_or_insert_with(Rc::default).clone();
+        pool.submit(work)
     }
 }
 
@@ -255,7 +258,8 @@ impl EventLoop {
     pub async fn shutdown_default_executor(&self, timeout: Option<Duration>) -> bool {
         let executor = self.core.service::<DefaultExecutor>(self);
         executor.ended.set(true);
-        let Some(pool) = executor.pool.take() else { return true };
+        let pool = executor.pool.borrow().clone();
+        let Some(pool) = pool else { return true };
         let abandoned = pool.shutdown(timeout.map(Sleep::after)).await;
         if abandoned > 0 {
             let text = executor_overrun(abandoned, timeout.unwrap_or_default());
