@@ -649,14 +649,14 @@ fn a_runner_ends_though_a_job_does_not() {
         })
         .build();
     let (begin, begun) = mpsc::channel();
-    let job = runner
-        .run(async move {
-            spawn_blocking(move || {
-                begin.send(()).unwrap();
-                let _ = ended.recv_timeout(PATIENCE);
-            })
-        })
-        .unwrap();
+    let job = runner.run(async move {
+        let job = spawn_blocking(move || {
+            begin.send(()).unwrap();
+            let _ = ended.recv_timeout(PATIENCE);
+        });
+        Some(job)
+    });
+    let job = job.unwrap().unwrap();
     begun.recv_timeout(PATIENCE).unwrap();
     runner.close();
     assert!(!job.is_done());
