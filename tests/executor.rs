@@ -10,7 +10,7 @@ use std::io;
 use std::panic::panic_any;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -147,6 +147,29 @@ fn threads_are_made_on_demand() {
             assert_eq!(complete(el, blocked.job).unwrap(), number);
         }
         assert_eq!(pool.threads(), 2);
+    });
+}
+
+/// EX-02: an idle thread that has been told of work counts no more: the next job gets a thread of its own.
+#[test]
+fn an_idle_thread_is_counted_once() {
+    on_loop(|el| {
+        for _ in 0..20 {
+            let pool = ThreadPoolExecutor::new(2);
+            complete(el, el.run_in_executor(Some(&pool), || ())).unwrap();
+            wait_until_idle(&pool);
+            // The two meet, which takes two threads.
+            let meeting = Arc::new(Barrier::new(2));
+            let jobs = [meeting.clone(), meeting].map(|meeting| {
+                el.run_in_executor(Some(&pool), move || {
+                    meeting.wait();
+                })
+            });
+            for job in jobs {
+                complete(el, job).unwrap();
+            }
+            assert_eq!(pool.threads(), 2);
+        }
     });
 }
 

@@ -15,18 +15,18 @@ use common::{Log, PATIENCE, complete, on_loop, on_manual_clock, on_strict_loop, 
 use roundelay::{
     Blocking, ContextVar, EventLoop, Fatal, JoinError, LoopClosed, Remote, RemoteHandle, RemoteTask, get_running_loop,
 };
-use threads::{Bomb, Drops, join, panic_text};
+use threads::{Bomb, Drops, StopOnDrop, join, panic_text};
 
 on_every_loop! {
     /// TS-01: a post from another thread wakes a loop that sleeps without any timer.
     fn a_post_wakes_a_sleeping_loop(el) {
         let remote = el.remote();
         let thread = thread::spawn(move || {
+            let _stop = StopOnDrop(remote.clone());
             for expected in 0..3 {
                 let handle = remote.call_soon_threadsafe(move || expected).unwrap();
                 assert_eq!(handle.wait().unwrap(), expected);
             }
-            remote.stop().unwrap();
         });
         el.run_forever();
         thread.join().unwrap();

@@ -18,7 +18,7 @@ use std::time::Duration;
 use common::{Kind, PATIENCE, on_loop, on_manual_clock, on_strict_loop, open_descriptors, run, run_on, settle};
 use roundelay::EventLoop;
 use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
-use threads::Drops;
+use threads::{Drops, StopOnDrop};
 
 /// An epoll selector that tells when it is about to sleep without end, and counts how often it is called.
 struct Telling {
@@ -129,6 +129,7 @@ fn a_sleeping_loop_is_called_once_and_one_that_is_awake_never() {
             let remote = el.remote();
             let poster = remote.clone();
             let thread = thread::spawn(move || {
+                let _stop = StopOnDrop(poster.clone());
                 sleeps.recv_timeout(PATIENCE).unwrap();
                 let (begun, has_begun) = mpsc::channel();
                 let (go_on, goes_on) = mpsc::channel::<()>();
@@ -147,7 +148,6 @@ fn a_sleeping_loop_is_called_once_and_one_that_is_awake_never() {
                 for (i, handle) in posted.into_iter().enumerate() {
                     assert_eq!(handle.wait().unwrap(), i);
                 }
-                poster.stop().unwrap();
             });
             el.run_forever();
             thread.join().unwrap();
@@ -211,12 +211,12 @@ mod full_notifier {
             assert_eq!(fill_eventfds(), 1);
             let remote = el.remote();
             let thread = thread::spawn(move || {
+                let _stop = StopOnDrop(remote.clone());
                 let handles: Vec<_> = (0..3).map(|i| remote.call_soon_threadsafe(move || i).unwrap()).collect();
                 let results: Vec<i32> = handles.into_iter().map(|handle| handle.wait().unwrap()).collect();
                 assert_eq!(results, [0, 1, 2]);
                 // Once more, with the loop asleep or about to be.
                 remote.call_soon_threadsafe(|| ()).unwrap().wait().unwrap();
-                remote.stop().unwrap();
             });
             el.run_forever();
             thread.join().unwrap();
@@ -270,8 +270,8 @@ fn an_interrupted_wait_is_an_early_return() {
             }
             let remote = el.remote();
             let thread = thread::spawn(move || {
+                let _stop = StopOnDrop(remote.clone());
                 remote.call_soon_threadsafe(|| ()).unwrap().wait().unwrap();
-                remote.stop().unwrap();
             });
             el.run_forever();
             thread.join().unwrap();

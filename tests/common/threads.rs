@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
-use roundelay::EventLoop;
+use roundelay::{EventLoop, Remote};
 
 use crate::common::{PATIENCE, run_until};
 
@@ -16,6 +16,15 @@ use crate::common::{PATIENCE, run_until};
 pub fn join<T>(el: &EventLoop, thread: JoinHandle<T>) -> T {
     run_until(el, || thread.is_finished());
     thread.join().unwrap()
+}
+
+/// Stops the loop when it is dropped: when its thread has done its part, or has failed.
+pub struct StopOnDrop(pub Remote);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.stop();
+    }
 }
 
 /// Waits, on a thread without a loop, until something that another thread is about to do is done.
