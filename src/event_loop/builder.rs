@@ -110,7 +110,7 @@ impl Builder {
             Some(selector) => selector,
             None => default_selector()?,
         };
-        let wake = WakeTargets::new(selector.notifier());
+        let wake = Arc::new(WakeTargets::new(selector.notifier()));
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
         if let ClockSource::Custom(clock) = &self.clock {

@@ -74,41 +74,56 @@ pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
 ///
 /// Remotes, wakers and clocks hold it, and may outlive the loop: what it wakes is let go of when the loop is closed.
 pub(crate) struct WakeTargets {
-    /// `None` once the loop is closed: whoever still refers to it must not keep its descriptors open.
-    notifier: Mutex<Option<Arc<dyn Notify>>>,
+    /// `None` once the loop is closed: whatever outlives it keeps no descriptor open.
+    targets: Mutex<Option<Targets>>,
+}
+
+struct Targets {
+    notifier: Arc<dyn Notify>,
     /// See [`EventLoop::set_wake_hook`].
-    hook: Mutex<Option<WakeHook>>,
+    hook: Option<WakeHook>,
 }
 
 /// What a host is told by.
 type WakeHook = Arc<dyn Fn() + Send + Sync>;
 
 impl WakeTargets {
-    fn new(notifier: Arc<dyn Notify>) -> Arc<Self> {
-        Arc::new(Self { notifier: Mutex::new(Some(notifier)), hook: Mutex::new(None) })
+    fn new(notifier: Arc<dyn Notify>) -> Self {
+        Self { targets: Mutex::new(Some(Targets { notifier, hook: None })) }
     }
 
     /// Makes the selector return, and tells nobody else.
     fn notify(&self) {
-        // Locked, so that no other thread still uses the descriptor when `close` has returned.
-        if let Some(notifier) = &*lock(&self.notifier) {
-            notifier.notify();
+        if let Some(targets) = &*lock(&self.targets) {
+            targets.notifier.notify();
         }
     }
 
+    /// Ends the sleep and tells the host.
     fn wake(&self) {
-        self.notify();
-        let hook = lock(&self.hook).clone();
+        let targets = lock(&self.targets);
+        let Some(Targets { notifier, hook }) = &*targets else { return };
+        // Locked, so that no other thread still uses the descriptor when `close` has returned.
+        notifier.notify();
+        let hook = hook.clone();
+        drop(targets);
         if let Some(hook) = hook {
             hook();
         }
     }
 
+    fn set_hook(&self, hook: Option<WakeHook>) {
+        // The one before is dropped with nothing locked.
+        let _before = match &mut *lock(&self.targets) {
+            Some(targets) => std::mem::replace(&mut targets.hook, hook),
+            None => hook,
+        };
+    }
+
     /// The loop is closed: nobody is there to be woken.
     fn close(&self) {
-        let (notifier, hook) = (lock(&self.notifier).take(), lock(&self.hook).take());
-        drop(notifier);
-        drop(hook);
+        let targets = lock(&self.targets).take();
+        drop(targets);
     }
 }
 
@@ -325,8 +340,7 @@ impl EventLoop {
             return;
         }
         let hosted = hook.is_some();
-        let before = std::mem::replace(&mut *lock(&self.core.wake.hook), hook);
-        drop(before);
+        self.core.wake.set_hook(hook);
         if hosted && self.be_hosted() {
             // Whether or not somebody else was told before: this host was not.
             let _ = self.core.local.shared_ref().inject_queue().claim_wake();

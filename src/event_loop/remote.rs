@@ -10,17 +10,18 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload};
+use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload, panic_text};
+use crate::event_loop::exception::emit;
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock};
 use crate::event_loop::running;
 use crate::event_loop::{Core, EventLoop};
-use crate::sched::Shared;
 use crate::sched::active::TaskRef;
 use crate::sched::clock::deadline;
 use crate::sched::context;
 use crate::sched::handle::HandleInfo;
 use crate::sched::ready::{Injected, RemoteJob};
-use crate::sched::task::drop_output;
+use crate::sched::task::{drop_caught, drop_output};
+use crate::sched::{Local, Shared};
 
 /// A loop as other threads see it: to schedule on it, to wake it, to stop it.
 ///
@@ -54,6 +55,32 @@ impl Remote {
         self.shared.post(Injected::Job(job)).map_err(|_| LoopClosed)
     }
 
+    /// Tells the loop's exception handler of a panic that nobody will look at, from any thread; where the loop is gone,
+    /// whoever reads the log.
+    pub(crate) fn report_lost(&self, lost: LostPanic) {
+        if let Some(local) = self.shared.local() {
+            return lost.tell(&local);
+        }
+        let lost = Arc::new(lost);
+        if self.post(lost.clone()).is_err() {
+            lost.log();
+        }
+    }
+
+    /// A wait that would never end is refused: inside of a running loop, and on the loop's own thread, where nothing
+    /// could run it meanwhile.
+    #[track_caller]
+    fn refuse_blocking(&self, method: &str, is_done: bool) {
+        assert!(
+            running::current().is_none(),
+            "{method}() would block the event loop that runs on this thread: await instead"
+        );
+        assert!(
+            is_done || self.shared.local().is_none(),
+            "{method}() would block the thread of its own event loop: run the loop instead"
+        );
+    }
+
     /// The number of the loop.
     pub fn loop_id(&self) -> u64 {
         self.shared.id()
@@ -75,7 +102,7 @@ impl Remote {
     {
         let job = Arc::new(RemoteCallback { job: Job::new(callback), created_at: Location::caller() });
         self.post(job.clone())?;
-        Ok(RemoteHandle { control: job })
+        Ok(RemoteHandle { control: job, remote: self.clone() })
     }
 
     /// Makes a task on the loop: `make` is called there and gives the future, which need not be `Send`.
@@ -93,13 +120,10 @@ impl Remote {
         Fut::IntoFuture: 'static,
         Fut::Output: Send + 'static,
     {
-        let state = Arc::new(TaskState {
-            inner: Mutex::new(TaskInner { progress: Progress::Waiting, waker: None, cancelled: false, task: None }),
-            changed: Condvar::new(),
-        });
-        let job = RemoteSpawn { make: Mutex::new(Some(make)), state: state.clone(), spawned_at: Location::caller() };
-        self.post(Arc::new(job))?;
-        Ok(RemoteTask { state, remote: self.clone() })
+        let spawned_at = Location::caller();
+        let state = Arc::new(TaskState::new());
+        self.post(Arc::new(RemoteSpawn { make: Mutex::new(Some(make)), state: state.clone(), spawned_at }))?;
+        Ok(RemoteTask { state, remote: self.clone(), spawned_at })
     }
 
     /// Stops the loop, as [`EventLoop::stop`] does, when what was posted before has been queued.
@@ -149,7 +173,56 @@ impl RemoteJob for Stop {
         }
     }
 
-    fn close(self: Arc<Self>) {}
+    fn close(self: Arc<Self>, _: &Local) {}
+}
+
+/// A panic that nobody will look at, on its way to the exception handler.
+pub(crate) struct LostPanic {
+    message: &'static str,
+    payload: Mutex<Option<PanicPayload>>,
+    /// What panicked, where more than its place is known.
+    subject: Option<HandleInfo>,
+    created_at: &'static Location<'static>,
+}
+
+impl LostPanic {
+    pub(crate) fn new(
+        message: &'static str,
+        payload: PanicPayload,
+        subject: Option<HandleInfo>,
+        created_at: &'static Location<'static>,
+    ) -> Self {
+        Self { message, payload: Mutex::new(Some(payload)), subject, created_at }
+    }
+
+    fn tell(&self, local: &Local) {
+        let payload = lock(&self.payload).take();
+        if let Some(payload) = payload {
+            let subject = self.subject.clone().map(|subject| Rc::new(subject) as _);
+            local.caught(self.message, payload, subject, Some(self.created_at));
+        }
+    }
+
+    fn log(&self) {
+        let payload = lock(&self.payload).take();
+        if let Some(payload) = payload {
+            let subject = self.subject.as_ref().map(|subject| format!("\n  {subject:?}")).unwrap_or_default();
+            let (message, text, place) = (self.message, panic_text(&*payload), self.created_at);
+            emit(tracing::Level::ERROR, &format!("{message}: {text}{subject}\n  created at {place}"));
+        }
+    }
+}
+
+impl RemoteJob for LostPanic {
+    fn run(self: Arc<Self>) {
+        if let Some(core) = running::current() {
+            self.tell(&core.local);
+        }
+    }
+
+    fn close(self: Arc<Self>, local: &Local) {
+        self.tell(local);
+    }
 }
 
 /// The job of [`Remote::call_soon_threadsafe`].
@@ -185,7 +258,7 @@ where
         }
     }
 
-    fn close(self: Arc<Self>) {
+    fn close(self: Arc<Self>, _: &Local) {
         self.job.close();
     }
 }
@@ -205,6 +278,7 @@ fn report(core: &Core, payload: PanicPayload, name: &'static str, created_at: &'
 /// It is a `Send` future of `Result<T, JoinError>`. Dropping it changes nothing: the callback runs.
 pub struct RemoteHandle<T> {
     control: Arc<dyn JobControl<T>>,
+    remote: Remote,
 }
 
 impl<T> RemoteHandle<T> {
@@ -233,10 +307,11 @@ impl<T> RemoteHandle<T> {
     ///
     /// # Panics
     ///
-    /// Inside of a running loop, where it would block everything.
+    /// Inside of a running loop, where it would block everything, and on the loop's own thread if the callback has not
+    /// run yet: it never would.
     #[track_caller]
     pub fn wait(self) -> Result<T, JoinError> {
-        refuse_inside_loop("RemoteHandle::wait");
+        self.remote.refuse_blocking("RemoteHandle::wait", self.is_done());
         self.control.wait()
     }
 }
@@ -261,14 +336,6 @@ impl<T> fmt::Debug for RemoteHandle<T> {
     }
 }
 
-#[track_caller]
-fn refuse_inside_loop(method: &str) {
-    assert!(
-        running::current().is_none(),
-        "{method}() would block the event loop that runs on this thread: await instead"
-    );
-}
-
 /// How far a posted task has come.
 enum Progress<T> {
     /// Posted, or running on the loop.
@@ -283,8 +350,12 @@ struct TaskInner<T> {
     waker: Option<Waker>,
     /// Whether it is to be cancelled, perhaps before it exists.
     cancelled: bool,
+    /// Whether nobody will ask for the result.
+    detached: bool,
     /// The task, once it exists.
     task: Option<TaskRef>,
+    /// Whether the future was dropped before the task existed.
+    dropped_early: bool,
 }
 
 struct TaskState<T> {
@@ -294,19 +365,36 @@ struct TaskState<T> {
 }
 
 impl<T> TaskState<T> {
-    fn finish(&self, result: Result<T, JoinError>) {
-        let waker = {
-            let mut inner = lock(&self.inner);
-            if !matches!(inner.progress, Progress::Waiting) {
-                return;
-            }
-            inner.progress = Progress::Done(result);
-            inner.waker.take()
+    fn new() -> Self {
+        let inner = TaskInner {
+            progress: Progress::Waiting,
+            waker: None,
+            cancelled: false,
+            detached: false,
+            task: None,
+            dropped_early: false,
         };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    /// The first result counts. It comes back if nobody will ask for it.
+    fn finish(&self, result: Result<T, JoinError>) -> Option<Result<T, JoinError>> {
+        let mut inner = lock(&self.inner);
+        if !matches!(inner.progress, Progress::Waiting) {
+            return None;
+        }
+        if inner.detached {
+            inner.progress = Progress::Taken;
+            return Some(result);
+        }
+        inner.progress = Progress::Done(result);
+        let waker = inner.waker.take();
+        drop(inner);
         self.changed.notify_all();
         if let Some(waker) = waker {
             waker.wake();
         }
+        None
     }
 }
 
@@ -336,8 +424,27 @@ struct Finish<T> {
     el: EventLoop,
 }
 
+impl<T> Finish<T> {
+    /// The future has come to its end.
+    fn finish(&self, result: Result<T, JoinError>) {
+        match self.state.finish(result) {
+            // As any other task that panics with nobody to see it.
+            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            unwanted => drop(unwanted),
+        }
+    }
+}
+
 impl<T> Drop for Finish<T> {
     fn drop(&mut self) {
+        {
+            let mut inner = lock(&self.state.inner);
+            if inner.task.is_none() {
+                // The task factory has dropped the future. It may be about to panic, which then is the result.
+                inner.dropped_early = true;
+                return;
+            }
+        }
         let error = if self.el.is_closed() { JoinError::closed() } else { JoinError::cancelled() };
         self.state.finish(Err(error));
     }
@@ -358,25 +465,30 @@ where
             return;
         };
         if lock(&self.state.inner).cancelled {
-            core.local.dispose(make);
             self.state.finish(Err(JoinError::cancelled()));
+            drop_caught(&core.local, make, "Exception in the destructor of a cancelled closure");
             return;
         }
-        let el = EventLoop::handle(core.clone());
-        let finish = Finish { state: self.state.clone(), el: el.clone() };
         let spawn = || {
+            let el = EventLoop::handle(core.clone());
             let future = CatchUnwind { future: make().into_future() };
-            let future = async move { finish.state.finish(future.await) };
+            let finish = Finish { state: self.state.clone(), el: el.clone() };
+            let future = async move { finish.finish(future.await) };
             el.task_builder().spawn_at(self.spawned_at, future)
         };
         let (made, left) = context::enter(context::fork_current(), || catch_unwind(AssertUnwindSafe(spawn)));
         core.local.dispose(left);
         match made {
             Ok(task) => {
-                let (canceller, mut inner) = (task.canceller(), lock(&self.state.inner));
+                let canceller = task.canceller();
+                let mut inner = lock(&self.state.inner);
                 inner.task = Some(canceller.task());
-                if inner.cancelled {
-                    drop(inner);
+                let (cancelled, dropped_early) = (inner.cancelled, inner.dropped_early);
+                drop(inner);
+                if dropped_early {
+                    self.state.finish(Err(JoinError::cancelled()));
+                }
+                if cancelled {
                     canceller.cancel();
                 }
             }
@@ -387,7 +499,7 @@ where
         }
     }
 
-    fn close(self: Arc<Self>) {
+    fn close(self: Arc<Self>, _: &Local) {
         // The waiter first: the destructor of what was captured may panic.
         let make = lock(&self.make).take();
         self.state.finish(Err(JoinError::closed()));
@@ -427,17 +539,19 @@ impl RemoteJob for CancelTask {
         }
     }
 
-    fn close(self: Arc<Self>) {}
+    fn close(self: Arc<Self>, _: &Local) {}
 }
 
 /// A task that was posted to a loop: a `Send` future of `Result<T, JoinError>`, which can also be waited for by
 /// blocking, or cancelled, from any thread.
 ///
-/// Dropping it detaches the task.
+/// Dropping it detaches the task. A panic of the task goes to whoever awaits it, and to the loop's exception handler
+/// where nobody does.
 #[must_use = "dropping a RemoteTask detaches it: write `drop(task)` or keep it"]
 pub struct RemoteTask<T> {
     state: Arc<TaskState<T>>,
     remote: Remote,
+    spawned_at: &'static Location<'static>,
 }
 
 impl<T> RemoteTask<T> {
@@ -449,10 +563,11 @@ impl<T> RemoteTask<T> {
     ///
     /// # Panics
     ///
-    /// Inside of a running loop, where it would block everything: await it there.
+    /// Inside of a running loop, where it would block everything: await it there. And on the loop's own thread if the
+    /// task is not done: it never would be.
     #[track_caller]
     pub fn wait(self) -> Result<T, JoinError> {
-        refuse_inside_loop("RemoteTask::wait");
+        self.remote.refuse_blocking("RemoteTask::wait", self.is_done());
         let mut inner = lock(&self.state.inner);
         loop {
             if let Some(result) = inner.take() {
@@ -467,10 +582,10 @@ impl<T> RemoteTask<T> {
     ///
     /// # Panics
     ///
-    /// Inside of a running loop.
+    /// As [`wait`](Self::wait).
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T, JoinError>> {
-        refuse_inside_loop("RemoteTask::wait_timeout");
+        self.remote.refuse_blocking("RemoteTask::wait_timeout", self.is_done());
         let deadline = deadline(Instant::now(), timeout);
         let mut inner = lock(&self.state.inner);
         loop {
@@ -518,6 +633,23 @@ impl<T> Future for RemoteTask<T> {
                 drop(inner);
                 drop(before);
                 Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for RemoteTask<T> {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.state.inner);
+        inner.detached = true;
+        let (waker, result) = (inner.waker.take(), inner.take());
+        drop(inner);
+        drop(waker);
+        // A panic that was not looked at is not lost: the loop hears of it.
+        if let Some(Err(error)) = result {
+            if let Ok(payload) = error.try_into_panic() {
+                let message = "Task exception was never retrieved";
+                self.remote.report_lost(LostPanic::new(message, payload, None, self.spawned_at));
             }
         }
     }

@@ -497,10 +497,10 @@ impl Core {
         for task in tasks {
             local.end_task(task, Ending::Closed);
         }
-        loop {
-            self.drain();
-            if local.active.borrow().len() == 0 {
-                break;
+        while local.active.borrow().len() > 0 {
+            // One by one: threads that never stop posting must not hold this up once the last task is gone.
+            if self.end_next() {
+                continue;
             }
             if inject.prepare_sleep() {
                 let mut fired = Vec::new();
@@ -515,8 +515,9 @@ impl Core {
         self.drain();
         let timers = local.timers.borrow_mut().clear();
         for due in timers {
-            if let Due::Callback(callback) = due {
-                local.guarded(|| callback.close());
+            match due {
+                Due::Callback(callback) => local.discard(Item::Callback(callback)),
+                Due::Waker(waker) => local.dispose(waker),
             }
         }
         self.services.close(local);
@@ -549,24 +550,22 @@ impl Core {
         }
     }
 
-    /// Ends what is queued: tasks are polled, which ends them, for they have been told; the rest is discarded.
-    ///
-    /// Of what other threads post no more than is there now: a flood does not hold the end up.
+    /// Ends everything that is queued.
     fn drain(&self) {
+        while self.end_next() {}
+    }
+
+    /// Ends the next item that is queued, if there is one: a task is polled, which ends it, for it has been told; the
+    /// rest is discarded.
+    fn end_next(&self) -> bool {
         let local = &*self.local;
-        let inject = local.shared_ref().inject_queue();
-        let mut posted = inject.len();
-        loop {
-            let item = local.ready.pop().or_else(|| {
-                posted = posted.checked_sub(1)?;
-                inject.pop().map(Item::from)
-            });
-            match item {
-                Some(Item::Task(runnable)) => task::step(local, runnable),
-                Some(item) => local.discard(item),
-                None => return,
-            }
+        let posted = || local.shared_ref().inject_queue().pop().map(Item::from);
+        match local.ready.pop().or_else(posted) {
+            Some(Item::Task(runnable)) => task::step(local, runnable),
+            Some(item) => local.discard(item),
+            None => return false,
         }
+        true
     }
 }
 

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::error::{JoinError, executor_overrun, panic_text};
+use crate::error::{JoinError, executor_overrun};
 use crate::event_loop::EventLoop;
-use crate::event_loop::exception::{ExceptionContext, emit};
+use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl};
-use crate::event_loop::remote::Remote;
+use crate::event_loop::remote::{LostPanic, Remote};
 use crate::event_loop::running;
 use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
@@ -71,7 +71,7 @@ trait Runs: Send + Sync {
 struct BlockingJob<F, T> {
     job: Job<F, T>,
     /// Where the panic of a forgotten job is reported.
-    remote: Option<Remote>,
+    remote: Remote,
     created_at: &'static Location<'static>,
 }
 
@@ -103,30 +103,34 @@ where
     }
 
     fn close(&self) {
-        self.job.close();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.job.close())) {
+            self.report(JoinError::panic(payload));
+        }
+    }
+}
+
+/// What a [`Blocking`] can do with its job.
+trait BlockingControl<T>: JobControl<T> {
+    /// Nobody will ask for the result. A panic that is there already is not lost: the loop hears of it.
+    fn forget(&self);
+}
+
+impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
+    fn forget(&self) {
+        if let Some(Err(error)) = self.job.detach() {
+            self.report(error);
+        }
     }
 }
 
 impl<F, T> BlockingJob<F, T> {
-    /// Tells the loop of a panic that nobody awaits; where the loop is gone, whoever reads the log.
+    /// Tells the loop of a panic that nobody awaits.
     fn report(&self, error: JoinError) {
         let Ok(payload) = error.try_into_panic() else { return };
-        let text = panic_text(&*payload).to_owned();
         let (name, created_at) = (type_name::<F>(), self.created_at);
-        let report = move || {
-            let Some(core) = running::current() else { return };
-            let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
-            core.local.caught(
-                "Exception in a blocking job that nobody awaits",
-                payload,
-                Some(Rc::new(info)),
-                Some(created_at),
-            );
-        };
-        let posted = self.remote.as_ref().is_some_and(|remote| remote.call_soon_threadsafe(report).is_ok());
-        if !posted {
-            emit(tracing::Level::ERROR, &format!("Exception in blocking job {name}, made at {created_at}: {text}"));
-        }
+        let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
+        let message = "Exception in a blocking job that nobody awaits";
+        self.remote.report_lost(LostPanic::new(message, payload, Some(info), created_at));
     }
 }
 
@@ -135,7 +139,7 @@ impl<F, T> BlockingJob<F, T> {
 /// Dropping it lets the work go on by itself. [`cancel`](Self::cancel) takes work back that has not begun; what has
 /// begun cannot be stopped.
 pub struct Blocking<T> {
-    control: Arc<dyn JobControl<T>>,
+    control: Arc<dyn BlockingControl<T>>,
 }
 
 impl<T> Blocking<T> {
@@ -165,14 +169,7 @@ impl<T> Future for Blocking<T> {
 
 impl<T> Drop for Blocking<T> {
     fn drop(&mut self) {
-        // A panic that was not looked at is not lost: the loop hears of it.
-        let Some(Err(error)) = self.control.detach() else { return };
-        let Ok(payload) = error.try_into_panic() else { return };
-        let text = "Blocking job's exception was never retrieved";
-        match running::current() {
-            Some(core) => core.local.caught(text, payload, None, None),
-            None => emit(tracing::Level::ERROR, &format!("{text}: {}", panic_text(&*payload))),
-        }
+        self.control.forget();
     }
 }
 
@@ -184,7 +181,8 @@ impl<T> fmt::Debug for Blocking<T> {
 
 /// The loop's default executor: made when it is first needed.
 struct DefaultExecutor {
-    pool: RefCell<Option<ThreadPoolExecutor>>,
+    /// Stays here while it is being shut down, so that a second call waits, too.
+    pool: RefCell<Option<Rc<ThreadPoolExecutor>>>,
     /// Whether it was shut down: nothing is taken any more.
     ended: Cell<bool>,
 }
@@ -207,7 +205,8 @@ impl DefaultExecutor {
         if self.ended.get() {
             return Err(io::Error::other("the default executor was shut down"));
         }
-        self.pool.borrow_mut().get_or_insert_with(ThreadPoolExecutor::default).submit(work)
+        let pool = self.pool.borrow_mut().get_or_insert_with(Rc::default).clone();
+        pool.submit(work)
     }
 }
 
@@ -232,7 +231,7 @@ impl EventLoop {
         T: Send + 'static,
     {
         let created_at = Location::caller();
-        let job = Arc::new(BlockingJob { job: Job::new(function), remote: Some(self.remote()), created_at });
+        let job = Arc::new(BlockingJob { job: Job::new(function), remote: self.remote(), created_at });
         let blocking = Blocking { control: job.clone() };
         let work = Work { work: job };
         if self.is_closed() {
@@ -259,7 +258,8 @@ impl EventLoop {
     pub async fn shutdown_default_executor(&self, timeout: Option<Duration>) -> bool {
         let executor = self.core.service::<DefaultExecutor>(self);
         executor.ended.set(true);
-        let Some(pool) = executor.pool.take() else { return true };
+        let pool = executor.pool.borrow().clone();
+        let Some(pool) = pool else { return true };
         let abandoned = pool.shutdown(timeout.map(Sleep::after)).await;
         if abandoned > 0 {
             let text = executor_overrun(abandoned, timeout.unwrap_or_default());

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Poll, Waker};
@@ -51,7 +52,7 @@ struct Inner {
     /// Names the threads.
     made: usize,
     /// Who waits for the end of all jobs.
-    waiter: Option<Waker>,
+    waiters: Vec<Waker>,
 }
 
 impl ThreadPoolExecutor {
@@ -63,8 +64,8 @@ impl ThreadPoolExecutor {
     #[track_caller]
     pub fn new(max_threads: usize) -> Self {
         assert!(max_threads > 0, "ThreadPoolExecutor::new(): it needs at least one thread");
-        let inner =
-            Inner { queue: VecDeque::new(), threads: 0, idle: 0, running: 0, ended: false, made: 0, waiter: None };
+        let (queue, waiters) = (VecDeque::new(), Vec::new());
+        let inner = Inner { queue, threads: 0, idle: 0, running: 0, ended: false, made: 0, waiters };
         Self { shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }), limit: max_threads }
     }
 
@@ -74,7 +75,7 @@ impl ThreadPoolExecutor {
     }
 
     /// Waits until all jobs are done, or the sleep is over; returns how many are abandoned.
-    pub(crate) async fn shutdown(self, limit: Option<Sleep>) -> usize {
+    pub(crate) async fn shutdown(&self, limit: Option<Sleep>) -> usize {
         {
             lock(&self.shared.inner).ended = true;
             self.shared.work.notify_all();
@@ -87,7 +88,9 @@ impl ThreadPoolExecutor {
             if over || left == 0 {
                 return Poll::Ready(left);
             }
-            inner.waiter = Some(cx.waker().clone());
+            if !inner.waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+                inner.waiters.push(cx.waker().clone());
+            }
             Poll::Pending
         });
         let left = left.await;
@@ -97,14 +100,15 @@ impl ThreadPoolExecutor {
 
     /// Lets go of what runs, and drops what is queued.
     pub(crate) fn abandon(&self) {
-        let queue = {
+        let (queue, waiters) = {
             let mut inner = lock(&self.shared.inner);
             inner.ended = true;
-            inner.waiter = None;
-            std::mem::take(&mut inner.queue)
+            (std::mem::take(&mut inner.queue), std::mem::take(&mut inner.waiters))
         };
         self.shared.work.notify_all();
         drop(queue);
+        // There may be nothing left to wait for.
+        waiters.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -151,15 +155,15 @@ impl Pool {
             if let Some(work) = inner.queue.pop_front() {
                 inner.running += 1;
                 drop(inner);
-                work.run();
+                // Only a waker that panics gets here. The panic hook has told of it, and the thread is still good.
+                let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
                 inner = lock(&self.inner);
                 inner.running -= 1;
-                if inner.running == 0 && inner.queue.is_empty() {
-                    if let Some(waiter) = inner.waiter.take() {
-                        drop(inner);
-                        waiter.wake();
-                        inner = lock(&self.inner);
-                    }
+                if inner.running == 0 && inner.queue.is_empty() && !inner.waiters.is_empty() {
+                    let waiters = std::mem::take(&mut inner.waiters);
+                    drop(inner);
+                    waiters.into_iter().for_each(Waker::wake);
+                    inner = lock(&self.inner);
                 }
                 continue;
             }

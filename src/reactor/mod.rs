@@ -113,7 +113,8 @@ pub struct Event {
 
 /// Ends a selector's wait from another thread.
 pub trait Notify: Send + Sync {
-    /// Makes the current wait return, or the next one if there is none. May be called any number of times.
+    /// Makes the current wait return, or the next one if there is none. May be called any number of times, from any
+    /// thread; it must not block, and not call the loop.
     fn notify(&self);
 }
 

@@ -22,34 +22,43 @@ const ASLEEP: u8 = 1;
 /// The loop sleeps and somebody has told it already.
 const NOTIFIED: u8 = 2;
 
-/// loom would explore the inside of the real queue, which has its own tests; a locked one shows the same behaviour.
+/// A queue for the model: loom would explore the inside of the real one, which has its own tests. The length is counted
+/// beside the lock and without any order of its own, so that what the model finds in order is the fences' doing.
 #[cfg(loom)]
 mod queue {
     use loom::sync::Mutex;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
     use std::collections::VecDeque;
 
-    pub(super) struct Queue<T>(Mutex<(VecDeque<T>, bool)>);
+    pub(super) struct Queue<T> {
+        /// The items, and whether no more are taken.
+        items: Mutex<(VecDeque<T>, bool)>,
+        len: AtomicUsize,
+    }
 
     impl<T> Queue<T> {
         pub(super) fn new() -> Self {
-            Self(Mutex::new((VecDeque::new(), false)))
+            Self { items: Mutex::new((VecDeque::new(), false)), len: AtomicUsize::new(0) }
         }
         pub(super) fn push(&self, item: T) -> Result<(), T> {
-            let mut queue = self.0.lock().unwrap();
-            if queue.1 {
+            let mut items = self.items.lock().unwrap();
+            if items.1 {
                 return Err(item);
             }
-            queue.0.push_back(item);
+            items.0.push_back(item);
+            self.len.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }
         pub(super) fn pop(&self) -> Option<T> {
-            self.0.lock().unwrap().0.pop_front()
+            let item = self.items.lock().unwrap().0.pop_front()?;
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            Some(item)
         }
         pub(super) fn len(&self) -> usize {
-            self.0.lock().unwrap().0.len()
+            self.len.load(Ordering::Relaxed)
         }
         pub(super) fn close(&self) {
-            self.0.lock().unwrap().1 = true;
+            self.items.lock().unwrap().1 = true;
         }
     }
 }

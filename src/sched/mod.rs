@@ -345,7 +345,7 @@ impl Local {
     pub(crate) fn discard(&self, item: Item) {
         self.guarded(|| match item {
             Item::Callback(callback) => callback.close(),
-            Item::Job(job) => job.close(),
+            Item::Job(job) => job.close(self),
             // A live task does not get here: `close()` has ended them all before anything is discarded.
             Item::Task(runnable) => drop(runnable),
             Item::Event { .. } | Item::Root(_) => {}

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use crate::sched::Local;
 use crate::sched::task::Runnable;
 
 /// Something in the queue that runs on the loop's thread and is no task.
@@ -27,8 +28,8 @@ pub(crate) trait RemoteJob: Send + Sync {
     /// Runs it on the loop's thread. Catches and reports its own panics.
     fn run(self: Arc<Self>);
 
-    /// The loop was closed before its turn came.
-    fn close(self: Arc<Self>);
+    /// The loop, which is `local`'s, was closed before its turn came. Called on the loop's thread.
+    fn close(self: Arc<Self>, local: &Local);
 }
 
 /// One item of the ready queue.

@@ -307,10 +307,15 @@ impl<F> Drop for Guarded<'_, F> {
 
 /// Drops an output that nobody will take; a panic of its destructor is reported.
 pub(crate) fn drop_output<T>(local: &Local, output: T) {
+    drop_caught(local, output, "Exception in the destructor of a task's output");
+}
+
+/// Drops a value of the application's; a panic of its destructor is reported.
+pub(crate) fn drop_caught<T>(local: &Local, value: T, message: &str) {
     if !std::mem::needs_drop::<T>() {
         return;
     }
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
-        local.caught("Exception in the destructor of a task's output", payload, None, None);
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        local.caught(message, payload, None, None);
     }
 }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs the tests under AddressSanitizer, which finds uses of freed memory, overflows, and whatever leaked by the end.
+#   ci/asan.sh [arguments of cargo test]      without any: everything, documentation included
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. ci/sanitizer-env.sh
+nightly
+
+export RUSTFLAGS="-Zsanitizer=address" RUSTDOCFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/asan
+exec cargo +nightly test --target "$TARGET" "$@"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Runs the tests that cross threads under ThreadSanitizer, which finds data races. The standard library is instrumented,
+# too: otherwise it would give false alarms.
+#   ci/tsan.sh [arguments of cargo test]      without any: the unit tests and the files named below
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. ci/sanitizer-env.sh
+std_source
+nightly
+
+# Test files in which more than one thread has a part.
+CROSS_THREADS=(remote remote_task remote_waking two_loops closing_races closing_wakers executor executor_reports)
+
+# Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is
+# missing in the child; so do those that put a seccomp filter on, for the sanitizer makes system calls of its own.
+SKIPPED=()
+
+# Debian's compiler has no sanitizer runtime of its own. It looks for one under the name of its release channel.
+runtime=$(find "$(rustc +nightly --print sysroot)" -name 'librustc-*_rt.tsan.a' | head -n 1)
+for channel in "" -stable -nightly; do
+  ln -sf "$runtime" "$("$RUSTC" --print sysroot)/lib/rustlib/$TARGET/lib/librustc${channel}_rt.tsan.a"
+done
+
+export RUSTFLAGS="-Zsanitizer=thread" RUSTDOCFLAGS="-Zsanitizer=thread"
+export CARGO_TARGET_DIR=target/tsan
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}
+
+if [ $# = 0 ]; then
+  set -- --lib "${CROSS_THREADS[@]/#/--test=}"
+  [ ${#SKIPPED[@]} = 0 ] || set -- "$@" -- "${SKIPPED[@]/#/--skip=}"
+fi
+exec "$STD_CARGO" test "${BUILD_STD[@]}" --target "$TARGET" "$@"
