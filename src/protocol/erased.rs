@@ -1,7 +1,7 @@
 //! Protocols whose type a transport does not know.
 
 use std::any::{Any, type_name};
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,17 +41,27 @@ trait Erased {
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
 }
 
+impl<P: Protocol> Cell<P> {
+    /// The protocol, for a callback.
+    fn lend(&self) -> RefMut<'_, P> {
+        let Ok(protocol) = self.protocol.try_borrow_mut() else {
+            panic!("the {} is in use: its loop was run from within ProtocolRef::with()", type_name::<P>());
+        };
+        protocol
+    }
+}
+
 impl<P: Protocol> Erased for Cell<P> {
     fn connection_made(&self, transport: &Transport) {
-        self.protocol.borrow_mut().connection_made(transport);
+        self.lend().connection_made(transport);
     }
 
     fn data_received(&self, transport: &Transport, data: &[u8]) {
-        self.protocol.borrow_mut().data_received(transport, data);
+        self.lend().data_received(transport, data);
     }
 
     fn receive(&self, transport: &Transport, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> Received {
-        let mut protocol = self.protocol.borrow_mut();
+        let mut protocol = self.lend();
         let Some(buffered) = protocol.as_buffered() else { return Received::NotBuffered };
         let buffer = buffered.get_buffer(0);
         let room = buffer.len();
@@ -70,19 +80,19 @@ impl<P: Protocol> Erased for Cell<P> {
     }
 
     fn eof_received(&self, transport: &Transport) -> KeepOpen {
-        self.protocol.borrow_mut().eof_received(transport)
+        self.lend().eof_received(transport)
     }
 
     fn pause_writing(&self, transport: &Transport) {
-        self.protocol.borrow_mut().pause_writing(transport);
+        self.lend().pause_writing(transport);
     }
 
     fn resume_writing(&self, transport: &Transport) {
-        self.protocol.borrow_mut().resume_writing(transport);
+        self.lend().resume_writing(transport);
     }
 
     fn connection_lost(&self, transport: &Transport, error: Option<io::Error>) {
-        self.protocol.borrow_mut().connection_lost(transport, error);
+        self.lend().connection_lost(transport, error);
     }
 
     fn is_buffered(&self) -> bool {

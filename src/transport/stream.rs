@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -267,7 +268,12 @@ impl SocketTransport {
         let protocol = self.protocol.borrow().clone()?;
         let transport = self.transport();
         let slot = self.context.replace(Slot::EMPTY);
-        let (result, slot) = context::enter(slot, || f(&protocol, &transport));
+        let (result, slot) = context::enter(slot, || {
+            let result = f(&protocol, &transport);
+            // If it was replaced meanwhile, this is the last handle to it.
+            self.release("a protocol", protocol);
+            result
+        });
         self.context.set(slot);
         Some(result)
     }
@@ -581,7 +587,10 @@ impl SocketTransport {
                 }
             };
             match result {
-                Ok(n) => self.queue.borrow_mut().advance(n),
+                Ok(n) => {
+                    let sent = self.queue.borrow_mut().advance(n);
+                    self.release("written bytes", sent);
+                }
                 Err(error) if would_block(&error) => return,
                 Err(error) => return self.fail(error),
             }
@@ -630,13 +639,14 @@ impl SocketTransport {
         if !self.update_life(Lifecycle::lose) {
             return;
         }
-        self.queue.borrow_mut().clear();
+        let queue = self.queue.take();
         // Nobody is told to resume writing to a connection that is lost.
         self.told_paused.set(self.flow.get().is_paused());
         self.set_interest(Interest::NONE);
         self.error_kind.set(error.as_ref().map(io::Error::kind));
         self.error.set(error);
         self.enqueue(Action::Lost);
+        self.release("written bytes", queue);
     }
 
     fn connection_lost(&self) {
@@ -665,7 +675,7 @@ impl SocketTransport {
         }
         drop(io);
         self.core.transport_gone();
-        self.queue.borrow_mut().clear();
+        let queue = self.queue.take();
         drop(self.unread.take());
         if let Some(idle) = self.idle.take() {
             idle.timer.cancel();
@@ -675,8 +685,17 @@ impl SocketTransport {
             owner.transport_lost(place);
         }
         let protocol = self.protocol.take();
-        drop(protocol);
-        drop(self.context.replace(Slot::EMPTY));
+        self.release("a protocol", protocol);
+        self.release("written bytes", queue);
+        self.release("a context", self.context.replace(Slot::EMPTY));
+    }
+
+    /// Drops what may have a destructor of the application's, which may call any method here and may panic. Only called
+    /// with nothing borrowed.
+    fn release<T>(&self, what: &str, value: T) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            self.report(&format!("Exception in the destructor of {what}"), payload);
+        }
     }
 
     fn ask_local_addr(&self) -> Option<SocketAddr> {
@@ -701,7 +720,9 @@ impl SocketTransport {
     }
 
     fn call_handler(&self, mut context: ExceptionContext<'_>) {
-        context = context.with_subject(self.transport());
+        if let Some(me) = self.me.upgrade() {
+            context = context.with_subject(Transport::new(me));
+        }
         if let Some(protocol) = self.protocol.borrow().clone() {
             context = context.with_subject(protocol);
         }
@@ -868,8 +889,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn write_owned(&self, data: Bytes) {
-        let rest = data.clone();
-        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(rest.slice(sent..)));
+        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(data.slice(sent..)));
     }
 
     fn writelines(&self, data: &[IoSlice<'_>]) {
