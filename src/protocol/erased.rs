@@ -20,8 +20,8 @@ pub(crate) struct Cell<P> {
 pub(crate) enum Received {
     /// The protocol is not a buffered one.
     NotBuffered,
-    /// So many bytes of a buffer of this length were filled; zero is the end of file.
-    Bytes { n: usize, room: usize },
+    /// So many bytes of its buffer were filled; zero is the end of file.
+    Bytes(usize),
     /// The receive failed, or would have blocked.
     Failed(io::Error),
     /// The buffer was empty.
@@ -64,8 +64,7 @@ impl<P: Protocol> Erased for Cell<P> {
         let mut protocol = self.lend();
         let Some(buffered) = protocol.as_buffered() else { return Received::NotBuffered };
         let buffer = buffered.get_buffer(0);
-        let room = buffer.len();
-        if room == 0 {
+        if buffer.is_empty() {
             return Received::NoRoom;
         }
         match receive(buffer) {
@@ -73,7 +72,7 @@ impl<P: Protocol> Erased for Cell<P> {
                 if n > 0 {
                     buffered.buffer_updated(transport, n);
                 }
-                Received::Bytes { n, room }
+                Received::Bytes(n)
             }
             Err(error) => Received::Failed(error),
         }
@@ -96,7 +95,7 @@ impl<P: Protocol> Erased for Cell<P> {
     }
 
     fn is_buffered(&self) -> bool {
-        self.protocol.borrow_mut().as_buffered().is_some()
+        self.protocol.try_borrow_mut().is_ok_and(|mut protocol| protocol.as_buffered().is_some())
     }
 
     fn type_name(&self) -> &'static str {
@@ -133,6 +132,11 @@ impl AnyProtocol {
     /// The protocol, if it is of this type.
     pub fn downcast<P: Protocol>(&self) -> Option<ProtocolRef<P>> {
         self.erased.clone().into_any().downcast().ok().map(|cell| ProtocolRef { cell })
+    }
+
+    /// Whether the two are one and the same protocol, not two of a kind.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::as_ptr(&self.erased).cast::<()>() == Rc::as_ptr(&other.erased).cast::<()>()
     }
 
     /// The name of the protocol's type.

@@ -66,8 +66,9 @@ impl fmt::Debug for Epoll {
 fn flags(interest: Interest, mode: Mode) -> EventFlags {
     let mut flags = match mode {
         Mode::Level => EventFlags::empty(),
-        // A half-closed peer must be told from a drained socket: its end of file makes no edge of its own.
-        Mode::Edge if interest.readable => EventFlags::ET | EventFlags::RDHUP,
+        // A half-closed peer must be told from a drained socket: its end of file makes no edge of its own. So must
+        // urgent data, at which a read stops short.
+        Mode::Edge if interest.readable => EventFlags::ET | EventFlags::RDHUP | EventFlags::PRI,
         Mode::Edge => EventFlags::ET,
     };
     if interest.readable {
@@ -87,7 +88,7 @@ fn readiness(flags: EventFlags) -> Readiness {
     if flags.contains(EventFlags::OUT) {
         readiness = readiness.union(Readiness::WRITABLE);
     }
-    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP) {
+    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::PRI) {
         readiness = readiness.union(Readiness::HANGUP);
     }
     if flags.contains(EventFlags::HUP) {

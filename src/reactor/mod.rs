@@ -61,7 +61,7 @@ impl Readiness {
     pub const READABLE: Self = Self(1);
     /// Writing would not block.
     pub const WRITABLE: Self = Self(2);
-    /// The peer has closed its side, or may have: read until the end.
+    /// The peer has closed its side, or may have, or has sent urgent data: read until the end, or until it would block.
     pub const HANGUP: Self = Self(4);
     /// The descriptor is in error; the next call on it tells which.
     pub const ERROR: Self = Self(8);
@@ -81,7 +81,7 @@ impl Readiness {
         self.0 & (Self::WRITABLE.0 | Self::ERROR.0) != 0
     }
 
-    /// Whether a short read does not mean that the descriptor is drained, because an end of file may follow.
+    /// Whether a short read does not mean that the descriptor is drained, because more or an end of file may follow.
     pub const fn is_hangup(self) -> bool {
         self.0 & (Self::HANGUP.0 | Self::ERROR.0) != 0
     }

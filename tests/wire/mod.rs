@@ -186,7 +186,8 @@ impl Record {
         self.0.events.borrow_mut().push(event.into());
     }
 
-    pub fn is_empty(&self) -> bool {
+    /// Whether nothing was heard since the last `take`.
+    pub fn is_silent(&self) -> bool {
         self.0.events.borrow().is_empty()
     }
 
@@ -240,15 +241,18 @@ impl Record {
     }
 }
 
-type Hook<A = ()> = Option<Box<dyn FnMut(&Transport, A)>>;
+type Hook = Option<Box<dyn FnMut(&Transport)>>;
+/// Does something with the bytes that were received.
+pub type DataAct = Box<dyn FnMut(&Transport, &[u8])>;
+type EofHook = Option<Box<dyn FnMut(&Transport) -> KeepOpen>>;
 
 /// A protocol that writes down what it hears, and then does what the test wants.
 #[derive(Default)]
 pub struct Tap {
     record: Record,
     made: Hook,
-    data: Option<Box<dyn FnMut(&Transport, &[u8])>>,
-    eof: Option<Box<dyn FnMut(&Transport) -> KeepOpen>>,
+    data: Option<DataAct>,
+    eof: EofHook,
     pause: Hook,
     resume: Hook,
     lost: Hook,
@@ -267,8 +271,8 @@ impl Tap {
         Self::new(record).on_eof(|_| KeepOpen::Yes)
     }
 
-    pub fn on_made(mut self, mut f: impl FnMut(&Transport) + 'static) -> Self {
-        self.made = Some(Box::new(move |transport, ()| f(transport)));
+    pub fn on_made(mut self, f: impl FnMut(&Transport) + 'static) -> Self {
+        self.made = Some(Box::new(f));
         self
     }
 
@@ -282,18 +286,18 @@ impl Tap {
         self
     }
 
-    pub fn on_pause(mut self, mut f: impl FnMut(&Transport) + 'static) -> Self {
-        self.pause = Some(Box::new(move |transport, ()| f(transport)));
+    pub fn on_pause(mut self, f: impl FnMut(&Transport) + 'static) -> Self {
+        self.pause = Some(Box::new(f));
         self
     }
 
-    pub fn on_resume(mut self, mut f: impl FnMut(&Transport) + 'static) -> Self {
-        self.resume = Some(Box::new(move |transport, ()| f(transport)));
+    pub fn on_resume(mut self, f: impl FnMut(&Transport) + 'static) -> Self {
+        self.resume = Some(Box::new(f));
         self
     }
 
-    pub fn on_lost(mut self, mut f: impl FnMut(&Transport) + 'static) -> Self {
-        self.lost = Some(Box::new(move |transport, ()| f(transport)));
+    pub fn on_lost(mut self, f: impl FnMut(&Transport) + 'static) -> Self {
+        self.lost = Some(Box::new(f));
         self
     }
 
@@ -305,7 +309,7 @@ impl Tap {
 
 fn run(hook: &mut Hook, transport: &Transport) {
     if let Some(hook) = hook {
-        hook(transport, ());
+        hook(transport);
     }
 }
 
