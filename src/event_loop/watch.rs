@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
-use crate::error::LoopClosed;
+use crate::error::{LoopClosed, PanicPayload};
 use crate::event_loop::{EventLoop, LoopListener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::reactor::slot::{Direction, Listener};
@@ -27,29 +27,37 @@ struct Watcher<F> {
     created_at: &'static Location<'static>,
 }
 
+impl<F> Watcher<F> {
+    /// Reports a panic.
+    fn check(&self, result: Result<(), PanicPayload>, what: &str) {
+        let Err(payload) = result else { return };
+        let info = HandleInfo {
+            name: type_name::<F>(),
+            created_at: self.created_at,
+            when: None,
+            is_cancelled: self.removed.get(),
+        };
+        let message = format!("Exception in {what} {}", info.name);
+        self.local.caught(&message, payload, Some(Rc::new(info)), Some(self.created_at));
+    }
+}
+
 impl<F: FnMut() + 'static> Ready for Watcher<F> {
     fn run(self: Rc<Self>) {
         let Some(mut call) = self.call.take() else {
             return;
         };
         let (_, left) = context::enter(Slot::Shared(self.context.clone()), || {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(&mut call)) {
-                let info = HandleInfo {
-                    name: type_name::<F>(),
-                    created_at: self.created_at,
-                    when: None,
-                    is_cancelled: self.removed.get(),
-                };
-                let message = format!("Exception in callback {}", info.name);
-                self.local.caught(&message, payload, Some(Rc::new(info)), Some(self.created_at));
+            let called = catch_unwind(AssertUnwindSafe(&mut call));
+            self.check(called, "callback");
+            if !self.removed.get() {
+                self.call.set(Some(call));
+                return;
             }
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(call)));
+            self.check(dropped, "the destructor of callback");
         });
         self.local.dispose(left);
-        if self.removed.get() {
-            self.local.dispose(call);
-        } else {
-            self.call.set(Some(call));
-        }
     }
 
     fn cancel(&self) {
@@ -135,11 +143,12 @@ impl EventLoop {
         });
         let mut reactor = core.reactor.borrow_mut();
         let Some((key, slot)) = reactor.find(fd.as_raw_fd()) else {
+            // Refused, it is dropped with nothing borrowed: what it captured may look at the reactor when it goes.
+            let _watcher = watcher.clone();
             let listener = pair(direction, watcher);
-            let (_, stale) = reactor.insert(fd, interest(&listener), Mode::Level, listener)?;
+            let inserted = reactor.insert(fd, interest(&listener), Mode::Level, listener);
             drop(reactor);
-            drop(stale);
-            return Ok(());
+            return inserted.map(drop);
         };
         let Listener::Watch { reader, writer } = &mut slot.listener else {
             let text = format!("EventLoop::{method}(): descriptor {} is used by a transport or stream", fd.as_raw_fd());
@@ -149,9 +158,14 @@ impl EventLoop {
         let replaced = place.replace(watcher);
         let want = interest(&slot.listener);
         let result = reactor.renew_interest(key, fd, want);
+        // Refused, the descriptor is another one than before, and not watched in either direction.
+        let refused = if result.is_err() { reactor.remove(key, fd) } else { None };
         drop(reactor);
         if let Some(replaced) = replaced {
             replaced.cancel();
+        }
+        if let Some(Listener::Watch { reader, writer }) = refused.map(|slot| slot.listener) {
+            reader.into_iter().chain(writer).for_each(|watcher| watcher.cancel());
         }
         result
     }

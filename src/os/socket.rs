@@ -1,9 +1,9 @@
 //! Sockets: made non-blocking and close-on-exec, and called without `SIGPIPE`.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::os::fd::{AsFd, BorrowedFd};
@@ -86,6 +86,17 @@ pub(crate) fn set_reuse_port(_: &Socket) -> io::Result<()> {
 
 pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     retry(|| rustix::net::recv(fd.as_fd(), &mut *buf, RecvFlags::empty())).map(|(n, _)| n)
+}
+
+/// As `recv`, on a socket that may be a unix one. Its read stops behind bytes that came with descriptors, though more may
+/// follow: true if it did. The descriptors are closed.
+pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut control = RecvAncillaryBuffer::default();
+    let message = retry(|| {
+        let mut iov = [IoSliceMut::new(&mut *buf)];
+        rustix::net::recvmsg(fd.as_fd(), &mut iov, &mut control, RecvFlags::empty())
+    })?;
+    Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {

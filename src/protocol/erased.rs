@@ -1,7 +1,7 @@
 //! Protocols whose type a transport does not know.
 
 use std::any::{Any, type_name};
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +20,8 @@ pub(crate) struct Cell<P> {
 pub(crate) enum Received {
     /// The protocol is not a buffered one.
     NotBuffered,
-    /// So many bytes of a buffer of this length were filled; zero is the end of file.
-    Bytes { n: usize, room: usize },
+    /// So many bytes of its buffer were filled; zero is the end of file.
+    Bytes(usize),
     /// The receive failed, or would have blocked.
     Failed(io::Error),
     /// The buffer was empty.
@@ -41,21 +41,30 @@ trait Erased {
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
 }
 
+impl<P: Protocol> Cell<P> {
+    /// The protocol, for a callback.
+    fn lend(&self) -> RefMut<'_, P> {
+        let Ok(protocol) = self.protocol.try_borrow_mut() else {
+            panic!("the {} is in use: its loop was run from within ProtocolRef::with()", type_name::<P>());
+        };
+        protocol
+    }
+}
+
 impl<P: Protocol> Erased for Cell<P> {
     fn connection_made(&self, transport: &Transport) {
-        self.protocol.borrow_mut().connection_made(transport);
+        self.lend().connection_made(transport);
     }
 
     fn data_received(&self, transport: &Transport, data: &[u8]) {
-        self.protocol.borrow_mut().data_received(transport, data);
+        self.lend().data_received(transport, data);
     }
 
     fn receive(&self, transport: &Transport, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> Received {
-        let mut protocol = self.protocol.borrow_mut();
+        let mut protocol = self.lend();
         let Some(buffered) = protocol.as_buffered() else { return Received::NotBuffered };
         let buffer = buffered.get_buffer(0);
-        let room = buffer.len();
-        if room == 0 {
+        if buffer.is_empty() {
             return Received::NoRoom;
         }
         match receive(buffer) {
@@ -63,30 +72,30 @@ impl<P: Protocol> Erased for Cell<P> {
                 if n > 0 {
                     buffered.buffer_updated(transport, n);
                 }
-                Received::Bytes { n, room }
+                Received::Bytes(n)
             }
             Err(error) => Received::Failed(error),
         }
     }
 
     fn eof_received(&self, transport: &Transport) -> KeepOpen {
-        self.protocol.borrow_mut().eof_received(transport)
+        self.lend().eof_received(transport)
     }
 
     fn pause_writing(&self, transport: &Transport) {
-        self.protocol.borrow_mut().pause_writing(transport);
+        self.lend().pause_writing(transport);
     }
 
     fn resume_writing(&self, transport: &Transport) {
-        self.protocol.borrow_mut().resume_writing(transport);
+        self.lend().resume_writing(transport);
     }
 
     fn connection_lost(&self, transport: &Transport, error: Option<io::Error>) {
-        self.protocol.borrow_mut().connection_lost(transport, error);
+        self.lend().connection_lost(transport, error);
     }
 
     fn is_buffered(&self) -> bool {
-        self.protocol.borrow_mut().as_buffered().is_some()
+        self.protocol.try_borrow_mut().is_ok_and(|mut protocol| protocol.as_buffered().is_some())
     }
 
     fn type_name(&self) -> &'static str {
@@ -123,6 +132,11 @@ impl AnyProtocol {
     /// The protocol, if it is of this type.
     pub fn downcast<P: Protocol>(&self) -> Option<ProtocolRef<P>> {
         self.erased.clone().into_any().downcast().ok().map(|cell| ProtocolRef { cell })
+    }
+
+    /// Whether the two are one and the same protocol, not two of a kind.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::as_ptr(&self.erased).cast::<()>() == Rc::as_ptr(&other.erased).cast::<()>()
     }
 
     /// The name of the protocol's type.

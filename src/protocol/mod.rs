@@ -68,7 +68,8 @@ pub trait Protocol: 'static {
     /// The connection stands.
     fn connection_made(&mut self, transport: &Transport) {}
 
-    /// Bytes have arrived; at most 256 KiB in one call. They are lent from the loop's own buffer.
+    /// Bytes have arrived; at most 256 KiB in one call, besides what was given back by
+    /// [`unread`](Transport::unread). They are lent from the loop's own buffer.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {}
 
     /// The peer will send no more. What this returns decides whether the connection is closed.

@@ -216,8 +216,29 @@ impl Transport {
         self.inner.is_reading()
     }
 
-    /// Gives bytes back that the protocol does not want. The next protocol gets them first; a protocol that stays gets
-    /// them together with whatever arrives next.
+    /// Gives bytes back that the protocol does not want. The next protocol gets them first, whether it is set before or
+    /// after this call; a protocol that stays gets them together with whatever arrives next, and not again if that is
+    /// the end of file.
+    ///
+    /// ```
+    /// use roundelay::{Protocol, Transport};
+    ///
+    /// /// Reads one line, and leaves the rest to whoever comes next.
+    /// struct Preamble(fn(&[u8]) -> roundelay::AnyProtocol);
+    ///
+    /// impl Protocol for Preamble {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         match data.iter().position(|&byte| byte == b'\n') {
+    ///             Some(end) => {
+    ///                 transport.set_protocol((self.0)(&data[..end]));
+    ///                 transport.unread(&data[end + 1..]);
+    ///             }
+    ///             // Not there yet: let it come again, with more.
+    ///             None => transport.unread(data),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn unread(&self, data: &[u8]) {
         self.inner.unread(data);
     }

@@ -23,6 +23,13 @@ impl Chunk {
     }
 }
 
+/// Chunks that were sent in full. Bytes that were given may have an owner with a destructor, which may write in its
+/// turn: drop them with nothing borrowed.
+#[must_use]
+pub(crate) struct Sent {
+    _chunks: VecDeque<Chunk>,
+}
+
 /// A queue of bytes, sent from the front. Empty, it owns no memory.
 #[derive(Default)]
 pub(crate) struct WriteQueue {
@@ -78,25 +85,25 @@ impl WriteQueue {
     }
 
     /// `n` bytes from the front have been sent.
-    pub(crate) fn advance(&mut self, mut n: usize) {
+    pub(crate) fn advance(&mut self, mut n: usize) -> Sent {
         self.len -= n;
-        while let Some(chunk) = self.chunks.front_mut() {
+        if self.len == 0 {
+            return Sent { _chunks: std::mem::take(&mut self.chunks) };
+        }
+        let mut whole = 0;
+        for chunk in &mut self.chunks {
             let rest = chunk.rest().len();
             if n < rest {
                 match chunk {
                     Chunk::Copied { sent, .. } => *sent += n,
                     Chunk::Given(bytes) => bytes.advance(n),
                 }
-                return;
+                break;
             }
             n -= rest;
-            self.chunks.pop_front();
+            whole += 1;
         }
-        self.chunks = VecDeque::new();
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        Sent { _chunks: self.chunks.drain(..whole).collect() }
     }
 }
 
@@ -132,6 +139,6 @@ mod tests {
         let all: Vec<u8> = queue.slices().iter().flat_map(|slice| slice.iter().copied()).collect();
         let n = n.min(all.len());
         sent.extend_from_slice(&all[..n]);
-        queue.advance(n);
+        drop(queue.advance(n));
     }
 }

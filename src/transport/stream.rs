@@ -6,13 +6,15 @@
 //! runs, told by whoever called that callback as soon as it returns.
 //!
 //! Reading is edge triggered where the selector can: the registration is made once and never changed for reading. A
-//! short read means that the socket is drained, unless the event carried a hang-up. Pausing merely stops reading, and
-//! remembers whether something may be waiting.
+//! short read means that the socket is drained, unless the event said that more may follow (an end of file, urgent data)
+//! or a unix peer sent descriptors, at which a read stops short. Pausing merely stops reading, and remembers whether
+//! something may be waiting.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -25,10 +27,10 @@ use crate::error::{PanicPayload, callback_panicked};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::fd::{AsRawFd, RawFd};
-use crate::os::socket::{recv, send, send_vectored, would_block};
+use crate::os::socket::{recv, recv_local, send, send_vectored, would_block};
 use crate::protocol::{
-    AnyProtocol, BaseTransport, ExtraInfo, KeepOpen, ReadTransport, SocketHolder, SocketView, StreamTransport,
-    Transport, TransportId, WaterMarks, WriteTransport,
+    AnyProtocol, BaseTransport, ExtraInfo, KeepOpen, ReadTransport, Received, SocketHolder, SocketView,
+    StreamTransport, Transport, TransportId, WaterMarks, WriteTransport,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -97,12 +99,15 @@ pub(crate) struct SocketTransport {
     made: Cell<bool>,
     /// Whether a read is worth trying.
     readable: Cell<bool>,
-    /// Whether a short read does not mean that the socket is drained.
-    hangup: Cell<bool>,
+    /// Whether more may follow a short read: it does not mean that the socket is drained.
+    more: Cell<bool>,
     /// What a protocol gave back, for the next one or for the next read.
     unread: RefCell<Vec<u8>>,
-    /// Whether that is to be delivered without waiting for more: the protocol is another one.
-    deliver_unread: Cell<bool>,
+    /// How many bytes of that, at its end, the present protocol has not seen: they are delivered without waiting for
+    /// more.
+    unseen: Cell<usize>,
+    /// Whether the present protocol has been given nothing yet.
+    fresh: Cell<bool>,
     /// Why the connection was lost, for `connection_lost`.
     error: Cell<Option<io::Error>>,
     /// The kind of that error, for those who come later.
@@ -140,9 +145,10 @@ impl SocketTransport {
             told_paused: Cell::new(false),
             made: Cell::new(false),
             readable: Cell::new(false),
-            hangup: Cell::new(false),
+            more: Cell::new(false),
             unread: RefCell::new(Vec::new()),
-            deliver_unread: Cell::new(false),
+            unseen: Cell::new(0),
+            fresh: Cell::new(true),
             error: Cell::new(None),
             error_kind: Cell::new(None),
             waiters: RefCell::new(Vec::new()),
@@ -267,7 +273,12 @@ impl SocketTransport {
         let protocol = self.protocol.borrow().clone()?;
         let transport = self.transport();
         let slot = self.context.replace(Slot::EMPTY);
-        let (result, slot) = context::enter(slot, || f(&protocol, &transport));
+        let (result, slot) = context::enter(slot, || {
+            let result = f(&protocol, &transport);
+            // If it was replaced meanwhile, this is the last handle to it.
+            self.release("a protocol", protocol);
+            result
+        });
         self.context.set(slot);
         Some(result)
     }
@@ -336,10 +347,10 @@ impl SocketTransport {
     /// Reads until the socket is drained, the protocol pauses, or this event has had its share.
     fn read(&self) {
         let (mut reads, mut bytes) = (0, 0);
-        while self.readable.get() && self.life.get().is_reading() {
+        while (self.readable.get() || self.unseen.get() > 0) && self.life.get().is_reading() {
             if reads >= READS_PER_EVENT || bytes >= READ_SIZE {
-                // The others first. A level-triggered selector reports it again by itself.
-                if self.is_edge() {
+                // The others first. A level-triggered selector reports the socket again by itself.
+                if self.is_edge() || self.unseen.get() > 0 {
                     self.enqueue(Action::Read);
                 }
                 return;
@@ -354,100 +365,120 @@ impl SocketTransport {
     }
 
     fn read_once(&self) -> ReadStep {
-        if !self.unread.borrow().is_empty() {
-            return self.read_behind_unread();
-        }
         if self.protocol.borrow().as_ref().is_some_and(AnyProtocol::is_buffered) {
             return self.read_into_protocol();
         }
-        self.core.clone().with_receive_buffer(|buffer| {
-            let received = self.receive(buffer);
-            match received {
-                Ok(0) => self.end_of_file(),
-                Ok(n) => {
-                    self.note_received(n, buffer.len());
-                    self.deliver(&buffer[..n]);
-                    ReadStep::More(n)
-                }
-                Err(error) => self.read_failed(error),
-            }
-        })
-    }
-
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &*self.io.borrow() {
-            Some(io) => recv(&io.socket, buffer),
-            None => Err(io::ErrorKind::WouldBlock.into()),
+        if !self.unread.borrow().is_empty() {
+            return self.read_behind_unread();
         }
-    }
-
-    fn note_received(&self, n: usize, room: usize) {
-        self.active_at.set(self.core.turn_time());
-        if n < room && !self.hangup.get() {
-            self.readable.set(false);
-        }
-    }
-
-    /// What was given back goes first, in one piece with what has arrived since.
-    fn read_behind_unread(&self) -> ReadStep {
-        let received = self.core.clone().with_receive_buffer(|buffer| {
-            let n = self.receive(buffer)?;
-            self.unread.borrow_mut().extend_from_slice(&buffer[..n]);
-            io::Result::Ok((n, buffer.len()))
-        });
-        match received {
-            // The protocol has seen these bytes and did not want them: there is no next one.
-            Ok((0, _)) => self.end_of_file(),
-            Ok((n, room)) => {
-                self.note_received(n, room);
-                self.deliver_unread.set(false);
-                let data = self.unread.take();
-                self.deliver(&data);
+        self.core.clone().with_receive_buffer(|buffer| match self.receive(buffer) {
+            Ok(0) => self.end_of_file(),
+            Ok(n) => {
+                self.deliver(&buffer[..n]);
                 ReadStep::More(n)
             }
             Err(error) => self.read_failed(error),
+        })
+    }
+
+    /// Receives, and notes whether that has drained the socket.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = match &*self.io.borrow() {
+            Some(io) if self.peer_addr.is_some() => recv(&io.socket, buffer)?,
+            Some(io) => {
+                let (n, stopped_short) = recv_local(&io.socket, buffer)?;
+                if stopped_short {
+                    self.more.set(true);
+                }
+                n
+            }
+            None => return Err(io::ErrorKind::WouldBlock.into()),
+        };
+        if n > 0 {
+            self.active_at.set(self.core.turn_time());
+            if n < buffer.len() && !self.more.get() {
+                self.readable.set(false);
+            }
         }
+        Ok(n)
+    }
+
+    /// What was given back goes first: at once to a protocol that has not seen it, else in one piece with what arrives.
+    fn read_behind_unread(&self) -> ReadStep {
+        if self.unseen.take() == 0 {
+            let received = self.core.clone().with_receive_buffer(|buffer| {
+                let n = self.receive(buffer)?;
+                self.unread.borrow_mut().extend_from_slice(&buffer[..n]);
+                Ok(n)
+            });
+            match received {
+                // The protocol has seen these bytes and did not want them: there is no next one.
+                Ok(0) => return self.end_of_file(),
+                Ok(_) => {}
+                Err(error) => return self.read_failed(error),
+            }
+        }
+        let data = self.unread.take();
+        self.deliver(&data);
+        ReadStep::More(data.len())
     }
 
     fn read_into_protocol(&self) -> ReadStep {
-        use crate::protocol::Received;
-        let received = self.call(|protocol, transport| protocol.receive(transport, |buffer| self.receive(buffer)));
+        let (has_buffer, has_room) = (Cell::new(false), Cell::new(true));
+        let received = self.call(|protocol, transport| {
+            protocol.receive(transport, |buffer| {
+                has_buffer.set(true);
+                has_room.set(self.unseen.get() > 0 || self.unread.borrow().len() < buffer.len());
+                if has_room.get() { self.fill(buffer) } else { Ok(0) }
+            })
+        });
         match received {
-            Some(Ok(Received::Bytes { n: 0, .. })) => self.end_of_file(),
-            Some(Ok(Received::Bytes { n, room })) => {
-                self.note_received(n, room);
-                ReadStep::More(n)
+            Some(Ok(Received::NoRoom)) => self.no_room("get_buffer() returned an empty buffer"),
+            Some(Ok(_)) if !has_room.get() => {
+                self.no_room("get_buffer() returned a buffer that has room for no more than unread() gave back")
             }
+            Some(Ok(Received::Bytes(0))) => self.end_of_file(),
+            Some(Ok(Received::Bytes(n))) => ReadStep::More(n),
             Some(Ok(Received::Failed(error))) => self.read_failed(error),
-            Some(Ok(Received::NoRoom)) => {
-                let error = io::Error::other("get_buffer() returned an empty buffer");
-                self.report_error("Fatal error: protocol.get_buffer() call failed.", &error);
-                self.fail(error);
-                ReadStep::Done
-            }
             Some(Ok(Received::NotBuffered)) | None => ReadStep::Done,
             Some(Err(payload)) => {
-                self.fail_by_panic("protocol.buffer_updated()", payload);
+                let callback = if has_buffer.get() { "protocol.buffer_updated()" } else { "protocol.get_buffer()" };
+                self.fail_by_panic(callback, payload);
                 ReadStep::Done
             }
         }
+    }
+
+    /// A protocol's own buffer is too small for anything to go on.
+    fn no_room(&self, text: &str) -> ReadStep {
+        let error = io::Error::other(text);
+        self.report_error("Fatal error: protocol.get_buffer() call failed.", &error);
+        self.fail(error);
+        ReadStep::Done
+    }
+
+    /// Fills a protocol's own buffer: with what was given back, then with what has arrived. Zero is the end of file.
+    fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut unread = self.unread.borrow_mut();
+        let given_back = unread.len().min(buffer.len());
+        buffer[..given_back].copy_from_slice(&unread[..given_back]);
+        let mut received = 0;
+        if self.unseen.get() == 0 {
+            received = self.receive(&mut buffer[given_back..])?;
+            if received == 0 {
+                return Ok(0);
+            }
+        }
+        unread.drain(..given_back);
+        self.unseen.set(unread.len());
+        self.fresh.set(false);
+        Ok(given_back + received)
     }
 
     fn deliver(&self, data: &[u8]) {
+        self.fresh.set(false);
         if let Some(Err(payload)) = self.call(|protocol, transport| protocol.data_received(transport, data)) {
             self.fail_by_panic("protocol.data_received()", payload);
-        }
-    }
-
-    /// Delivers what was given back to a protocol that has not seen it.
-    fn deliver_unread(&self) {
-        if self.deliver_unread.get() && self.life.get().is_reading() {
-            self.deliver_unread.set(false);
-            let data = self.unread.take();
-            if !data.is_empty() {
-                self.deliver(&data);
-                self.tell();
-            }
         }
     }
 
@@ -466,6 +497,7 @@ impl SocketTransport {
 
     fn read_failed(&self, error: io::Error) -> ReadStep {
         self.readable.set(false);
+        self.more.set(false);
         if !would_block(&error) {
             self.fail(error);
         }
@@ -581,7 +613,10 @@ impl SocketTransport {
                 }
             };
             match result {
-                Ok(n) => self.queue.borrow_mut().advance(n),
+                Ok(n) => {
+                    let sent = self.queue.borrow_mut().advance(n);
+                    self.release("written bytes", sent);
+                }
                 Err(error) if would_block(&error) => return,
                 Err(error) => return self.fail(error),
             }
@@ -630,13 +665,14 @@ impl SocketTransport {
         if !self.update_life(Lifecycle::lose) {
             return;
         }
-        self.queue.borrow_mut().clear();
+        let queue = self.queue.take();
         // Nobody is told to resume writing to a connection that is lost.
         self.told_paused.set(self.flow.get().is_paused());
         self.set_interest(Interest::NONE);
         self.error_kind.set(error.as_ref().map(io::Error::kind));
         self.error.set(error);
         self.enqueue(Action::Lost);
+        self.release("written bytes", queue);
     }
 
     fn connection_lost(&self) {
@@ -665,7 +701,7 @@ impl SocketTransport {
         }
         drop(io);
         self.core.transport_gone();
-        self.queue.borrow_mut().clear();
+        let queue = self.queue.take();
         drop(self.unread.take());
         if let Some(idle) = self.idle.take() {
             idle.timer.cancel();
@@ -675,8 +711,17 @@ impl SocketTransport {
             owner.transport_lost(place);
         }
         let protocol = self.protocol.take();
-        drop(protocol);
-        drop(self.context.replace(Slot::EMPTY));
+        self.release("a protocol", protocol);
+        self.release("written bytes", queue);
+        self.release("a context", self.context.replace(Slot::EMPTY));
+    }
+
+    /// Drops what may have a destructor of the application's, which may call any method here and may panic. Only called
+    /// with nothing borrowed.
+    fn release<T>(&self, what: &str, value: T) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            self.report(&format!("Exception in the destructor of {what}"), payload);
+        }
     }
 
     fn ask_local_addr(&self) -> Option<SocketAddr> {
@@ -706,7 +751,9 @@ impl SocketTransport {
     }
 
     fn call_handler(&self, mut context: ExceptionContext<'_>) {
-        context = context.with_subject(self.transport());
+        if let Some(me) = self.me.upgrade() {
+            context = context.with_subject(Transport::new(me));
+        }
         if let Some(protocol) = self.protocol.borrow().clone() {
             context = context.with_subject(protocol);
         }
@@ -728,7 +775,7 @@ impl Handler for SocketTransport {
             if readiness.is_readable() {
                 self.readable.set(true);
                 if readiness.is_hangup() {
-                    self.hangup.set(true);
+                    self.more.set(true);
                 }
                 self.read();
             }
@@ -761,10 +808,7 @@ impl Ready for SocketTransport {
         self.actions.set(actions);
         self.deal(|| match action {
             Some(Action::Made) => self.make_connection(),
-            Some(Action::Read) => {
-                self.deliver_unread();
-                self.read();
-            }
+            Some(Action::Read) => self.read(),
             Some(Action::Write) => self.flush(),
             Some(Action::Lost) => self.connection_lost(),
             Some(Action::Tell) | None => {}
@@ -825,18 +869,23 @@ impl BaseTransport for SocketTransport {
         if self.life.get().is_gone() {
             return;
         }
+        if self.protocol.borrow().as_ref().is_some_and(|before| before.is_same(&protocol)) {
+            return;
+        }
         // A callback that is on the stack has its own handle to the old one.
         let before = self.protocol.replace(Some(protocol));
-        drop(before);
-        // The new one has been told nothing.
-        self.told_paused.set(false);
-        if self.flow.get().is_paused() && !self.life.get().is_lost() {
-            self.tell_soon();
-        }
-        if !self.unread.borrow().is_empty() {
-            self.deliver_unread.set(true);
+        self.fresh.set(true);
+        self.unseen.set(self.unread.borrow().len());
+        if self.unseen.get() > 0 {
             self.enqueue(Action::Read);
         }
+        // The new one has been told nothing, and hears nothing of writing on a connection that is lost.
+        let (paused, lost) = (self.flow.get().is_paused(), self.life.get().is_lost());
+        self.told_paused.set(paused && lost);
+        if paused && !lost {
+            self.tell_soon();
+        }
+        drop(before);
     }
 }
 
@@ -854,7 +903,7 @@ impl ReadTransport for SocketTransport {
     fn resume_reading(&self) {
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
-            if self.readable.get() || self.deliver_unread.get() {
+            if self.readable.get() || self.unseen.get() > 0 {
                 self.enqueue(Action::Read);
             }
         }
@@ -865,6 +914,10 @@ impl ReadTransport for SocketTransport {
             return;
         }
         self.unread.borrow_mut().splice(0..0, data.iter().copied());
+        if self.fresh.get() {
+            self.unseen.set(self.unseen.get() + data.len());
+            self.enqueue(Action::Read);
+        }
     }
 }
 
@@ -874,8 +927,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn write_owned(&self, data: Bytes) {
-        let rest = data.clone();
-        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(rest.slice(sent..)));
+        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(data.slice(sent..)));
     }
 
     fn writelines(&self, data: &[IoSlice<'_>]) {
