@@ -113,12 +113,11 @@ impl Builder {
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
         if let ClockSource::Custom(clock) = &self.clock {
-            let shared = Arc::downgrade(&local.shared());
-            let notifier = wake.notifier.clone();
-            // A clock outlives its loops, and is then asked to wake nobody. The notifier is called whether or not the
-            // loop sleeps: the new time counts for the next wait, too.
+            // A clock outlives its loops: then it wakes nobody and keeps no descriptor open. The notifier is called
+            // whether or not the loop sleeps: the new time counts for the next wait, too.
+            let notifier = Arc::downgrade(&wake.notifier);
             clock.attach(Arc::new(move || {
-                if shared.strong_count() > 0 {
+                if let Some(notifier) = notifier.upgrade() {
                     notifier.notify();
                 }
             }));
