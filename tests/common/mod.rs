@@ -4,7 +4,7 @@
 //! the loop's statistics must be balanced, no descriptor may be left, and nothing may have been reported to the
 //! exception handler but what the test has taken with [`take_reports`].
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
