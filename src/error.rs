@@ -387,6 +387,29 @@ impl Error for ConnectErrors {
     }
 }
 
+/// An error that is given out again and again: the operating system's code is kept, of other errors kind and text.
+#[derive(Clone, Debug)]
+pub(crate) enum LastingError {
+    Os(i32),
+    Other(io::ErrorKind, Rc<str>),
+}
+
+impl LastingError {
+    pub(crate) fn new(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Self::Os(code),
+            None => Self::Other(error.kind(), error.to_string().into()),
+        }
+    }
+
+    pub(crate) fn get(&self) -> io::Error {
+        match self {
+            Self::Os(code) => io::Error::from_raw_os_error(*code),
+            Self::Other(kind, text) => io::Error::new(*kind, &**text),
+        }
+    }
+}
+
 /// An [`io::Error`] for bad arguments, which names the method.
 pub(crate) fn invalid_input(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
