@@ -158,6 +158,28 @@ on_every_loop! {
         assert_eq!(complete(el, writer.drain()).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 
+    /// SR-16: while the connection is closing, a drain lets the others run once, though it need not wait.
+    fn drain_while_closing_yields(el) {
+        let (_reader, mut writer, peer) = connect(el);
+        writer.transport().set_write_buffer_limits(1 << 30, None).unwrap();
+        jam(&mut writer);
+        writer.close();
+        let mut polls = 0;
+        let drained = complete(el, async {
+            let mut drain = pin!(writer.drain());
+            std::future::poll_fn(|cx| {
+                polls += 1;
+                drain.as_mut().poll(cx)
+            })
+            .await
+        });
+        drained.unwrap();
+        assert_eq!(polls, 2);
+        let reading = read_all(peer);
+        complete(el, writer.wait_closed()).unwrap();
+        reading.join().unwrap().unwrap();
+    }
+
     /// SR-16: an error of the connection is what the next drain gives.
     fn drain_raises_the_readers_error(el) {
         let (reader, writer, _peer) = connect(el);
