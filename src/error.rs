@@ -147,6 +147,8 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
         text
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text
+    } else if let Some(Fatal(payload)) = payload.downcast_ref::<Fatal>() {
+        panic_text(&**payload)
     } else {
         "a panic without a text"
     }

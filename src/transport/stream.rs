@@ -741,9 +741,11 @@ impl Handler for SocketTransport {
     }
 
     fn end(self: Rc<Self>, how: End) {
+        // `Ready` has a `close`, too, which an `Rc` would call.
+        let this: &dyn BaseTransport = &*self;
         match how {
-            End::Flush => self.close(),
-            End::Now => self.abort(),
+            End::Flush => this.close(),
+            End::Now => this.abort(),
         }
     }
 }
