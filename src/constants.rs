@@ -57,6 +57,10 @@ pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Default limit of a stream's reader in bytes (asyncio `_DEFAULT_LIMIT`).
 pub(crate) const STREAM_LIMIT: usize = 64 * 1024;
 
+/// What a stream's reader that was read empty keeps of its buffer's memory, in bytes: small messages need no new one,
+/// and ten thousand idle connections do not keep what their largest burst has cost.
+pub(crate) const READER_KEEP: usize = 8 * 1024;
+
 /// Size in bytes of the buffer behind `AsyncBufRead` of the plain stream types; it exists only while it is used.
 pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 

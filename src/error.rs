@@ -147,6 +147,8 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
         text
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text
+    } else if let Some(Fatal(payload)) = payload.downcast_ref::<Fatal>() {
+        panic_text(&**payload)
     } else {
         "a panic without a text"
     }
@@ -384,6 +386,29 @@ impl fmt::Display for ConnectErrors {
 impl Error for ConnectErrors {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.errors.first().map(|error| error as _)
+    }
+}
+
+/// An error that is given out again and again: the operating system's code is kept, of other errors kind and text.
+#[derive(Clone, Debug)]
+pub(crate) enum LastingError {
+    Os(i32),
+    Other(io::ErrorKind, Rc<str>),
+}
+
+impl LastingError {
+    pub(crate) fn new(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Self::Os(code),
+            None => Self::Other(error.kind(), error.to_string().into()),
+        }
+    }
+
+    pub(crate) fn get(&self) -> io::Error {
+        match self {
+            Self::Os(code) => io::Error::from_raw_os_error(*code),
+            Self::Other(kind, text) => io::Error::new(*kind, &**text),
+        }
     }
 }
 

@@ -121,9 +121,9 @@ pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
 pub use stream::{
-    Incoming, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
-    ServeStreams, StreamHandlerOutput, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection,
-    start_server,
+    Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
+    ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpListener, TcpStream,
+    open_connection, start_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

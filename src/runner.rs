@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::constants::SHUTDOWN_BOUND;
-use crate::error::{RunError, invalid_input};
+use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::run::{RootEnd, RunRoot};
 use crate::event_loop::{EventLoop, running};
@@ -17,13 +17,14 @@ use crate::executor::required_loop;
 use crate::reactor::slot::End;
 use crate::sched::active::Kind;
 use crate::sched::clock::deadline;
-use crate::sched::context::{Context, Slot};
+use crate::sched::context::{self, Context, Slot};
 use crate::sched::join::Task;
 use crate::sched::report::Exception;
 use crate::time::{sleep_until, yield_now};
 
-/// How often tasks that are left are cancelled while their destructors make new ones.
-const CANCEL_ROUNDS: u32 = 100;
+/// How often the end starts over: with tasks whose destructors make new ones, with protocols that connect anew when
+/// they lose their connection, with callbacks that panic fatally.
+const END_ROUNDS: u32 = 100;
 
 /// Makes an event loop, runs the future on it, ends everything in an orderly way, and returns the future's output.
 ///
@@ -96,7 +97,8 @@ type LoopFactory = Box<dyn FnOnce() -> io::Result<EventLoop>>;
 
 /// Runs several futures, one after the other, on one loop and in one [`Context`], and ends it in an orderly way.
 ///
-/// The loop is made when it is first needed. Dropping the runner closes it, as [`close`](Self::close) does.
+/// The loop is made when it is first needed, and so is the context: a copy of the one that is current then. Dropping the
+/// runner closes it, as [`close`](Self::close) does; inside of a running loop, without the orderly end.
 ///
 /// ```
 /// let mut runner = roundelay::Runner::new();
@@ -133,16 +135,17 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// The loop factory's; an error of kind `InvalidInput` if the runner is closed.
+    /// The loop factory's, and then the runner is closed; an error of kind `InvalidInput` if it is closed already.
     pub fn get_loop(&mut self) -> io::Result<EventLoop> {
         if let State::New(factory) = &mut self.state {
-            let el = match factory.take() {
-                Some(factory) => factory()?,
-                None => EventLoop::new()?,
-            };
+            let factory = factory.take();
+            // A factory that fails cannot be asked again.
+            self.state = State::Closed;
+            let el = factory.map_or_else(EventLoop::new, |factory| factory())?;
             if let Some(debug) = self.debug {
                 el.set_debug(debug);
             }
+            self.context = Context::from_slot(context::fork_current());
             self.state = State::Ready(el);
         }
         match &self.state {
@@ -178,14 +181,13 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the loop is running.
+    /// If an event loop, the runner's own or another, is running on this thread.
     #[track_caller]
     pub fn close(&mut self) {
+        if let State::Ready(_) = self.state {
+            refuse_nesting("Runner::close");
+        }
         if let State::Ready(el) = std::mem::replace(&mut self.state, State::Closed) {
-            if el.is_running() {
-                self.state = State::Ready(el);
-                panic!("Runner::close(): the loop is running");
-            }
             finish(&el, self.shutdown_bound);
         }
     }
@@ -284,14 +286,22 @@ fn finish(el: &EventLoop, bound: Duration) {
     if el.is_closed() {
         return;
     }
-    // A callback that panics fatally, or that stops the loop, must not keep it from its end.
     let until = deadline(el.time(), bound);
     for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
-        let run = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end_step(el, step, until))));
-        if let Err(payload) = run {
-            let context = ExceptionContext::new("Fatal panic while the loop was ending");
-            el.call_exception_handler(&context.with_exception(Exception::Panic(&*payload)));
-            el.core.local.dispose(payload);
+        // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
+        let mut end = pin!(end_step(el, step, until));
+        let mut panics = 0;
+        while panics < END_ROUNDS {
+            match catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end.as_mut()))) {
+                Ok(Ok(())) => break,
+                Ok(Err(Stopped)) => {}
+                Err(payload) => {
+                    panics += 1;
+                    let context = ExceptionContext::new("Fatal panic while the loop was ending");
+                    el.call_exception_handler(&context.with_exception(Exception::Panic(&*payload)));
+                    el.core.local.dispose(payload);
+                }
+            }
         }
     }
     el.close();
@@ -326,7 +336,7 @@ fn stop_accepting(el: &EventLoop) {
 
 /// Cancels all tasks but the one that runs this, and waits until their futures are dropped.
 async fn cancel_tasks(el: &EventLoop) {
-    for _ in 0..CANCEL_ROUNDS {
+    for _ in 0..END_ROUNDS {
         let tasks: Vec<_> = el.all_tasks().into_iter().filter(|task| !task.is_root).collect();
         if tasks.is_empty() {
             return;
@@ -352,8 +362,14 @@ async fn end_connections(el: &EventLoop, until: Instant) {
         Poll::Ready(()) => Poll::Ready(true),
         Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
     });
-    if !in_time.await {
+    if in_time.await {
+        return;
+    }
+    for _ in 0..END_ROUNDS {
         end(End::Now);
-        poll_fn(|cx| el.core.poll_transports_gone(cx)).await;
+        yield_now().await;
+        if el.stats().transports.live() == 0 {
+            return;
+        }
     }
 }

@@ -55,11 +55,16 @@ impl Sleep {
         }
     }
 
-    /// Waits for another moment from now on.
+    /// Waits for another moment from now on. Whoever waits for it already need not poll again.
     pub fn reset(&mut self, deadline: Instant) {
-        self.disarm();
         self.target = Target::At(deadline);
         self.done = false;
+        let Some(Armed { core, key, waker }) = self.armed.take() else { return };
+        drop(core.local.disarm(key));
+        if core.is_open() {
+            let key = core.local.arm(deadline, Due::Waker(waker.clone()));
+            self.armed = Some(Armed { core, key, waker });
+        }
     }
 
     /// Whether the deadline has passed: the timer has fired and was polled since.
@@ -85,15 +90,18 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         if let Some(armed) = &mut self.armed {
-            let local = &armed.core.local;
+            let mut timers = armed.core.local.timers.borrow_mut();
             // Fired, unless it is still among the timers.
-            if let Some(due) = local.timers.borrow_mut().get_mut(armed.key) {
+            if let Some(due) = timers.get_mut(armed.key) {
                 if !armed.waker.will_wake(cx.waker()) {
+                    let before = std::mem::replace(due, Due::Waker(cx.waker().clone()));
+                    drop(timers);
+                    drop(before);
                     armed.waker.clone_from(cx.waker());
-                    *due = Due::Waker(cx.waker().clone());
                 }
                 return Poll::Pending;
             }
+            drop(timers);
             self.armed = None;
             self.done = true;
             return Poll::Ready(());

@@ -3,6 +3,8 @@
 //! Two kinds. [`StreamReader`] and [`StreamWriter`] are asyncio's, over any transport: a bridge protocol
 //! buffers what arrives. [`TcpStream`] and [`TcpListener`] work on the socket itself and implement the `futures` traits.
 
+mod buffer;
+mod feeder;
 mod listener;
 mod open;
 mod protocol;
@@ -10,8 +12,9 @@ mod reader;
 mod tcp;
 mod writer;
 
+pub use feeder::StreamFeeder;
 pub use listener::{Incoming, TcpListener};
 pub use open::{OpenConnection, Opening, ServeStreams, StreamHandlerOutput, open_connection, start_server};
-pub use reader::{ReadError, Separators, StreamReader};
+pub use reader::{Lines, ReadError, Separators, StreamReader};
 pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpStream};
 pub use writer::StreamWriter;

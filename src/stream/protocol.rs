@@ -5,21 +5,17 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::error::LastingError;
 use crate::event_loop::EventLoop;
 use crate::protocol::{KeepOpen, Protocol, Transport};
-use crate::stream::reader::{Buffer, StreamReader};
+use crate::stream::buffer::{Buffer, wake};
+use crate::stream::reader::StreamReader;
 use crate::stream::writer::StreamWriter;
 
 /// Keeps a connection open for as long as one of its halves is there.
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     el: EventLoop,
-}
-
-impl Connection {
-    pub(crate) fn is_loop_closed(&self) -> bool {
-        self.el.is_closed()
-    }
 }
 
 impl Drop for Connection {
@@ -36,13 +32,13 @@ impl Drop for Connection {
 #[derive(Default)]
 pub(crate) struct Ended {
     /// `None` while it stands.
-    end: RefCell<Option<Option<(io::ErrorKind, String)>>>,
+    end: RefCell<Option<Option<LastingError>>>,
     waiters: RefCell<Vec<Waker>>,
 }
 
 impl Ended {
     fn set(&self, error: Option<&io::Error>) {
-        *self.end.borrow_mut() = Some(error.map(|error| (error.kind(), error.to_string())));
+        self.end.borrow_mut().get_or_insert_with(|| error.map(LastingError::new));
         for waiter in self.waiters.take() {
             waiter.wake();
         }
@@ -52,7 +48,7 @@ impl Ended {
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         match &*self.end.borrow() {
             Some(None) => Poll::Ready(Ok(())),
-            Some(Some((kind, text))) => Poll::Ready(Err(io::Error::new(*kind, text.clone()))),
+            Some(Some(error)) => Poll::Ready(Err(error.get())),
             None => {
                 let mut waiters = self.waiters.borrow_mut();
                 if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
@@ -105,24 +101,36 @@ impl Protocol for StreamProtocol {
     }
 
     fn data_received(&mut self, _: &Transport, data: &[u8]) {
-        self.buffer.borrow_mut().feed(data);
+        let waiter = self.buffer.borrow_mut().feed(data);
+        wake(waiter);
     }
 
     fn eof_received(&mut self, _: &Transport) -> KeepOpen {
-        self.buffer.borrow_mut().feed_eof();
+        let waiter = self.buffer.borrow_mut().feed_eof();
+        wake(waiter);
         // The writing half goes on.
         KeepOpen::Yes
     }
 
     fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
-        {
+        let waiter = {
             let mut buffer = self.buffer.borrow_mut();
+            buffer.clear_transport();
             match &error {
                 Some(error) => buffer.set_error(error),
                 None => buffer.feed_eof(),
             }
-            buffer.clear_transport();
-        }
+        };
         self.ended.set(error.as_ref());
+        wake(waiter);
+    }
+}
+
+impl Drop for StreamProtocol {
+    fn drop(&mut self) {
+        // The loop was closed, or another protocol has taken the connection over: nothing more comes by this one.
+        let waiter = self.buffer.borrow_mut().feed_eof();
+        self.ended.set(None);
+        wake(waiter);
     }
 }

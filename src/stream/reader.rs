@@ -1,16 +1,18 @@
 //! The reading half of a stream.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll};
 
-use crate::constants::STREAM_LIMIT;
-use crate::error::{IncompleteRead, LimitOverrun};
-use crate::protocol::Transport;
+use futures_core::Stream;
+
+use crate::error::{IncompleteRead, LimitOverrun, invalid_input};
+use crate::stream::buffer::Buffer;
+use crate::stream::feeder::StreamFeeder;
 use crate::stream::protocol::Connection;
 
 /// Why a read gave nothing.
@@ -61,137 +63,11 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// What the reader shares with whoever feeds it.
-pub(crate) struct Buffer {
-    /// What has arrived and was not read, from `start` on.
-    bytes: Vec<u8>,
-    start: usize,
-    limit: usize,
-    eof: bool,
-    /// The error that every read gives from now on.
-    error: Option<(io::ErrorKind, Rc<str>)>,
-    /// Who waits for bytes.
-    waiter: Option<Waker>,
-    /// Where the bytes come from; none for a reader that is fed by hand.
-    transport: Option<Transport>,
-    /// Whether the transport was told to pause.
-    paused: bool,
-}
-
-impl Buffer {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            bytes: Vec::new(),
-            start: 0,
-            limit,
-            eof: false,
-            error: None,
-            waiter: None,
-            transport: None,
-            paused: false,
-        }
-    }
-
-    pub(crate) fn set_transport(&mut self, transport: Transport) {
-        self.transport = Some(transport);
-    }
-
-    pub(crate) fn clear_transport(&mut self) {
-        self.transport = None;
-    }
-
-    fn unread(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn wake(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            waiter.wake();
-        }
-    }
-
-    pub(crate) fn feed(&mut self, data: &[u8]) {
-        if data.is_empty() || self.eof {
-            return;
-        }
-        if self.start > 0 && self.start >= self.len() {
-            // More was read than is left: closing the gap costs less than it frees.
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        self.bytes.extend_from_slice(data);
-        self.wake();
-        if !self.paused && self.len() > self.limit.saturating_mul(2) {
-            if let Some(transport) = &self.transport {
-                transport.pause_reading();
-                self.paused = true;
-            }
-        }
-    }
-
-    pub(crate) fn feed_eof(&mut self) {
-        self.eof = true;
-        self.wake();
-    }
-
-    pub(crate) fn set_error(&mut self, error: &io::Error) {
-        self.error = Some((error.kind(), error.to_string().into()));
-        self.wake();
-    }
-
-    pub(crate) fn error(&self) -> Option<io::Error> {
-        self.error.as_ref().map(|(kind, text)| io::Error::new(*kind, text.to_string()))
-    }
-
-    fn check(&self) -> io::Result<()> {
-        self.error().map_or(Ok(()), Err)
-    }
-
-    /// Takes `n` bytes from the front.
-    fn take(&mut self, n: usize) -> Vec<u8> {
-        let taken = if n == self.len() && self.start == 0 {
-            std::mem::take(&mut self.bytes)
-        } else {
-            let taken = self.unread()[..n].to_vec();
-            self.skip(n);
-            return taken;
-        };
-        self.resume_if_drained();
-        taken
-    }
-
-    /// Drops `n` bytes from the front.
-    fn skip(&mut self, n: usize) {
-        self.start += n;
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
-        }
-        self.resume_if_drained();
-    }
-
-    fn resume_if_drained(&mut self) {
-        if self.paused && self.len() <= self.limit {
-            self.resume();
-        }
-    }
-
-    fn resume(&mut self) {
-        self.paused = false;
-        if let Some(transport) = &self.transport {
-            transport.resume_reading();
-        }
-    }
-}
-
 /// The reading half of a stream: bytes as they have arrived, in the pieces that are asked for.
 ///
 /// What has arrived and was not read is buffered, up to about twice the limit (64 KiB unless it was set); then the
-/// transport is paused until some of it is read.
+/// transport is paused until some of it is read. No read loses anything when its future is dropped before it is ready:
+/// what has arrived stays in the reader. What arrives after the reader was dropped is dropped, too.
 ///
 /// Made by [`open_connection`](crate::open_connection) and [`start_server`](crate::start_server); or by
 /// [`new`](Self::new), to be fed by hand in a test:
@@ -230,19 +106,24 @@ impl StreamReader {
         Self { buffer, _connection: Some(connection) }
     }
 
-    /// Appends bytes, as if they had arrived. Bytes after the end of the stream are dropped.
+    /// A handle that feeds the reader, also while somebody waits for a read.
+    pub fn feeder(&self) -> StreamFeeder {
+        StreamFeeder::new(self.buffer.clone())
+    }
+
+    /// As [`StreamFeeder::feed_data`].
     pub fn feed_data(&self, data: &[u8]) {
-        self.buffer.borrow_mut().feed(data);
+        self.feeder().feed_data(data);
     }
 
-    /// Ends the stream.
+    /// As [`StreamFeeder::feed_eof`].
     pub fn feed_eof(&self) {
-        self.buffer.borrow_mut().feed_eof();
+        self.feeder().feed_eof();
     }
 
-    /// Makes every read fail from now on, also the one that is waiting.
+    /// As [`StreamFeeder::set_exception`].
     pub fn set_exception(&self, error: &io::Error) {
-        self.buffer.borrow_mut().set_error(error);
+        self.feeder().set_exception(error);
     }
 
     /// The error that every read gives, if there is one.
@@ -261,22 +142,25 @@ impl StreamReader {
         self.buffer.borrow().limit
     }
 
-    /// Waits until there is more than there is now, or an end.
-    async fn wait_for_data(&self) -> io::Result<()> {
-        let before = self.buffer.borrow().len();
-        poll_fn(|cx| {
-            let mut buffer = self.buffer.borrow_mut();
-            if buffer.error.is_some() || buffer.eof || buffer.len() > before {
-                return Poll::Ready(buffer.check());
-            }
-            // Whoever asks for more than fits would wait for ever.
-            if buffer.paused {
-                buffer.resume();
-            }
-            buffer.waiter = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+    /// Waits until `look` finds what it wants in the buffer. It must find something at the end of the stream.
+    async fn wait_for<T>(&mut self, mut look: impl FnMut(&mut Buffer) -> Option<T>) -> io::Result<T> {
+        self.buffer.borrow().check()?;
+        poll_fn(|cx| self.poll_for(cx, &mut look)).await
+    }
+
+    fn poll_for<T>(&self, cx: &Context<'_>, look: impl FnOnce(&mut Buffer) -> Option<T>) -> Poll<io::Result<T>> {
+        let mut buffer = self.buffer.borrow_mut();
+        // What has arrived before an error is not lost to whoever has waited for it.
+        if let Some(found) = look(&mut buffer) {
+            return Poll::Ready(Ok(found));
+        }
+        buffer.check()?;
+        // Whoever asks for more than fits would wait for ever.
+        buffer.resume();
+        let before = buffer.waiter.replace(cx.waker().clone());
+        drop(buffer);
+        drop(before);
+        Poll::Pending
     }
 
     /// Reads what is there, at most `n` bytes, and waits only if nothing is there. Empty at the end of the stream, and
@@ -286,43 +170,20 @@ impl StreamReader {
     ///
     /// Why the connection failed.
     pub async fn read(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        self.buffer.borrow().check()?;
-        if n == 0 {
-            return Ok(Vec::new());
-        }
-        if self.buffer.borrow().len() == 0 && !self.buffer.borrow().eof {
-            self.wait_for_data().await?;
-        }
-        let mut buffer = self.buffer.borrow_mut();
-        let n = n.min(buffer.len());
-        Ok(buffer.take(n))
+        self.wait_for(|buffer| {
+            let there = n.min(buffer.len());
+            (there > 0 || n == 0 || buffer.eof).then(|| buffer.take(there))
+        })
+        .await
     }
 
-    /// Reads until the end of the stream.
+    /// Reads until the end of the stream, also more than the limit.
     ///
     /// # Errors
     ///
-    /// Why the connection failed; what had arrived stays in the reader.
+    /// Why the connection failed.
     pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
-        self.buffer.borrow().check()?;
-        let mut all = Vec::new();
-        loop {
-            {
-                let mut buffer = self.buffer.borrow_mut();
-                all.extend_from_slice(buffer.unread());
-                let n = buffer.len();
-                buffer.skip(n);
-                if buffer.eof {
-                    return Ok(all);
-                }
-            }
-            if let Err(error) = self.wait_for_data().await {
-                let mut buffer = self.buffer.borrow_mut();
-                buffer.bytes = all;
-                buffer.start = 0;
-                return Err(error);
-            }
-        }
+        self.wait_for(|buffer| buffer.eof.then(|| buffer.take_all())).await
     }
 
     /// Reads exactly `n` bytes, also more than the limit.
@@ -331,21 +192,14 @@ impl StreamReader {
     ///
     /// [`ReadError::Incomplete`] with what there was, if the stream ends before; [`ReadError::Io`].
     pub async fn readexactly(&mut self, n: usize) -> Result<Vec<u8>, ReadError> {
-        self.buffer.borrow().check()?;
-        loop {
-            {
-                let mut buffer = self.buffer.borrow_mut();
-                if buffer.len() >= n {
-                    return Ok(buffer.take(n));
-                }
-                if buffer.eof {
-                    let len = buffer.len();
-                    let partial = buffer.take(len);
-                    return Err(ReadError::Incomplete(IncompleteRead { partial, expected: Some(n) }));
-                }
+        self.wait_for(|buffer| {
+            if buffer.len() >= n {
+                return Some(Ok(buffer.take(n)));
             }
-            self.wait_for_data().await?;
-        }
+            let incomplete = |partial| ReadError::Incomplete(IncompleteRead { partial, expected: Some(n) });
+            buffer.eof.then(|| Err(incomplete(buffer.take_all())))
+        })
+        .await?
     }
 
     /// Reads a line with its `\n`; without one at the end of the stream, and empty after it.
@@ -355,18 +209,26 @@ impl StreamReader {
     /// [`ReadError::Overrun`] if the line is longer than the limit; it is then dropped, as far as it has arrived.
     /// [`ReadError::Io`].
     pub async fn readline(&mut self) -> Result<Vec<u8>, ReadError> {
-        match self.readuntil(b"\n").await {
-            Err(ReadError::Incomplete(incomplete)) => Ok(incomplete.partial),
-            Err(ReadError::Overrun(overrun)) => {
-                let mut buffer = self.buffer.borrow_mut();
-                // The whole line goes if its end is there; else everything, which is all of this line.
-                let n = if overrun.found { overrun.consumed + 1 } else { buffer.len() };
-                buffer.skip(n);
-                drop(buffer);
-                Err(ReadError::Overrun(overrun))
-            }
-            result => result,
-        }
+        let mut searched = 0;
+        self.wait_for(|buffer| buffer.line(&mut searched)).await?
+    }
+
+    /// The lines up to the end of the stream, as [`readline`](Self::readline) gives them: a `Stream`. It goes on after
+    /// a line that was too long, and ends with an error of the connection's.
+    ///
+    /// ```
+    /// use futures::TryStreamExt;
+    ///
+    /// # roundelay::block_on(async {
+    /// let mut reader = roundelay::StreamReader::new(1024);
+    /// reader.feed_data(b"one\ntwo\nthree");
+    /// reader.feed_eof();
+    /// let lines: Vec<_> = reader.lines().try_collect().await.unwrap();
+    /// assert_eq!(lines, [&b"one\n"[..], b"two\n", b"three"]);
+    /// # });
+    /// ```
+    pub fn lines(&mut self) -> Lines<'_> {
+        Lines { reader: self, state: LinesState::Between }
     }
 
     /// Reads up to and including a separator; of several, up to the one that ends first.
@@ -387,53 +249,62 @@ impl StreamReader {
     /// `InvalidInput` for no separator or an empty one.
     pub async fn readuntil(&mut self, separators: impl Separators) -> Result<Vec<u8>, ReadError> {
         let separators = separators.list();
-        let shortest = separators.iter().map(Vec::len).min().unwrap_or(0);
-        let longest = separators.iter().map(Vec::len).max().unwrap_or(0);
-        if shortest == 0 {
-            let text = "StreamReader::readuntil(): a separator must have at least one byte";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
+        if separators.is_empty() || separators.iter().any(Vec::is_empty) {
+            let text = "StreamReader::readuntil(): it needs a separator, and of at least one byte";
+            return Err(invalid_input(text).into());
         }
-        self.buffer.borrow().check()?;
-        // Before this place no separator begins.
         let mut searched = 0;
-        loop {
-            {
-                let mut buffer = self.buffer.borrow_mut();
-                let (len, limit) = (buffer.len(), buffer.limit);
-                if let Some((begin, end)) = find(buffer.unread(), searched, &separators) {
-                    if begin > limit {
-                        return Err(ReadError::Overrun(LimitOverrun { consumed: begin, found: true }));
-                    }
-                    return Ok(buffer.take(end));
-                }
-                searched = (len + 1).saturating_sub(longest);
-                if searched > limit {
-                    return Err(ReadError::Overrun(LimitOverrun { consumed: searched, found: false }));
-                }
-                if buffer.eof {
-                    let partial = buffer.take(len);
-                    return Err(ReadError::Incomplete(IncompleteRead { partial, expected: None }));
-                }
-            }
-            self.wait_for_data().await?;
-        }
+        self.wait_for(|buffer| buffer.until(&separators, &mut searched)).await?
     }
 }
 
-/// The first separator to end, looked for from `from` on: where it begins and where it ends.
-fn find(bytes: &[u8], from: usize, separators: &[Vec<u8>]) -> Option<(usize, usize)> {
-    let found = separators.iter().filter_map(|separator| {
-        let begin = from + find_one(bytes.get(from..)?, separator)?;
-        Some((begin + separator.len(), begin))
-    });
-    // Of two that end at the same place, the shorter one.
-    found.min_by_key(|&(end, begin)| (end, Reverse(begin))).map(|(end, begin)| (begin, end))
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        self.buffer.borrow_mut().abandon();
+    }
 }
 
-fn find_one(bytes: &[u8], separator: &[u8]) -> Option<usize> {
-    match separator {
-        [byte] => bytes.iter().position(|other| other == byte),
-        _ => bytes.windows(separator.len()).position(|window| window == separator),
+/// The lines of a stream. Made by [`StreamReader::lines`].
+#[must_use = "streams do nothing unless they are polled"]
+#[derive(Debug)]
+pub struct Lines<'a> {
+    reader: &'a mut StreamReader,
+    state: LinesState,
+}
+
+#[derive(Debug)]
+enum LinesState {
+    Between,
+    /// No line ends before this place of the buffer.
+    Within(usize),
+    Ended,
+}
+
+impl Stream for Lines<'_> {
+    type Item = Result<Vec<u8>, ReadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let mut searched = match this.state {
+            LinesState::Ended => return Poll::Ready(None),
+            LinesState::Within(searched) => searched,
+            LinesState::Between => {
+                if let Some(error) = this.reader.exception() {
+                    this.state = LinesState::Ended;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                0
+            }
+        };
+        let polled = this.reader.poll_for(cx, |buffer| buffer.line(&mut searched));
+        let (state, polled) = match polled {
+            Poll::Pending => (LinesState::Within(searched), Poll::Pending),
+            Poll::Ready(Ok(Ok(line))) if line.is_empty() => (LinesState::Ended, Poll::Ready(None)),
+            Poll::Ready(Ok(line)) => (LinesState::Between, Poll::Ready(Some(line))),
+            Poll::Ready(Err(error)) => (LinesState::Ended, Poll::Ready(Some(Err(error.into())))),
+        };
+        this.state = state;
+        polled
     }
 }
 
@@ -475,26 +346,6 @@ impl<S: AsRef<[u8]>> Separators for Vec<S> {
 
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let buffer = self.buffer.borrow();
-        write!(f, "<StreamReader")?;
-        if buffer.len() > 0 {
-            write!(f, " {} bytes", buffer.len())?;
-        }
-        if buffer.eof {
-            f.write_str(" eof")?;
-        }
-        if buffer.limit != STREAM_LIMIT {
-            write!(f, " limit={}", buffer.limit)?;
-        }
-        if let Some((_, text)) = &buffer.error {
-            write!(f, " exception={text}")?;
-        }
-        if let Some(transport) = &buffer.transport {
-            write!(f, " transport={transport:?}")?;
-        }
-        if buffer.paused {
-            f.write_str(" paused")?;
-        }
-        f.write_str(">")
+        write!(f, "<StreamReader{:?}>", self.buffer.borrow())
     }
 }

@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 
 use crate::event_loop::timer::yield_once;
 use crate::protocol::{ExtraInfo, Transport};
+use crate::stream::buffer::Buffer;
 use crate::stream::protocol::{Connection, Ended};
-use crate::stream::reader::Buffer;
 
 /// The writing half of a stream.
 ///
@@ -69,11 +71,13 @@ impl StreamWriter {
         self.transport().writelines(data);
     }
 
-    /// Waits until the queue is short enough to write more.
+    /// Waits until the queue is short enough to write more. It need not be waited for until everything is sent: closing
+    /// and dropping see to that.
     ///
     /// # Errors
     ///
-    /// Why the connection failed; `ConnectionReset` if it is gone.
+    /// Why the connection failed; `ConnectionReset` if it is gone. A connection that is closed or aborted by this side
+    /// during the wait ends the wait without an error.
     pub async fn drain(&self) -> io::Result<()> {
         if let Some(error) = self.buffer.borrow().error() {
             return Err(error);
@@ -82,7 +86,18 @@ impl StreamWriter {
             // So that a loop of write and drain sees the end of the connection.
             yield_once().await;
         }
-        self.transport().ready().await
+        let mut waited = false;
+        let mut ready = self.transport().ready();
+        poll_fn(|cx| match Pin::new(&mut ready).poll(cx) {
+            Poll::Pending => {
+                waited = true;
+                Poll::Pending
+            }
+            // The connection has ended during the wait: how, its protocol is told in this turn or the next.
+            Poll::Ready(Err(_)) if waited => self.ended.poll(cx),
+            ready => ready,
+        })
+        .await
     }
 
     /// Ends the writing half when what is queued has been sent. See [`Transport::write_eof`].
@@ -111,13 +126,7 @@ impl StreamWriter {
     ///
     /// What ended it, if it was not closed by this side or by the peer in an orderly way.
     pub async fn wait_closed(&self) -> io::Result<()> {
-        poll_fn(|cx| {
-            if self.connection.is_loop_closed() {
-                return std::task::Poll::Ready(Ok(()));
-            }
-            self.ended.poll(cx)
-        })
-        .await
+        poll_fn(|cx| self.ended.poll(cx)).await
     }
 
     /// What is known of the connection.

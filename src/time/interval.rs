@@ -123,6 +123,9 @@ impl Interval {
             std::task::ready!(Pin::new(sleep).poll(cx));
             self.sleep = None;
         }
+        // Many missed ticks, or a period that is shorter than what is done in it, must not keep the others waiting.
+        std::task::ready!(core.poll_budget(cx));
+        core.spend_budget();
         self.due = Some(self.missed_ticks.next(due, core.now(), self.period));
         Poll::Ready(due)
     }

@@ -989,6 +989,9 @@ impl WriteTransport for SocketTransport {
             return Poll::Ready(Err(self.lost_error()));
         }
         if !self.flow.get().is_paused() {
+            // A peer that takes everything at once must not keep the others waiting.
+            std::task::ready!(self.core.poll_budget(cx));
+            self.core.spend_budget();
             return Poll::Ready(Ok(()));
         }
         let mut waiters = self.waiters.borrow_mut();

@@ -1,0 +1,252 @@
+//! What a reader shares with whoever feeds it.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::io;
+use std::task::Waker;
+
+use crate::constants::{READER_KEEP, STREAM_LIMIT};
+use crate::error::{IncompleteRead, LastingError, LimitOverrun};
+use crate::protocol::Transport;
+use crate::stream::reader::ReadError;
+
+/// Bytes that have arrived and were not read, and what is known of their source.
+pub(crate) struct Buffer {
+    /// What has arrived and was not read, from `start` on.
+    bytes: Vec<u8>,
+    start: usize,
+    pub(crate) limit: usize,
+    pub(crate) eof: bool,
+    /// The error that every read gives from now on.
+    error: Option<LastingError>,
+    /// Who waits for bytes.
+    pub(crate) waiter: Option<Waker>,
+    /// Where the bytes come from; none for a reader that is fed by hand.
+    transport: Option<Transport>,
+    /// Whether the transport was told to pause.
+    paused: bool,
+    /// Whether the reader was dropped: what arrives is nobody's.
+    abandoned: bool,
+}
+
+impl Buffer {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            limit,
+            eof: false,
+            error: None,
+            waiter: None,
+            transport: None,
+            paused: false,
+            abandoned: false,
+        }
+    }
+
+    pub(crate) fn set_transport(&mut self, transport: Transport) {
+        self.transport = Some(transport);
+    }
+
+    pub(crate) fn clear_transport(&mut self) {
+        self.transport = None;
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Appends bytes. Gives who is to be woken, with the buffer no longer borrowed.
+    #[must_use]
+    pub(crate) fn feed(&mut self, data: &[u8]) -> Option<Waker> {
+        if data.is_empty() || self.has_ended() || self.abandoned {
+            return None;
+        }
+        if self.start > 0 && self.start >= self.len() {
+            // More was read than is left: closing the gap costs less than it frees.
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(data);
+        if !self.paused && self.len() > self.limit.saturating_mul(2) {
+            if let Some(transport) = &self.transport {
+                transport.pause_reading();
+                self.paused = true;
+            }
+        }
+        self.waiter.take()
+    }
+
+    /// Ends the stream. Gives who is to be woken.
+    #[must_use]
+    pub(crate) fn feed_eof(&mut self) -> Option<Waker> {
+        if self.has_ended() {
+            return None;
+        }
+        self.eof = true;
+        self.waiter.take()
+    }
+
+    /// Whether nothing can come any more: after an error not even the end of the stream, which would hide it.
+    fn has_ended(&self) -> bool {
+        self.eof || self.error.is_some()
+    }
+
+    /// Makes every read fail from now on. Gives who is to be woken.
+    #[must_use]
+    pub(crate) fn set_error(&mut self, error: &io::Error) -> Option<Waker> {
+        self.error = Some(LastingError::new(error));
+        self.waiter.take()
+    }
+
+    pub(crate) fn error(&self) -> Option<io::Error> {
+        self.error.as_ref().map(LastingError::get)
+    }
+
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.error().map_or(Ok(()), Err)
+    }
+
+    /// Takes `n` bytes from the front.
+    pub(crate) fn take(&mut self, n: usize) -> Vec<u8> {
+        if n == self.bytes.len() && self.bytes.capacity() / 2 <= n {
+            // All of it: the memory goes with it.
+            let taken = std::mem::take(&mut self.bytes);
+            self.resume_if_drained();
+            return taken;
+        }
+        let taken = self.unread()[..n].to_vec();
+        self.skip(n);
+        taken
+    }
+
+    /// Takes all bytes.
+    pub(crate) fn take_all(&mut self) -> Vec<u8> {
+        self.take(self.len())
+    }
+
+    /// Drops `n` bytes from the front.
+    fn skip(&mut self, n: usize) {
+        self.start += n;
+        if self.start == self.bytes.len() {
+            self.start = 0;
+            self.bytes.clear();
+            self.bytes.shrink_to(READER_KEEP);
+        }
+        self.resume_if_drained();
+    }
+
+    fn resume_if_drained(&mut self) {
+        if self.len() <= self.limit {
+            self.resume();
+        }
+    }
+
+    pub(crate) fn resume(&mut self) {
+        if !std::mem::take(&mut self.paused) {
+            return;
+        }
+        if let Some(transport) = &self.transport {
+            transport.resume_reading();
+        }
+    }
+
+    /// Nobody will read any more.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+        self.bytes = Vec::new();
+        self.start = 0;
+        self.resume();
+    }
+
+    /// Takes bytes up to and including a separator, if one is there or cannot come any more. Before `searched` none
+    /// begins.
+    pub(crate) fn until<S: AsRef<[u8]>>(
+        &mut self,
+        separators: &[S],
+        searched: &mut usize,
+    ) -> Option<Result<Vec<u8>, ReadError>> {
+        if let Some((begin, end)) = find(self.unread(), *searched, separators) {
+            if begin > self.limit {
+                return Some(Err(ReadError::Overrun(LimitOverrun { consumed: begin, found: true })));
+            }
+            return Some(Ok(self.take(end)));
+        }
+        let longest = separators.iter().map(|separator| separator.as_ref().len()).max().unwrap_or(0);
+        *searched = (self.len() + 1).saturating_sub(longest);
+        if *searched > self.limit {
+            return Some(Err(ReadError::Overrun(LimitOverrun { consumed: *searched, found: false })));
+        }
+        self.eof.then(|| Err(ReadError::Incomplete(IncompleteRead { partial: self.take_all(), expected: None })))
+    }
+
+    /// As `until` for the end of a line, with what `readline` makes of the errors.
+    pub(crate) fn line(&mut self, searched: &mut usize) -> Option<Result<Vec<u8>, ReadError>> {
+        let line = self.until(&[b"\n"], searched)?;
+        Some(match line {
+            Err(ReadError::Incomplete(incomplete)) => Ok(incomplete.partial),
+            Err(ReadError::Overrun(overrun)) => {
+                // The whole line goes if its end is there; else everything, which is all of this line.
+                self.skip(if overrun.found { overrun.consumed + 1 } else { self.len() });
+                Err(ReadError::Overrun(overrun))
+            }
+            line => line,
+        })
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.len() > 0 {
+            write!(f, " {} bytes", self.len())?;
+        }
+        if self.eof {
+            f.write_str(" eof")?;
+        }
+        if self.limit != STREAM_LIMIT {
+            write!(f, " limit={}", self.limit)?;
+        }
+        if self.waiter.is_some() {
+            f.write_str(" waiter")?;
+        }
+        if let Some(error) = self.error() {
+            write!(f, " exception={error}")?;
+        }
+        if let Some(transport) = &self.transport {
+            write!(f, " transport={transport:?}")?;
+        }
+        if self.paused {
+            f.write_str(" paused")?;
+        }
+        Ok(())
+    }
+}
+
+/// The first separator to end, looked for from `from` on: where it begins and where it ends.
+fn find<S: AsRef<[u8]>>(bytes: &[u8], from: usize, separators: &[S]) -> Option<(usize, usize)> {
+    let found = separators.iter().filter_map(|separator| {
+        let separator = separator.as_ref();
+        let begin = from + find_one(bytes.get(from..)?, separator)?;
+        Some((begin + separator.len(), begin))
+    });
+    // Of two that end at the same place, the shorter one.
+    found.min_by_key(|&(end, begin)| (end, Reverse(begin))).map(|(end, begin)| (begin, end))
+}
+
+fn find_one(bytes: &[u8], separator: &[u8]) -> Option<usize> {
+    match separator {
+        [byte] => bytes.iter().position(|other| other == byte),
+        _ => bytes.windows(separator.len()).position(|window| window == separator),
+    }
+}
+
+/// Wakes the one who waited for what a feed has brought.
+pub(crate) fn wake(waiter: Option<Waker>) {
+    if let Some(waiter) = waiter {
+        waiter.wake();
+    }
+}
