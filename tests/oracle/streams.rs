@@ -7,7 +7,7 @@ use roundelay::{EventLoop, ReadError, StreamReader, StreamWriter, open_connectio
 
 use crate::common::Log;
 use crate::oracle::same;
-use crate::support::{Peer, SECOND, connected, connected_differs, describe, settle, socket_pair, tcp_pair, turns, yes};
+use crate::support::{Peer, SECOND, connected, describe, settle, socket_pair, tcp_pair, turns, yes};
 
 /// Says what came of a read.
 fn tell<E: Into<ReadError>>(log: &Log, what: &str, read: Result<Vec<u8>, E>) {
