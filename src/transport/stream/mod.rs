@@ -59,6 +59,9 @@ struct Io {
     socket: Socket,
 }
 
+/// In place of a turn.
+const NOT_MADE: u64 = u64::MAX;
+
 /// The time after which a silent connection is ended.
 struct IdleLimit {
     limit: Duration,
@@ -83,8 +86,10 @@ pub(crate) struct SocketTransport {
     busy: Cell<bool>,
     /// What the protocol was last told about writing.
     told_paused: Cell<bool>,
-    /// Whether `connection_made` was called.
-    made: Cell<bool>,
+    /// The turn in which `connection_made` was called, or `NOT_MADE`: reading begins in the next one.
+    made_in: Cell<u64>,
+    /// Whether an event is asked for that tells nothing new: reading goes on with it.
+    reads_on: Cell<bool>,
     /// Whether a read is worth trying.
     readable: Cell<bool>,
     /// Whether more may follow a short read: it does not mean that the socket is drained.
@@ -131,7 +136,8 @@ impl SocketTransport {
             actions: Cell::new(Actions::default()),
             busy: Cell::new(false),
             told_paused: Cell::new(false),
-            made: Cell::new(false),
+            made_in: Cell::new(NOT_MADE),
+            reads_on: Cell::new(false),
             readable: Cell::new(false),
             more: Cell::new(false),
             unread: RefCell::new(Vec::new()),
@@ -196,7 +202,7 @@ impl SocketTransport {
     /// Tells the protocol at once that the connection stands. Only called with no callback on the stack.
     pub(crate) fn make_connection(&self) {
         self.deal(|| {
-            self.made.set(true);
+            self.made_in.set(self.core.turn_number());
             let called = self.call(|protocol, transport| protocol.connection_made(transport));
             if let Some(Err(payload)) = called {
                 // As in asyncio, the connection goes on.
@@ -207,7 +213,12 @@ impl SocketTransport {
 
     /// Whether the protocol was told that the connection stands.
     pub(crate) fn is_made(&self) -> bool {
-        self.made.get() || self.life.get().is_gone()
+        self.made_in.get() != NOT_MADE || self.life.get().is_gone()
+    }
+
+    /// Whether reading may have begun.
+    fn has_begun(&self) -> bool {
+        self.made_in.get() < self.core.turn_number()
     }
 
     /// Does something with no callback on the stack, and then tells the protocol what came of it.
@@ -344,7 +355,14 @@ impl Handler for SocketTransport {
                 if readiness.is_hangup() {
                     self.more.set(true);
                 }
+            } else {
+                self.reads_on.set(false);
+            }
+            if self.has_begun() {
                 self.read();
+            } else if self.readable.get() {
+                // Whoever waits for the connection comes first.
+                self.read_on();
             }
             if readiness.is_writable() {
                 self.flush();
@@ -375,7 +393,6 @@ impl Ready for SocketTransport {
         self.actions.set(actions);
         self.deal(|| match action {
             Some(Action::Made) => self.make_connection(),
-            Some(Action::Read) => self.read(),
             Some(Action::Write) => self.flush(),
             Some(Action::Lost) => self.connection_lost(),
             Some(Action::Tell) | None => {}
@@ -444,7 +461,7 @@ impl BaseTransport for SocketTransport {
         self.fresh.set(true);
         self.unseen.set(self.unread.borrow().len());
         if self.unseen.get() > 0 {
-            self.enqueue(Action::Read);
+            self.read_on();
         }
         // The new one has been told nothing, and hears nothing of writing on a connection that is lost.
         let (paused, lost) = (self.flow.get().is_paused(), self.life.get().is_lost());

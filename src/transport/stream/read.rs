@@ -6,7 +6,6 @@ use std::io;
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
 use crate::os::socket::{recv, recv_local, would_block};
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
-use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::stream::SocketTransport;
 
@@ -19,6 +18,14 @@ enum ReadStep {
 }
 
 impl SocketTransport {
+    /// Takes reading up again in the next turn, by an event as if something had just arrived.
+    pub(super) fn read_on(&self) {
+        if let (Some(io), false) = (&*self.io.borrow(), self.reads_on.replace(true)) {
+            io.registration.report_again();
+            self.core.local.nudge();
+        }
+    }
+
     /// Reads until the socket is drained, the protocol pauses, or this event has had its share.
     pub(super) fn read(&self) {
         let (mut reads, mut bytes) = (0, 0);
@@ -26,7 +33,7 @@ impl SocketTransport {
             if reads >= READS_PER_EVENT || bytes >= READ_SIZE {
                 // The others first. A level-triggered selector reports the socket again by itself.
                 if self.is_edge() || self.unseen.get() > 0 {
-                    self.enqueue(Action::Read);
+                    self.read_on();
                 }
                 return;
             }
@@ -195,7 +202,7 @@ impl ReadTransport for SocketTransport {
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
             if self.readable.get() || self.unseen.get() > 0 {
-                self.enqueue(Action::Read);
+                self.read_on();
             }
         }
     }
@@ -207,7 +214,7 @@ impl ReadTransport for SocketTransport {
         self.unread.borrow_mut().splice(0..0, data.iter().copied());
         if self.fresh.get() {
             self.unseen.set(self.unseen.get() + data.len());
-            self.enqueue(Action::Read);
+            self.read_on();
         }
     }
 }
