@@ -332,6 +332,7 @@ fn stop_accepting(el: &EventLoop) {
     for handler in handlers {
         handler.stop_accepting();
     }
+    el.core.services.stop_accepting();
 }
 
 /// Cancels all tasks but the one that runs this, and waits until their futures are dropped.

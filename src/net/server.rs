@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::error::{InvalidState, PanicPayload};
+use crate::error::{InvalidState, LoopClosed, PanicPayload};
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::event_loop::{Core, EventLoop};
@@ -99,12 +100,16 @@ impl Server {
             waiters: Waiters::new(),
             forever: Cell::new(false),
         });
+        el.core.service::<BoundServers>(el).add(&inner);
         Self { inner }
     }
 
     /// Begins to listen. Does nothing if it does so already.
     pub(crate) fn start(&self, method: &str) -> io::Result<()> {
         let inner = &self.inner;
+        if !inner.core.is_open() {
+            return Err(LoopClosed.into());
+        }
         match inner.state.get() {
             State::Serving => return Ok(()),
             State::Closed => {
@@ -112,6 +117,9 @@ impl Server {
             }
             State::Bound => {}
         }
+        // From now on its listeners are registered, and hear of the loop's end themselves.
+        let el = self.get_loop();
+        el.core.service::<BoundServers>(&el).remove(inner);
         inner.state.set(State::Serving);
         let listeners = inner.listeners.borrow().clone();
         for listener in listeners {
@@ -127,8 +135,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`InvalidState`] as an `io::Error` if the server is closed; else the operating system's, and then the server is
-    /// closed.
+    /// [`LoopClosed`] as an `io::Error`; [`InvalidState`] as one if the server is closed; else the operating system's,
+    /// and then the server is closed.
     pub async fn start_serving(&self) -> io::Result<()> {
         self.start("start_serving")
     }
@@ -372,6 +380,44 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Bound and never started, or already closed.
         self.close();
+    }
+}
+
+/// The servers of a loop that hold their ports and do not listen yet: nothing of theirs is registered with the loop, so
+/// they hear of its end in this way.
+struct BoundServers {
+    servers: RefCell<Vec<Weak<Inner>>>,
+}
+
+impl BoundServers {
+    fn add(&self, server: &Rc<Inner>) {
+        let mut servers = self.servers.borrow_mut();
+        servers.retain(|other| other.strong_count() > 0);
+        servers.push(Rc::downgrade(server));
+    }
+
+    fn remove(&self, server: &Inner) {
+        self.servers.borrow_mut().retain(|other| !std::ptr::eq(other.as_ptr(), server));
+    }
+
+    fn close_all(&self) {
+        for server in self.servers.take().iter().filter_map(Weak::upgrade) {
+            server.close();
+        }
+    }
+}
+
+impl Service for BoundServers {
+    fn new(_: &EventLoop) -> Self {
+        Self { servers: RefCell::default() }
+    }
+
+    fn stop_accepting(&self) {
+        self.close_all();
+    }
+
+    fn close(&self) {
+        self.close_all();
     }
 }
 
