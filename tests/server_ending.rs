@@ -6,13 +6,14 @@ mod common;
 mod tcp;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 
-use roundelay::{EventLoop, LoopClosed, Runner, Server, spawn, start_server};
+use roundelay::{ContextVar, EventLoop, LoopClosed, Protocol, Runner, Server, Transport, spawn, start_server};
 
-use common::{alone, on_loop, open_descriptors};
-use tcp::{LOOPBACK, complete, idle};
+use common::{DropCounter, alone, on_loop, open_descriptors, run_until, settle, take_reports};
+use tcp::{LOOPBACK, complete, connect, end, idle, receive, serve};
 
 /// A server that has its port and does not listen yet.
 #[track_caller]
@@ -107,5 +108,103 @@ fn nobody_begins_on_a_closed_loop() {
             let error = begun.unwrap_err();
             assert!(error.get_ref().is_some_and(|inner| inner.is::<LoopClosed>()), "{error}");
         }
+    });
+}
+
+/// Panics when it is dropped.
+struct Bomb(&'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("{}", self.0);
+    }
+}
+
+/// Sends back what it gets, and is counted when it is dropped.
+struct Counted(#[allow(dead_code)] common::DropGuard);
+
+impl Protocol for Counted {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        transport.write(data);
+    }
+}
+
+/// A server whose factory's destructor panics, and how many of its protocols are gone.
+#[track_caller]
+fn serve_with_bomb(el: &EventLoop, text: &'static str) -> (Server, Rc<DropCounter>) {
+    let drops = Rc::new(DropCounter::new());
+    let (bomb, counter) = (Bomb(text), drops.clone());
+    let factory = move || {
+        let _ = &bomb;
+        Counted(counter.guard())
+    };
+    (complete(el, el.create_server(factory, LOOPBACK)).unwrap(), drops)
+}
+
+#[track_caller]
+fn assert_reported(text: &str) {
+    let reports = take_reports();
+    assert_eq!(reports, [format!("Exception in a destructor: {text}")]);
+}
+
+on_every_loop! {
+    /// CL-10: where the end of the last connection is the end of its server, a factory whose destructor panics hurts
+    /// nobody: it is reported, the protocol of the connection is let go of, and other connections go on.
+    fn a_factory_that_panics_as_the_last_connection_ends(el) {
+        let (other, others, address) = serve(el);
+        let (mut neighbour, _transport) = connect(el, &others, address);
+        let (server, drops) = serve_with_bomb(el, "factory");
+        let mut client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+        client.write_all(b"x").unwrap();
+        assert_eq!(receive(el, &mut client, 1), b"x");
+        server.close();
+        drop(server);
+        settle(el);
+        assert_eq!(el.stats().transports.live(), 2);
+        drop(client);
+        run_until(el, || el.stats().transports.live() == 1);
+        assert_reported("factory");
+        assert_eq!(drops.count(), 1);
+        neighbour.write_all(b"y").unwrap();
+        assert_eq!(receive(el, &mut neighbour, 1), b"y");
+        end(el, &other);
+    }
+
+    /// CL-10: likewise where the loop's own end is the end of the server.
+    fn a_factory_that_panics_as_the_loop_ends(el) {
+        let (server, drops) = serve_with_bomb(el, "with the loop");
+        let _client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+        run_until(el, || server.connections() == 1);
+        drop(server);
+        el.close();
+        assert_reported("with the loop");
+        assert_eq!(drops.count(), 1);
+    }
+}
+
+/// A handle that the application drops is the last one: the panic is reported all the same, and does not unwind into the
+/// application. Of a factory and of a value in the server's context both are reported.
+#[test]
+fn a_factory_that_panics_with_its_last_handle() {
+    static VAR: ContextVar<Rc<Bomb>> = ContextVar::new("bomb");
+    on_loop(|el| {
+        let (server, _) = serve_with_bomb(el, "by hand");
+        server.close();
+        drop(server);
+        assert_reported("by hand");
+
+        let server = complete(el, async {
+            let bomb = Bomb("bound");
+            let factory = move || {
+                let _ = &bomb;
+                tcp::Idle
+            };
+            drop(VAR.set(Rc::new(Bomb("context"))));
+            roundelay::get_running_loop().unwrap().create_server(factory, LOOPBACK).start_serving(false).await.unwrap()
+        });
+        assert!(take_reports().is_empty());
+        drop(server);
+        let texts = ["bound", "context"].map(|text| format!("Exception in a destructor: {text}"));
+        assert_eq!(take_reports(), texts);
     });
 }

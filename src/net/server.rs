@@ -48,7 +48,8 @@ struct Inner {
     core: Rc<Core>,
     state: Cell<State>,
     listeners: RefCell<Vec<Rc<Listener>>>,
-    factory: Factory,
+    /// `None` only while the server is dropped.
+    factory: Option<Factory>,
     /// Each connection gets a copy.
     context: Slot,
     max_connections: usize,
@@ -90,7 +91,7 @@ impl Server {
             core,
             state: Cell::new(State::Bound),
             listeners: RefCell::new(listeners),
-            factory,
+            factory: Some(factory),
             context,
             max_connections: options.max_connections.unwrap_or(usize::MAX),
             idle_timeout: options.idle_timeout,
@@ -298,8 +299,9 @@ impl Inner {
         local_addr: Option<SocketAddr>,
         peer_addr: Option<SocketAddr>,
     ) -> Option<Rc<SocketTransport>> {
+        let factory = self.factory.as_ref()?;
         let (made, slot) = context::enter(self.context.fork(), || {
-            (self.factory)().map_err(|payload| {
+            factory().map_err(|payload| {
                 if let Some(payload) = self.core.local.take_fatal(payload) {
                     let message = "Error on transport creation for incoming connection";
                     self.report(message, Exception::Panic(&*payload));
@@ -380,6 +382,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Bound and never started, or already closed.
         self.close();
+        // The last to hold it may be a connection that ends, in the midst of its own end: a destructor of the
+        // application's must not unwind into that.
+        let (factory, context) = (self.factory.take(), std::mem::replace(&mut self.context, Slot::EMPTY));
+        self.core.local.dispose(factory);
+        self.core.local.dispose(context);
     }
 }
 
