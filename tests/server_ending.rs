@@ -9,11 +9,12 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::time::Duration;
 
 use roundelay::{ContextVar, EventLoop, LoopClosed, Protocol, Runner, Server, Transport, spawn, start_server};
 
 use common::{DropCounter, alone, on_loop, open_descriptors, run_until, settle, take_reports};
-use tcp::{LOOPBACK, complete, connect, end, idle, receive, serve};
+use tcp::{LOOPBACK, complete, connect, end, idle, receive, receive_all, serve};
 
 /// A server that has its port and does not listen yet.
 #[track_caller]
@@ -206,5 +207,56 @@ fn a_factory_that_panics_with_its_last_handle() {
         drop(server);
         let texts = ["bound", "context"].map(|text| format!("Exception in a destructor: {text}"));
         assert_eq!(take_reports(), texts);
+    });
+}
+
+/// Writes until something stays queued.
+#[track_caller]
+fn queue_up(el: &EventLoop, transport: &Transport) {
+    let piece = vec![7; 1 << 20];
+    for _ in 0..64 {
+        transport.write(&piece);
+        settle(el);
+        if transport.write_buffer_size() > 0 {
+            return;
+        }
+    }
+    panic!("the kernel takes everything");
+}
+
+/// SV-14: a shutdown that is given up half-way leaves the server closed and its connections closing: none is aborted when
+/// the grace is over, and what was queued arrives. One that was never polled has done nothing.
+#[test]
+fn a_shutdown_that_is_given_up() {
+    common::on_manual_clock(|el, clock| {
+        let (server, connections, address) = serve(el);
+        let (mut client, transport) = connect(el, &connections, address);
+        drop(server.shutdown(Duration::ZERO));
+        settle(el);
+        assert!(server.is_serving() && !transport.is_closing());
+
+        queue_up(el, &transport);
+        let task = el.create_task({
+            let server = server.clone();
+            async move { server.shutdown(Duration::from_secs(1)).await }
+        });
+        settle(el);
+        assert!(!server.is_serving() && transport.is_closing() && server.connections() == 1);
+        let queued = transport.write_buffer_size();
+        assert!(queued > 0);
+        task.cancel();
+        settle(el);
+        assert!(task.is_cancelled());
+        assert_eq!(el.stats().timers.live(), 0);
+        clock.advance(Duration::from_secs(3600));
+        settle(el);
+        assert_eq!((server.connections(), transport.write_buffer_size()), (1, queued));
+
+        // Another one goes on where it was left, with a grace of its own.
+        let again = el.create_task(async move { server.shutdown(Duration::from_secs(1)).await });
+        settle(el);
+        let received = receive_all(el, &mut client);
+        assert!(received.len() >= queued && received.iter().all(|&byte| byte == 7));
+        assert!(complete(el, again).unwrap(), "nothing had to be aborted");
     });
 }

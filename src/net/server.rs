@@ -185,6 +185,11 @@ impl Server {
     /// queued, and aborts what is left then.
     ///
     /// True if no connection had to be aborted.
+    ///
+    /// Dropping the future half-way takes nothing back and goes no further: the server is closed and its connections
+    /// are closing, each for as long as its peer takes to read what is queued. [`abort_clients`](Self::abort_clients)
+    /// ends those that are left, and another `shutdown` gives them a new grace. One that was never awaited has done
+    /// nothing.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.close();
         self.close_clients();
