@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::constants::MAX_WAIT;
-use crate::error::{Fatal, Stopped, panic_text};
+use crate::error::{Fatal, Stopped};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, RunState};
@@ -546,7 +546,8 @@ impl Core {
         drop(self.receive_buffer.take());
         local.part();
         if let Some(payload) = local.fatal.take() {
-            local.report_panic(&format!("Fatal panic while closing: {}", panic_text(&*payload)), &*payload, None, None);
+            local.report_panic("Fatal panic while closing", &*payload, None, None);
+            local.dispose(payload);
         }
     }
 
