@@ -194,6 +194,11 @@ impl Core {
         }
     }
 
+    /// Whether the clock is one of the application's.
+    pub(crate) fn has_own_clock(&self) -> bool {
+        matches!(self.clock, ClockSource::Custom(_))
+    }
+
     /// How many turns have begun.
     pub(crate) fn turn_number(&self) -> u64 {
         self.counters.turns.get()

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::constants::MAX_WAIT;
+use crate::constants::{CLOSING_WAIT, MAX_WAIT};
 use crate::error::{Fatal, Stopped};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
@@ -21,9 +21,6 @@ use crate::sched::active::{Ending, Entry, Kind, TaskId, TaskRef};
 use crate::sched::context::{self, Slot};
 use crate::sched::ready::{Injected, Item};
 use crate::sched::{Due, Phase, Shared, task};
-
-/// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
-const CLOSING_WAIT: Duration = Duration::from_millis(10);
 
 impl EventLoop {
     /// Runs the loop until [`stop`](Self::stop) is called.

@@ -17,7 +17,7 @@ use crate::error::{AddressError, ConnectErrors, LoopClosed, invalid_input};
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
-use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
 use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
 use crate::os::fd::OwnedFd;
 use crate::os::socket;
@@ -188,7 +188,8 @@ impl EventLoop {
     ///
     /// The resolver's; the error of the only attempt, or of all if they are the same; else one that names them all.
     /// Those of attempts are of the operating system's kind and carry an [`AddressError`](crate::AddressError).
-    /// `InvalidInput` for options that do not go together; [`LoopClosed`] as an `io::Error`.
+    /// `InvalidInput` for options that do not go together, and where it is awaited in another loop; [`LoopClosed`] as an
+    /// `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, Transport};
@@ -384,6 +385,12 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
+    if let Some(running) = running::current().filter(|core| !Rc::ptr_eq(core, &el.core)) {
+        let (here, there) = (running.local.loop_id(), el.id());
+        return Err(invalid_input(format!(
+            "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"
+        )));
+    }
     let connected = connected_socket(&el, method, options).await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol as IpProtocol, SockAddr, Socket, Type};
 
-use crate::constants::BACKLOG;
+use crate::constants::{BACKLOG, COMMON_PORT_ATTEMPTS};
 use crate::dns::addr::Family;
 use crate::dns::resolve;
 use crate::error::{AddressError, LoopClosed, invalid_input};
@@ -22,9 +22,6 @@ use crate::net::server::{Factory, Server};
 use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
-
-/// How often a common port is looked for when several sockets are to share one that the system chooses.
-const COMMON_PORT_ATTEMPTS: u32 = 16;
 
 /// Settings of a server, apart from the protocol.
 #[derive(Debug)]

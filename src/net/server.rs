@@ -142,7 +142,8 @@ impl Server {
         self.start("start_serving")
     }
 
-    /// Accepts connections until the server is closed. Dropping the future before closes the server.
+    /// Accepts connections until the server is closed. Dropping the future before closes the server, unless it was never
+    /// polled.
     ///
     /// # Errors
     ///
@@ -190,6 +191,10 @@ impl Server {
     /// are closing, each for as long as its peer takes to read what is queued. [`abort_clients`](Self::abort_clients)
     /// ends those that are left, and another `shutdown` gives them a new grace. One that was never awaited has done
     /// nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled outside of a running event loop.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.close();
         self.close_clients();
