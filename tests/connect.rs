@@ -353,7 +353,7 @@ on_every_loop! {
         assert_eq!(error.get_ref().unwrap().downcast_ref::<ConnectErrors>().unwrap().errors.len(), 2);
     }
 
-    /// TC-09 and the eighth of the known bugs: without any attempt there is an error, too, and no panic.
+    /// TC-09, HE-07, gh-135836 of asyncio: without any attempt there is an error, too, and no panic.
     fn no_address_at_all_is_an_error(el) {
         for all_errors in [false, true] {
             let builder = el.create_connection(idle(), Vec::<SocketAddr>::new()).all_errors(all_errors);

@@ -212,6 +212,57 @@ on_every_loop! {
         }
     }
 
+    /// CL-02, P42: one side ends its writing, the other keeps the connection, answers and closes: each event once, and in
+    /// this order. The one whose peer has ended does not say that it reads.
+    fn a_half_close_between_two_transports(el) {
+        for net in NETS {
+            let (near, far) = sockets(net);
+            let (a_record, b_record) = (Record::new(), Record::new());
+            let (a, _) = wire::attach(el, near, Tap::new(&a_record));
+            let (b, _) = wire::attach(el, far, Tap::half_open(&b_record));
+            a.write_eof();
+            run_until(el, || b_record.has("eof"));
+            assert!(!b.is_reading() && !b.is_closing());
+            b.write(b"answer");
+            run_until(el, || a_record.len() == 6);
+            b.close();
+            run_until(el, || a_record.is_lost() && b_record.is_lost());
+            assert_eq!(a_record.take(), ["made", "data 6", "eof", "lost"]);
+            assert_eq!(b_record.take(), ["made", "eof", "lost"]);
+        }
+    }
+
+    /// TT-25, gh-156512 of asyncio: flow control that ends the connection, in whichever way and whether or not it was
+    /// closing already, ends it once.
+    fn flow_control_that_ends_the_connection(el) {
+        for net in NETS {
+            for end in [Transport::close, Transport::abort, Transport::write_eof] {
+                for closing in [false, true] {
+                    for at_pause in [false, true] {
+                        let record = Record::new();
+                        let tap = Tap::new(&record);
+                        let tap = if at_pause { tap.on_pause(end) } else { tap.on_resume(end) };
+                        let (transport, peer) = connect_narrow(el, net, tap);
+                        transport.write(&pattern(300_000));
+                        if closing {
+                            transport.close();
+                        }
+                        run_until(el, || {
+                            peer.pump();
+                            // What has only ended its writing side is still open.
+                            record.is_lost() || peer.at_eof() && !transport.is_closing()
+                        });
+                        transport.close();
+                        until_lost(el, &record);
+                        settle(el);
+                        assert_eq!(record.lost(), 1);
+                        assert_eq!(record.take().last().unwrap(), "lost");
+                    }
+                }
+            }
+        }
+    }
+
     /// CL-18: with `SO_LINGER` of zero set on the transport's socket, an end is a reset for the peer.
     fn a_reset_on_purpose(el) {
         for close in [Transport::close, Transport::abort] {
