@@ -194,7 +194,7 @@ on_every_loop! {
         assert_eq!(recorder.take(), ["made", "data early", "eof", "lost"]);
     }
 
-    /// TC-17: a Unix socket, given as a descriptor, is a stream like others; it has no `TCP_NODELAY` to set.
+    /// TC-17, UN-10: a Unix socket, given as a descriptor, is a stream like others; it has no `TCP_NODELAY` to set.
     fn a_unix_socket_may_be_given(el) {
         let (ours, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let recorder = Recorder::new();
