@@ -1,5 +1,5 @@
-//! Which loop is the running one, and which one a thread has by the policy (behaviours PO-01 to PO-04; runners have their
-//! own file).
+//! Which loop is the running one, and which one a thread has by the policy (behaviours PO-01 to PO-04 and PO-08; runners
+//! have their own file).
 //!
 //! The policy is the process's: each test brings the default one back.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{on_loop, run_until};
 use roundelay::policy::{self, DefaultEventLoopPolicy, EventLoopPolicy};
-use roundelay::{EventLoop, NoRunningLoop, get_running_loop};
+use roundelay::{EventLoop, NoRunningLoop, Runner, get_running_loop};
 
 /// Runs a test beside a loop of its own, and takes back what it has set: the thread's loop and the process's policy.
 fn with_policies(body: impl FnOnce(&EventLoop)) {
@@ -336,5 +336,25 @@ fn a_policy_that_fails() {
         assert_eq!(policy::get_event_loop().unwrap_err().to_string(), "no loop today");
         policy::set_event_loop_policy(None);
         assert!(policy::get_event_loop().is_ok());
+    });
+}
+
+/// PO-08: a runner runs on the loop that its factory makes, and neither asks the policy nor sets the thread's loop; so
+/// does `block_on`.
+#[test]
+fn a_runner_leaves_the_policy_alone() {
+    with_policies(|_| {
+        let set = policy::get_event_loop().unwrap();
+        let counting = Arc::new(Counting::default());
+        policy::set_event_loop_policy(Some(counting.clone()));
+        let make = || EventLoop::builder().name("from the factory").build();
+        let mut runner = Runner::builder().loop_factory(make).build();
+        let name = runner.run(async { get_running_loop().unwrap().name().map(String::from) }).unwrap();
+        assert_eq!(name.as_deref(), Some("from the factory"));
+        runner.close();
+        assert!(roundelay::block_on(async { running() }).is_some());
+        assert_eq!(counting.take(), [""; 0]);
+        assert_eq!(policy::get_event_loop().unwrap().id(), set.id());
+        assert!(!set.is_closed());
     });
 }

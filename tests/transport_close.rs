@@ -23,6 +23,154 @@ fn registered(el: &EventLoop) -> u64 {
 }
 
 on_every_loop! {
+    /// CL-01: the peer's end of file is told, and then, unless the protocol wants to go on, the connection ends by itself.
+    fn the_end_of_file_ends_the_connection(el) {
+        for net in NETS {
+            let record = Record::new();
+            let (transport, peer) = connect(el, net, Tap::new(&record));
+            peer.send_eof();
+            until_lost(el, &record);
+            assert!(transport.is_closing());
+            run_until(el, || peer.at_eof());
+            assert_eq!(record.take(), ["made", "eof", "lost"]);
+        }
+    }
+
+    /// CL-04: `write_eof` with nothing queued ends this side at once, a second one does nothing; the other side goes on.
+    fn the_end_of_this_side(el) {
+        for net in NETS {
+            let record = Record::new();
+            let (transport, peer) = connect(el, net, Tap::new(&record));
+            assert!(transport.can_write_eof());
+            transport.write_eof();
+            assert!(peer.at_eof(), "no turn is needed");
+            transport.write_eof();
+            peer.send(b"answer");
+            run_until(el, || record.len() == 6);
+            assert!(transport.is_reading() && !transport.is_closing());
+            peer.close();
+            until_lost(el, &record);
+            assert_eq!(record.take(), ["made", "data 6", "eof", "lost"]);
+        }
+    }
+
+    /// CL-06: `write_eof` after `close` does nothing: what is queued is sent, and there is one end.
+    fn write_eof_after_close(el) {
+        let record = Record::new();
+        let (transport, peer) = connect_narrow(el, Net::Unix, Tap::new(&record));
+        let data = pattern(300_000);
+        transport.write(&data);
+        transport.close();
+        transport.write_eof();
+        run_until(el, || peer.at_eof());
+        assert!(peer.received() == data);
+        until_lost(el, &record);
+        transport.write_eof();
+        settle(el);
+        assert_eq!(record.take(), ["made", "pause", "resume", "lost"]);
+    }
+
+    /// CL-07: neither `close` nor `abort` calls the protocol: the end comes in a turn of its own, behind what was ready.
+    fn the_end_is_not_told_inline(el) {
+        for close in [Transport::close, Transport::abort] {
+            let record = Record::new();
+            let (transport, _peer) = connect(el, Net::Unix, Tap::new(&record));
+            settle(el);
+            let noted = record.clone();
+            el.call_soon(move || noted.note("ready before"));
+            close(&transport);
+            assert!(transport.is_closing());
+            assert_eq!(record.take(), ["made"]);
+            until_lost(el, &record);
+            assert_eq!(record.take(), ["ready before", "lost"]);
+        }
+    }
+
+    /// CL-08: a close with something queued stops reading at once, sends everything, resumes the writer and ends.
+    fn a_close_sends_what_is_queued(el) {
+        for net in NETS {
+            let record = Record::new();
+            let (transport, peer) = connect_narrow(el, net, Tap::new(&record));
+            let data = pattern(600_000);
+            transport.write(&data);
+            settle(el);
+            transport.close();
+            assert!(transport.is_closing() && !transport.is_reading());
+            peer.send(b"too late");
+            settle(el);
+            assert_eq!(record.take(), ["made", "pause"]);
+            assert!(transport.write_buffer_size() > 0);
+            run_until(el, || peer.count() == data.len());
+            until_lost(el, &record);
+            assert!(peer.received() == data);
+            assert_eq!(record.take(), ["resume", "lost"]);
+        }
+    }
+
+    /// CL-09: an abort drops what is queued, also while a close waits for it; the end has no error.
+    fn an_abort_drops_what_is_queued(el) {
+        for net in NETS {
+            for closed_before in [false, true] {
+                let record = Record::new();
+                let (transport, peer) = connect_narrow(el, net, Tap::new(&record));
+                transport.write(&pattern(600_000));
+                if closed_before {
+                    transport.close();
+                }
+                settle(el);
+                transport.abort();
+                assert_eq!(transport.write_buffer_size(), 0);
+                until_lost(el, &record);
+                run_until(el, || peer.end().is_some());
+                assert!(peer.count() < 600_000);
+                assert_eq!(record.take(), ["made", "pause", "lost"]);
+            }
+        }
+    }
+
+    /// CL-11: nothing is received any more after a close or an abort within `data_received`, not even an end of file.
+    fn nothing_is_received_after_a_close(el) {
+        for net in NETS {
+            for close in [Transport::close, Transport::abort] {
+                let record = Record::new();
+                let (transport, peer) = connect(el, net, Tap::new(&record).on_data(move |it, _| close(it)));
+                peer.send(b"one");
+                settle(el);
+                let _ = peer.socket.send(b"two");
+                drop(peer);
+                until_lost(el, &record);
+                settle(el);
+                assert!(transport.is_closing());
+                assert_eq!(record.take(), ["made", "data 3", "lost"]);
+            }
+        }
+    }
+
+    /// CL-14: an event that waits in the queue when its transport is closed, by somebody else's callback, does nothing.
+    fn a_queued_event_of_a_closed_transport(el) {
+        for net in NETS {
+            let records = [Record::new(), Record::new()];
+            let others: Rc<RefCell<Vec<Transport>>> = Rc::default();
+            let connections = records.each_ref().map(|record| {
+                let others = others.clone();
+                let close_all = move |_: &Transport, _: &[u8]| others.borrow().iter().for_each(Transport::close);
+                connect(el, net, Tap::new(record).on_data(close_all))
+            });
+            settle(el);
+            // Both are ready in one turn; whichever is first closes both.
+            for (transport, peer) in &connections {
+                others.borrow_mut().push(transport.clone());
+                peer.send(b"x");
+            }
+            run_until(el, || records.iter().all(Record::is_lost));
+            let told = records.map(|record| record.take());
+            assert_eq!(told.iter().filter(|told| told.iter().any(|event| event == "data 1")).count(), 1, "{told:?}");
+            others.borrow_mut().clear();
+        }
+    }
+}
+
+on_every_loop! {
     /// CL-10: close and abort in any combination, with and without a queue: one `connection_lost`, and without an error.
     fn one_end_however_it_is_closed(el) {
         const WAYS: [fn(&Transport); 3] = [Transport::close, Transport::abort, Transport::write_eof];
