@@ -224,9 +224,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..60 * KIB).prop_map(Step::Write),
-        4 => (1..80 * KIB).prop_map(Step::Read),
-        1 => (0..100 * KIB, 0..100 * KIB).prop_map(|(high, low)| Step::Marks(high, low)),
+        4 => (0..16 * KIB).prop_map(Step::Write),
+        4 => (1..16 * KIB).prop_map(Step::Read),
+        2 => (0..60 * KIB, 0..30 * KIB).prop_map(|(high, low)| Step::Marks(high, low)),
         4 => Just(Step::Turn),
     ]
 }
