@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -51,12 +51,17 @@ const END_ROUNDS: u32 = 100;
 #[track_caller]
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     refuse_nesting("block_on");
-    let el = EventLoop::new().unwrap_or_else(|error| panic!("block_on(): cannot make an event loop: {error}"));
-    let result = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(future)));
+    // Not in closures: those know nothing of the caller's place.
+    let el = match EventLoop::new() {
+        Ok(el) => el,
+        Err(error) => panic!("block_on(): cannot make an event loop: {error}"),
+    };
+    let how = RunRoot::plain("block_on");
+    let result = catch_unwind(AssertUnwindSafe(|| el.core.run_root(how, future.into_future())));
     finish(&el, SHUTDOWN_BOUND);
     match result {
         Ok(Ok(output)) => output,
-        Ok(Err(stopped)) => panic!("block_on(): {stopped}"),
+        Ok(Err(RootEnd::Stopped | RootEnd::Cancelled)) => panic!("block_on(): {Stopped}"),
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -150,7 +155,7 @@ impl Runner {
         }
         match &self.state {
             State::Ready(el) => Ok(el.clone()),
-            _ => Err(invalid_input("Runner: it is closed")),
+            _ => Err(invalid_input("Runner::get_loop(): the runner is closed")),
         }
     }
 
@@ -169,8 +174,17 @@ impl Runner {
     #[track_caller]
     pub fn run<F: IntoFuture>(&mut self, future: F) -> Result<F::Output, RunError> {
         refuse_nesting("Runner::run");
-        let el = self.get_loop().unwrap_or_else(|error| panic!("Runner::run(): {error}"));
-        let how = RunRoot { method: "run", kind: Kind::Main, context: Slot::Shared(self.context.clone()) };
+        assert!(!matches!(self.state, State::Closed), "Runner::run(): the runner is closed");
+        let el = match self.get_loop() {
+            Ok(el) => el,
+            Err(error) => panic!("Runner::run(): cannot make an event loop: {error}"),
+        };
+        let how = RunRoot {
+            method: "Runner::run",
+            kind: Kind::Main,
+            context: Slot::Shared(self.context.clone()),
+            spawned_at: Location::caller(),
+        };
         el.core.run_root(how, future.into_future()).map_err(|end| match end {
             RootEnd::Stopped => RunError::Stopped,
             RootEnd::Cancelled => RunError::Cancelled,
@@ -332,6 +346,7 @@ fn stop_accepting(el: &EventLoop) {
     for handler in handlers {
         handler.stop_accepting();
     }
+    el.core.services.stop_accepting();
 }
 
 /// Cancels all tasks but the one that runs this, and waits until their futures are dropped.

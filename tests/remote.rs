@@ -300,7 +300,7 @@ fn a_fatal_panic_of_a_post_leaves_the_run() {
         let payload = catch_unwind(AssertUnwindSafe(|| el.run_forever())).unwrap_err();
         assert_eq!(payload.downcast::<Fatal>().unwrap().0.downcast_ref::<u8>(), Some(&3));
         let result: Result<(), JoinError> = handle.wait();
-        assert!(result.unwrap_err().is_cancelled());
+        assert!(result.unwrap_err().is_panic());
         settle(el);
         assert_eq!(after.wait().unwrap(), 4);
     });

@@ -171,7 +171,7 @@ pub(crate) struct Core {
     handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
     debug: Cell<bool>,
-    services: Services,
+    pub(crate) services: Services,
     pub(crate) counters: LoopCounters,
     /// The receive buffer, lent to whoever reads; made when first used.
     receive_buffer: Cell<Option<Box<[u8]>>>,

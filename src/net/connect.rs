@@ -77,16 +77,10 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
             let socket = take_socket(method, given)?;
             return Ok(given_socket(socket));
         }
-        EndpointKind::Addresses(addresses) => {
-            let fitting: Vec<SocketAddr> = addresses.iter().copied().filter(|one| family.admits(one)).collect();
-            if fitting.is_empty() && !addresses.is_empty() {
-                let given = EndpointKind::Addresses(addresses).describe();
-                return Err(invalid_input(format!("{method}: {given} is not of the family asked for by family()")));
-            }
-            fitting
-        }
+        EndpointKind::Addresses(addresses) => addresses,
         EndpointKind::Host(host, port) => resolve(el, host, port, family).await?,
     };
+    let targets = family.select(method, targets)?;
     let locals = match local_addr.map(|local| local.kind) {
         None | Some(EndpointKind::Socket(_)) => None,
         Some(EndpointKind::Addresses(addresses)) => Some(addresses),
@@ -241,7 +235,7 @@ impl<F> CreateConnection<F> {
         CreateConnection { el: self.el, factory, options: self.options }
     }
 
-    /// Uses addresses of this family only.
+    /// Uses addresses of this family only. One that is given as such and is of the other is refused.
     pub fn family(mut self, family: Family) -> Self {
         self.options.family = family;
         self

@@ -89,7 +89,7 @@ pub(crate) async fn bind_listeners(
         return Err(LoopClosed.into());
     }
     let endpoint = std::mem::replace(&mut options.endpoint.kind, ServerEndpointKind::Addresses(Vec::new()));
-    let mut addresses = match endpoint {
+    let addresses = match endpoint {
         ServerEndpointKind::Socket(socket) => {
             let socket = take_socket(method, socket)?;
             if options.keep_alive {
@@ -110,7 +110,7 @@ pub(crate) async fn bind_listeners(
             addresses
         }
     };
-    addresses.retain(|address| options.family.admits(address));
+    let addresses = options.family.select(method, addresses)?;
     let mut distinct = Vec::new();
     for address in addresses {
         if !distinct.contains(&address) {
@@ -241,7 +241,8 @@ impl EventLoop {
 /// The settings that servers of protocols and servers of streams share.
 macro_rules! server_settings {
     () => {
-        /// Listens on addresses of this family only.
+        /// Listens on addresses of this family only. One that is given as such and is of the other is refused, if none is
+        /// left.
         pub fn family(mut self, family: Family) -> Self {
             self.options.family = family;
             self

@@ -159,7 +159,7 @@ where
         let result = match called {
             Ok(value) => Ok(value),
             Err(Some(payload)) => Err(JoinError::panic(payload)),
-            Err(None) => Err(JoinError::cancelled()),
+            Err(None) => Err(JoinError::fatal()),
         };
         if head.watched.get() {
             head.result.set(Some(result));
