@@ -194,7 +194,7 @@ on_every_loop! {
         assert_eq!(recorder.take(), ["made", "data early", "eof", "lost"]);
     }
 
-    /// TC-17: a Unix socket, given as a descriptor, is a stream like others; it has no `TCP_NODELAY` to set.
+    /// TC-17, UN-10: a Unix socket, given as a descriptor, is a stream like others; it has no `TCP_NODELAY` to set.
     fn a_unix_socket_may_be_given(el) {
         let (ours, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let recorder = Recorder::new();
@@ -353,7 +353,7 @@ on_every_loop! {
         assert_eq!(error.get_ref().unwrap().downcast_ref::<ConnectErrors>().unwrap().errors.len(), 2);
     }
 
-    /// TC-09 and the eighth of the known bugs: without any attempt there is an error, too, and no panic.
+    /// TC-09, HE-07, gh-135836 of asyncio: without any attempt there is an error, too, and no panic.
     fn no_address_at_all_is_an_error(el) {
         for all_errors in [false, true] {
             let builder = el.create_connection(idle(), Vec::<SocketAddr>::new()).all_errors(all_errors);

@@ -228,7 +228,7 @@ fn a_callback_may_cancel_itself() {
     });
 }
 
-/// TS-07 and bug 13 of the peers: a third thread cancels while the loop runs it: it ran, or it was cancelled, and the
+/// TS-07, gh-128340 of asyncio: a third thread cancels while the loop runs it: it ran, or it was cancelled, and the
 /// canceller is told which.
 #[test]
 fn cancelling_races_with_running() {
