@@ -641,3 +641,17 @@ fn port_zero_is_refused_by_the_system() {
         assert!(address_error(&error).error.raw_os_error().is_some());
     });
 }
+
+/// A connection is made by the loop that was asked; awaited in another one it would never be.
+#[test]
+fn awaited_in_another_loop() {
+    on_loop(|el| {
+        let (_listener, address) = plain_listener();
+        let other = EventLoop::new().unwrap();
+        let error = complete(el, other.create_connection(|| Idle, address)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let text = error.to_string();
+        assert!(text.starts_with("EventLoop::create_connection(): a future of loop"), "{text}");
+        other.close();
+    });
+}

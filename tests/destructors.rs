@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::future::pending;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{DropCounter, Kind, Log, on_loop, run_on, settle, take_reports};
@@ -262,4 +262,37 @@ fn a_loop_dropped_by_a_panic_is_closed() {
         assert!(thread.join().is_err());
         assert!(dropped.load(Ordering::SeqCst));
     });
+}
+
+/// Destructors that schedule on a closed loop, and whose destructors do so again without end, end all the same.
+#[test]
+fn endless_destructors_end() {
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+    fn again(el: EventLoop, by_task: bool) -> OnDrop<impl FnOnce()> {
+        OnDrop::new(move || {
+            let next: Box<dyn std::any::Any> = Box::new(again(el.clone(), by_task));
+            // The last one is leaked on purpose: a leak checker still finds it here.
+            LEAKED.lock().unwrap().push(std::ptr::from_ref(&*next).addr());
+            if by_task {
+                drop(el.create_task(async move {
+                    let _next = next;
+                    pending::<()>().await;
+                }));
+            } else {
+                drop(el.call_soon(move || drop(next)));
+            }
+        })
+    }
+
+    for by_task in [false, true] {
+        on_loop(|el| {
+            let first = again(el.clone(), by_task);
+            el.call_soon(holding(first));
+            el.close();
+            let reports = take_reports();
+            let leaked = |report: &&String| report.contains("schedules on the closed event loop without end");
+            assert_eq!(reports.iter().filter(leaked).count(), 1, "{reports:#?}");
+        });
+    }
 }

@@ -353,14 +353,17 @@ fn two_loops_share_a_thread() {
     });
 }
 
-/// The descriptor is the same through both traits, and gone with the loop.
+/// The descriptor is the same through both traits, refused by a loop that is closed, and open for as long as it is lent.
 #[test]
 fn the_descriptor_has_one_number() {
     on_each(|el| {
         let number = el.as_raw_fd();
         assert_eq!(el.as_fd().as_raw_fd(), number);
+        let lent = el.as_fd();
         el.close();
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| el.as_raw_fd())).is_err());
+        // Whoever still watches it does not watch something else that has got its number.
+        assert!(lent.try_clone_to_owned().is_ok());
     });
 }
 

@@ -358,3 +358,47 @@ fn a_runner_leaves_the_policy_alone() {
         assert!(!set.is_closed());
     });
 }
+
+/// PO-04: a policy that is replaced may look at the policy as it goes.
+#[test]
+fn a_policy_that_looks_at_the_policy_as_it_goes() {
+    struct Curious(Arc<Mutex<bool>>);
+    impl EventLoopPolicy for Curious {}
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            drop(policy::get_event_loop_policy());
+            *self.0.lock().unwrap() = true;
+        }
+    }
+
+    with_policies(|_| {
+        let gone = Arc::new(Mutex::new(false));
+        policy::set_event_loop_policy(Some(Arc::new(Curious(gone.clone()))));
+        policy::set_event_loop_policy(None);
+        assert!(*gone.lock().unwrap());
+    });
+}
+
+/// PO-03: a thread that is ending has no loop to give, and says so.
+#[test]
+fn a_thread_that_is_ending() {
+    struct Late(Arc<Mutex<Vec<String>>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let said = policy::get_event_loop().map(drop).map_err(|error| error.to_string());
+            policy::set_event_loop(None);
+            self.0.lock().unwrap().push(format!("{said:?}"));
+        }
+    }
+
+    with_policies(|_| {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let late = Late(said.clone());
+        let thread = thread::spawn(move || {
+            let el = policy::get_event_loop().unwrap();
+            el.call_soon(move || drop(late));
+        });
+        thread.join().unwrap();
+        assert_eq!(*said.lock().unwrap(), [r#"Err("get_event_loop(): the thread is ending")"#]);
+    });
+}

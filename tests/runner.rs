@@ -10,15 +10,16 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use futures::FutureExt;
 
 use common::{DropCounter, Log, PATIENCE, alone, open_descriptors, take_reports, watch_reports};
 use roundelay::{
-    ContextVar, EventLoop, Fatal, JoinError, Outcome, Protocol, RunError, Runner, RunnerBuilder, Server, Task,
-    Transport, block_on, get_running_loop, open_connection, spawn, spawn_blocking, start_server, yield_now,
+    ContextVar, EventLoop, Fatal, JoinError, ManualClock, Outcome, Protocol, RunError, Runner, RunnerBuilder, Server,
+    Task, Transport, block_on, get_running_loop, open_connection, spawn, spawn_blocking, start_server, yield_now,
 };
 
 /// Runs a test on a runner that has made its loop, closes the runner, and makes the checks that every test ends with.
@@ -761,4 +762,49 @@ fn a_loop_closed_behind_the_runners_back() {
     let text = panic_of(|| runner.run(async {}));
     assert!(text.contains("event loop is closed"), "{text}");
     runner.close();
+}
+
+/// api 1: the bound of the end is one of real time where the loop's clock stands still.
+#[test]
+fn a_clock_that_stands_still() {
+    let (release, wait) = mpsc::channel::<()>();
+    let (ended, end) = mpsc::channel::<()>();
+    let builder = hasty().loop_factory(|| EventLoop::builder().clock(ManualClock::new()).build());
+    on_runner(builder, |runner, _| {
+        let peer = runner
+            .run(async {
+                drop(spawn_blocking(move || {
+                    let _ = wait.recv();
+                    ended.send(()).unwrap();
+                }));
+                let (jammed, slow) = told(&Log::new(), "jammed", |_| ()).await;
+                jam(&jammed);
+                slow
+            })
+            .unwrap();
+        runner.close();
+        let reports = take_reports();
+        assert!(reports.len() == 1 && reports[0].contains("within 20ms: 1 job(s) abandoned"), "{reports:?}");
+        drop(peer);
+        release.send(()).unwrap();
+        end.recv_timeout(PATIENCE).unwrap();
+    });
+}
+
+/// api 1: another thread that spawns without end does not hold up the end.
+#[test]
+fn a_flood_of_tasks_from_another_thread() {
+    on_runner(hasty(), |runner, el| {
+        let (remote, stop) = (el.remote(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let flood = std::thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                drop(remote.spawn(async || std::future::pending::<()>().await));
+            }
+        });
+        runner.run(async { yield_now().await }).unwrap();
+        runner.close();
+        stop.store(true, Ordering::SeqCst);
+        flood.join().unwrap();
+    });
 }

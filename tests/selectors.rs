@@ -317,6 +317,12 @@ impl Selector for Poll {
     }
 }
 
+struct Nobody;
+
+impl roundelay::Protocol for Nobody {
+    fn data_received(&mut self, _: &roundelay::Transport, _: &[u8]) {}
+}
+
 /// A loop runs on a selector of the application's own, which need not have more than levels, and no descriptor.
 #[test]
 fn a_selector_of_ones_own() {
@@ -327,6 +333,13 @@ fn a_selector_of_ones_own() {
         exercise(el);
         let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| el.as_fd().as_raw_fd())).unwrap_err();
         assert!(refused.downcast_ref::<String>().unwrap().contains("its selector has no descriptor"));
+        // What is registered when the loop is closed is deleted, too, before it is closed.
+        let (ours, _peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        el.add_reader(&ours, || ()).unwrap();
+        let server = complete(el, el.create_server(|| Nobody, ("127.0.0.1", 0))).unwrap();
+        el.close();
+        assert!(server.sockets().is_empty());
     });
     let calls: &Vec<_> = &calls.borrow();
     let count = |name| calls.iter().filter(|call| **call == name).count();

@@ -670,3 +670,19 @@ fn a_server_shows_its_state() {
         assert!(format!("{server:?}").contains("Closed"));
     });
 }
+
+/// A server may be closed by whoever looks at its socket.
+#[test]
+fn closed_while_its_socket_is_looked_at() {
+    on_loop(|el| {
+        let (server, _, address) = serve(el);
+        let sockets = server.sockets();
+        let seen = sockets[0].with(|socket| {
+            server.close();
+            socket.local_addr().unwrap().as_socket()
+        });
+        assert_eq!(seen, Some(Some(address)));
+        assert!(!server.is_serving());
+        assert_refused(address);
+    });
+}

@@ -493,3 +493,34 @@ fn a_peer_that_does_not_read_is_silent() {
         end(el, &server);
     });
 }
+
+/// SV-01: what is written at the end of a callback that took longer than the limit counts from then.
+#[test]
+fn a_connection_that_has_just_been_written_to_is_not_idle() {
+    on_manual_clock(|el, clock| {
+        struct Slow(Recorder, roundelay::ManualClock);
+        impl roundelay::Protocol for Slow {
+            fn data_received(&mut self, transport: &roundelay::Transport, _: &[u8]) {
+                self.1.advance(Duration::from_secs(15));
+                transport.write(b"at last");
+            }
+            fn connection_lost(&mut self, _: &roundelay::Transport, error: Option<io::Error>) {
+                self.0.0.push(format!("lost {:?}", error.map(|error| error.kind())));
+            }
+        }
+        let recorder = Recorder::new();
+        let (given, time) = (recorder.clone(), clock.clone());
+        let factory = move || Slow(given.clone(), time.clone());
+        let builder = el.create_server(factory, LOOPBACK).idle_timeout(Duration::from_secs(10));
+        let server = complete(el, builder).unwrap();
+        let mut client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+        client.write_all(b"?").unwrap();
+        assert_eq!(receive(el, &mut client, 7), b"at last");
+        calm(el);
+        assert_eq!(server.connections(), 1);
+        clock.advance(Duration::from_secs(10));
+        calm(el);
+        assert_eq!(recorder.take(), ["lost Some(TimedOut)"]);
+        end(el, &server);
+    });
+}

@@ -258,3 +258,31 @@ fn a_flooded_protocol_lets_a_timer_fire() {
         drop(flood);
     });
 }
+
+/// LU-01: bytes count, too: a task that reads a megabyte at a time has its share after a few of them.
+#[test]
+fn a_task_with_a_large_buffer_lets_a_timer_fire() {
+    on_manual_clock(|el, clock| {
+        let (ours, peer) = plain_pair();
+        let flood = Flood::new(peer);
+        let fired = Rc::new(Cell::new(false));
+        let timer = fired.clone();
+        el.call_later(Duration::from_millis(1), move || timer.set(true));
+        let bytes = complete(el, async {
+            let mut ours = TcpStream::from_std(ours).unwrap();
+            let mut buffer = vec![0; 1 << 20];
+            let (mut total, mut due) = (0, None);
+            while !fired.get() {
+                total += ours.read(&mut buffer).await.unwrap();
+                if total > 16 << 20 && due.is_none() {
+                    clock.advance(Duration::from_millis(1));
+                    due = Some(total);
+                }
+            }
+            total - due.unwrap()
+        });
+        // Two turns, each of which may end with a read of the whole buffer.
+        assert!(bytes <= 2 * (BUDGET * 32 * 1024 + (1 << 20)), "{bytes} bytes before the timer");
+        drop(flood);
+    });
+}

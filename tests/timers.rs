@@ -5,13 +5,17 @@ mod common;
 mod recording;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
-use common::{DropCounter, Log, complete, on_loop, on_manual_clock, on_strict_loop, run_on, run_until, settle};
+use common::{
+    DropCounter, Log, complete, on_loop, on_manual_clock, on_strict_loop, run_on, run_until, settle, take_reports,
+};
 use futures::FutureExt;
 use proptest::prelude::*;
 use recording::{StillClock, Tape, builder, let_time_pass};
@@ -457,4 +461,77 @@ proptest! {
             }
         });
     }
+}
+
+/// A waker of the application's own that panics is reported, and takes nothing from the others that were due with it.
+#[test]
+fn a_waker_that_panics() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker's bomb");
+        }
+    }
+
+    on_manual_clock(|el, clock| {
+        let log = Log::new();
+        let mut slept = Box::pin(sleep(secs(1)));
+        complete(el, async {
+            assert!(slept.as_mut().poll(&mut Context::from_waker(&Arc::new(Bomb).into())).is_pending());
+        });
+        el.call_later(secs(1), log.entry("timer"));
+        clock.advance(secs(1));
+        el.run_once(ZERO).unwrap();
+        assert_eq!(log.take(), ["timer"]);
+        let reports = take_reports();
+        assert!(reports.len() == 1 && reports[0].contains("Exception in a waker"), "{reports:?}");
+        assert!(reports[0].contains("a waker's bomb"), "{reports:?}");
+        complete(el, async { slept.as_mut().await });
+    });
+}
+
+/// TM-10: a delay that no clock can hold is never over, however far a clock is turned, and comes behind any other.
+#[test]
+fn a_delay_without_end() {
+    on_manual_clock(|el, clock| {
+        let log = Log::new();
+        let never = el.call_later(Duration::MAX, log.entry("never"));
+        let century = secs(100 * 365 * 24 * 3600);
+        el.call_later(century, log.entry("a century"));
+        clock.advance(century);
+        el.run_once(ZERO).unwrap();
+        assert_eq!(log.take(), ["a century"]);
+        clock.advance(4 * century);
+        el.run_once(ZERO).unwrap();
+        assert!(log.take().is_empty());
+        assert!(never.cancel());
+    });
+}
+
+/// A clock outlives its loops, and keeps nothing of those that are closed.
+#[test]
+fn a_clock_forgets_closed_loops() {
+    type Wake = Weak<dyn Fn() + Send + Sync>;
+    #[derive(Clone, Default)]
+    struct Own(Rc<RefCell<Vec<Wake>>>);
+    impl Clock for Own {
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+        fn attach(&self, wake: Wake) {
+            self.0.borrow_mut().push(wake);
+        }
+    }
+
+    let clock = Own::default();
+    let given = clock.clone();
+    run_on(
+        move || EventLoop::builder().clock(given),
+        |el| {
+            let wake = clock.0.borrow()[0].clone();
+            wake.upgrade().unwrap()();
+            el.close();
+            assert!(wake.upgrade().is_none());
+        },
+    );
 }

@@ -385,7 +385,8 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
-    if let Some(running) = running::current().filter(|core| !Rc::ptr_eq(core, &el.core)) {
+    let elsewhere = running::current().filter(|core| el.core.is_open() && !Rc::ptr_eq(core, &el.core));
+    if let Some(running) = elsewhere {
         let (here, there) = (running.local.loop_id(), el.id());
         return Err(invalid_input(format!(
             "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"

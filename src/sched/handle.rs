@@ -217,7 +217,8 @@ where
         counters.handles.opened()
     }
     if !open {
-        local.refuse(callback.clone(), Ready::close);
+        local.refuse(callback.call.take(), drop);
+        callback.clone().close();
         local.report_closed(method, created_at);
     } else if let Some(when) = when {
         callback.head.timer.set(Some(local.arm_callback(when, callback.clone())));
