@@ -16,9 +16,11 @@ CROSS_THREADS=(remote remote_task remote_waking two_loops closing_races closing_
 SKIPPED=()
 
 # Debian's compiler has no sanitizer runtime of its own. It looks for one under the name of its release channel.
-runtime=$(find "$(rustc +nightly --print sysroot)" -name 'librustc-*_rt.tsan.a' | head -n 1)
+runtime=$(find "$(rustc +nightly --print sysroot)" -name 'librustc-*_rt.tsan.a' -print -quit)
+[ -n "$runtime" ] || skip "the nightly toolchain has no runtime for ThreadSanitizer"
+libraries=$("$RUSTC" --print sysroot)/lib/rustlib/$TARGET/lib
 for channel in "" -stable -nightly; do
-  ln -sf "$runtime" "$("$RUSTC" --print sysroot)/lib/rustlib/$TARGET/lib/librustc${channel}_rt.tsan.a"
+  ln -sf "$runtime" "$libraries/librustc${channel}_rt.tsan.a" || skip "$libraries cannot be written"
 done
 
 export RUSTFLAGS="-Zsanitizer=thread" RUSTDOCFLAGS="-Zsanitizer=thread"
