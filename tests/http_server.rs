@@ -35,8 +35,9 @@ impl Site {
         fs::write(folder.path().join("secret.txt"), "secret\n").unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret.txt"), root.join("link.txt")).unwrap();
         let mut command = Command::new(example("http_server"));
-        // AddressSanitizer, if this is built with it, would hold on to what is freed, and one test looks at the memory.
-        command.env("ASAN_OPTIONS", "quarantine_size_mb=1");
+        // AddressSanitizer, if this is built with it, holds on to what is freed, and keeps stacks of its own: too much for
+        // the test that looks at the memory.
+        command.env("ASAN_OPTIONS", "quarantine_size_mb=1:detect_stack_use_after_return=0");
         let mut server = Running::start(command.args(["--addr", "127.0.0.1:0", "--root"]).arg(&root));
         let address = server.address();
         Self { server, address, folder, big }
