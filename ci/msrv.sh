@@ -23,7 +23,7 @@ unpack() {
   done
   mkdir -p "$unpacked.part"
   (cd "$unpacked.part" && apt-get -o APT::Sandbox::User=root download -qq "${packages[@]}") || return 1
-  for deb in "$unpacked.part"/*.deb; do dpkg -x "$deb" "$unpacked.part"; done
+  for deb in "$unpacked.part"/*.deb; do dpkg -x "$deb" "$unpacked.part" || return 1; done
   rm "$unpacked.part"/*.deb
   mv "$unpacked.part" "$unpacked"
 }

@@ -9,7 +9,11 @@ std_source
 nightly
 
 # Test files in which more than one thread has a part.
-CROSS_THREADS=(remote remote_task remote_waking two_loops closing_races closing_wakers executor executor_reports)
+CROSS_THREADS=(
+  cancellation close closing_races closing_wakers contextvars contract destructor_panics destructors embedding
+  exception_handler executor executor_reports fatal futures remote remote_task remote_waking run runner selectors
+  task_factory tasks timers two_loops
+)
 
 # Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is
 # missing in the child; so do those that put a seccomp filter on, for the sanitizer makes system calls of its own.
