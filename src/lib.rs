@@ -110,7 +110,7 @@ pub use net::{
 };
 pub use protocol::{
     AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
-    SocketView, StreamTransport, Transport, TransportId, WaterMarks, WriteReady, WriteTransport,
+    SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 pub use runner::{Runner, RunnerBuilder, block_on, spawn};
 pub use sched::active::{TaskId, TaskInfo, TaskState};

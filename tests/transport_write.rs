@@ -4,12 +4,14 @@ mod common;
 mod wire;
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use common::{complete, on_loop, run_until, settle, take_reports};
+use common::{CountingWaker, complete, on_loop, run_until, settle, take_reports};
 use roundelay::{EventLoop, Transport};
 use wire::{
     NETS, Net, Peer, Record, Tap, assert_sleeps, attach, connect, connect_narrow, finish, pattern, sockets, until_lost,
@@ -529,6 +531,31 @@ on_every_loop! {
             assert!(!transport.is_reading());
             assert!(most.get() > 64 * 1024, "the queue never filled");
             assert!(most.get() <= (64 + 64) * 1024, "{} bytes were queued", most.get());
+            finish(el, &transport, &record);
+        }
+    }
+
+    /// TT-24: whoever gives up waiting for room is forgotten, and those who wait beside it are told.
+    fn a_wait_for_room_that_is_given_up(el) {
+        for net in NETS {
+            let record = Record::new();
+            let (transport, peer) = connect_narrow(el, net, Tap::new(&record));
+            transport.write(&pattern(1024 * 1024));
+            let (wakes, waker) = CountingWaker::new();
+            let mut cx = Context::from_waker(&waker);
+            let [mut stays, mut goes] = [Box::pin(transport.ready()), Box::pin(transport.ready())];
+            assert!(stays.as_mut().poll(&mut cx).is_pending() && goes.as_mut().poll(&mut cx).is_pending());
+            let held = Arc::strong_count(&wakes);
+            drop(goes);
+            assert_eq!(Arc::strong_count(&wakes), held - 1);
+            assert!(stays.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(Arc::strong_count(&wakes), held - 1);
+            run_until(el, || {
+                peer.pump();
+                wakes.count() > 0
+            });
+            assert_eq!(wakes.count(), 1);
+            assert!(matches!(stays.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
             finish(el, &transport, &record);
         }
     }

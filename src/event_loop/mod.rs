@@ -194,6 +194,11 @@ impl Core {
         }
     }
 
+    /// How many turns have begun.
+    pub(crate) fn turn_number(&self) -> u64 {
+        self.counters.turns.get()
+    }
+
     /// The time as last read in a turn.
     pub(crate) fn turn_time(&self) -> Instant {
         self.turn_time.get()
@@ -324,7 +329,7 @@ impl EventLoop {
     /// For a foreign loop that hosts this one: it waits until this moment or until [`as_fd`](AsFd::as_fd) is readable,
     /// whichever comes first, and then calls [`run_once`](Self::run_once) with a timeout of zero.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.has_work() {
+        if self.core.has_work() {
             return Some(self.time());
         }
         self.core.local.timers.borrow().next_deadline()
@@ -354,13 +359,7 @@ impl EventLoop {
         self.core.hosted.set(true);
         let idle = !self.is_running();
         self.core.local.hosted_idle.set(idle);
-        idle && self.has_work()
-    }
-
-    /// Whether anything is ready.
-    fn has_work(&self) -> bool {
-        let local = &self.core.local;
-        local.ready.len() > 0 || local.shared_ref().inject_queue().len() > 0
+        idle && self.core.has_work()
     }
 }
 

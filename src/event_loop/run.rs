@@ -158,7 +158,7 @@ impl Drop for Run<'_> {
         core.local.hosted_idle.set(core.hosted.get());
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
         let waiting = core.local.shared_ref().inject_queue().leave();
-        if core.hosted.get() && (waiting || core.local.ready.len() > 0) {
+        if core.hosted.get() && (waiting || core.has_own_work()) {
             core.local.shared_ref().wake_if_asleep();
         }
         if close {
@@ -336,12 +336,21 @@ impl Core {
         }
     }
 
+    /// Whether anything is ready.
+    pub(crate) fn has_work(&self) -> bool {
+        self.has_own_work() || self.local.shared_ref().inject_queue().len() > 0
+    }
+
+    /// The same without what other threads have posted.
+    fn has_own_work(&self) -> bool {
+        self.local.ready.len() > 0 || self.reactor.borrow().has_events()
+    }
+
     /// Whether another turn that does not wait might find something to do.
     fn has_more(&self) -> bool {
         let local = &self.local;
         let (opened, closed) = self.reactor.borrow().counts();
-        local.ready.len() > 0
-            || local.shared_ref().inject_queue().len() > 0
+        self.has_work()
             || opened > closed
             || local.timers.borrow().next_deadline().is_some_and(|deadline| self.is_due(deadline, self.now()))
     }
@@ -367,6 +376,7 @@ impl Core {
 
         // 2. and 3.
         let ready = local.ready.len() > 0;
+        let events = self.reactor.borrow().has_events();
         let stopping = self.stopping.get();
         let mut now = self.now();
         let turns = self.turns_since_wait.get().saturating_add(1);
@@ -377,7 +387,7 @@ impl Core {
             || now.saturating_duration_since(self.waited_at.get()) >= self.event_period;
         self.turns_since_wait.set(turns);
         if wait {
-            let timeout = if ready || stopping {
+            let timeout = if ready || events || stopping {
                 Some(Duration::ZERO)
             } else {
                 let sleep = deadline.and_then(|deadline| self.sleep_until(deadline)).map(|sleep| sleep.min(MAX_WAIT));

@@ -399,6 +399,8 @@ where
     while !transport.is_made() {
         yield_once().await;
     }
+    // What `connection_made` has scheduled comes first, too; and then this, before anything that arrives.
+    yield_once().await;
     drop(transport);
     let transport = unclaimed.0.take().expect("it was put there above");
     Ok((transport, protocol))

@@ -25,7 +25,8 @@ pub(crate) use extra::SocketHolder;
 pub use extra::{ExtraInfo, SocketView};
 pub use reference::ProtocolRef;
 pub use transport::{
-    BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaterMarks, WriteReady, WriteTransport,
+    BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
+    WriteTransport,
 };
 
 use std::io;

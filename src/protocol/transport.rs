@@ -1,5 +1,6 @@
 //! The interface of transports, and the handle over whatever implements it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -32,6 +33,20 @@ impl TransportId {
 impl fmt::Display for TransportId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// One of those who wait for room to write: see [`WriteTransport::poll_ready`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WaiterId(u64);
+
+impl WaiterId {
+    fn next() -> Self {
+        thread_local! {
+            // Transports stay on their thread, and so do those who wait for them.
+            static NEXT: Cell<u64> = const { Cell::new(0) };
+        }
+        Self(NEXT.with(|next| next.replace(next.get() + 1)))
     }
 }
 
@@ -116,12 +131,15 @@ pub trait WriteTransport: BaseTransport {
     /// Ends the connection when more than this is queued.
     fn set_write_buffer_cap(&self, cap: Option<usize>);
 
-    /// Ready when writing is not paused.
+    /// Ready when writing is not paused. Several may wait: of each the latest waker counts.
     ///
     /// # Errors
     ///
     /// Why the connection is gone.
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// One who waited gives up, or has been told: its waker, if it is still kept, is not needed any more.
+    fn forget_waiter(&self, waiter: WaiterId);
 }
 
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
@@ -280,7 +298,7 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn ready(&self) -> WriteReady {
-        WriteReady { transport: self.clone() }
+        WriteReady { transport: self.clone(), id: WaiterId::next(), waits: false }
     }
 
     /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
@@ -319,12 +337,25 @@ impl Eq for Transport {}
 #[derive(Debug)]
 pub struct WriteReady {
     transport: Transport,
+    id: WaiterId,
+    /// Whether the transport may have a waker of ours.
+    waits: bool,
 }
 
 impl Future for WriteReady {
     type Output = io::Result<()>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.transport.inner.poll_ready(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.transport.inner.poll_ready(self.id, cx);
+        self.waits |= polled.is_pending();
+        polled
+    }
+}
+
+impl Drop for WriteReady {
+    fn drop(&mut self) {
+        if self.waits {
+            self.transport.inner.forget_waiter(self.id);
+        }
     }
 }

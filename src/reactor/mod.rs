@@ -197,6 +197,8 @@ pub(crate) struct Reactor<C> {
     edge: bool,
     slots: Slots<C>,
     by_fd: FdTable,
+    /// Whose handlers want another event from the next wait, whatever the selector says.
+    again: Vec<u64>,
     /// The events of the latest wait; kept for its memory.
     events: Vec<Event>,
     /// Registrations made and gone, for the statistics.
@@ -211,6 +213,7 @@ impl<C: Clone> Reactor<C> {
             selector: Some(selector),
             slots: Slots::new(),
             by_fd: FdTable::default(),
+            again: Vec::new(),
             events: Vec::with_capacity(EVENTS_PER_WAIT),
             opened: 0,
             closed: 0,
@@ -321,6 +324,16 @@ impl<C: Clone> Reactor<C> {
         Some(slot)
     }
 
+    /// Gives the handler of this key another event, without readiness, behind those of the next wait.
+    pub(crate) fn report_again(&mut self, key: u64) {
+        self.again.push(key);
+    }
+
+    /// Whether the next wait has events to give that the selector does not know of.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// Asks the selector and appends what it means to `fired`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, fired: &mut Vec<Fired<C>>) -> io::Result<()> {
         let Some(selector) = &mut self.selector else {
@@ -328,7 +341,7 @@ impl<C: Clone> Reactor<C> {
         };
         self.events.clear();
         match selector.wait(timeout, &mut self.events) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => result?,
         }
         for &Event { key, readiness } in &self.events {
@@ -341,6 +354,9 @@ impl<C: Clone> Reactor<C> {
                 slot.quieten(&mut **selector, key, readiness);
             }
         }
+        let slots = &self.slots;
+        let live = self.again.drain(..).filter(|&key| slots.get(key).is_some());
+        fired.extend(live.map(|key| Fired::Event(key, Readiness::NONE)));
         Ok(())
     }
 
@@ -359,6 +375,7 @@ impl<C: Clone> Reactor<C> {
         self.closed += slots.len() as u64;
         self.by_fd = FdTable::default();
         self.events = Vec::new();
+        self.again = Vec::new();
         (slots, self.selector.take())
     }
 }

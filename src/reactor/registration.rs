@@ -62,6 +62,11 @@ impl<C: Clone> Registration<C> {
         result
     }
 
+    /// Asks for another event in the next turn; see `Reactor::report_again`.
+    pub(crate) fn report_again(&self) {
+        self.reactor.borrow_mut().report_again(self.key);
+    }
+
     /// Whether events are edges; otherwise conditions are reported for as long as they last.
     pub(crate) fn is_edge(&self) -> bool {
         self.edge

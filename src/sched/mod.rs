@@ -183,6 +183,12 @@ impl Local {
             return;
         }
         self.ready.push(item);
+        self.nudge();
+    }
+
+    /// There is something to do, whereof the host has to hear if there is one.
+    #[inline]
+    pub(crate) fn nudge(&self) {
         if self.hosted_idle.get() {
             self.shared_ref().wake_if_asleep();
         }
@@ -196,10 +202,8 @@ impl Local {
     /// Arms a timer.
     pub(crate) fn arm(&self, when: Instant, due: Due) -> TimerKey {
         let key = self.timers.borrow_mut().insert(when, due);
-        if self.hosted_idle.get() {
-            // The host has computed its own wait from a deadline that may be later.
-            self.shared_ref().wake_if_asleep();
-        }
+        // The host has computed its own wait from a deadline that may be later.
+        self.nudge();
         key
     }
 

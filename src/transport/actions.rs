@@ -11,12 +11,10 @@ pub(crate) enum Action {
     Made = 1,
     /// Tell it to pause or resume writing.
     Tell = 2,
-    /// Read on.
-    Read = 3,
     /// Write on.
-    Write = 4,
+    Write = 3,
     /// Tell it that the connection is lost.
-    Lost = 5,
+    Lost = 4,
 }
 
 const BITS: u32 = 4;
@@ -49,9 +47,7 @@ impl Actions {
     pub(crate) fn pop(&mut self) -> Option<Action> {
         let code = self.packed as u8 & 0xF;
         self.packed >>= BITS;
-        [Action::Made, Action::Tell, Action::Read, Action::Write, Action::Lost]
-            .into_iter()
-            .find(|&action| action as u8 == code)
+        [Action::Made, Action::Tell, Action::Write, Action::Lost].into_iter().find(|&action| action as u8 == code)
     }
 }
 
@@ -67,8 +63,8 @@ mod tests {
         assert!(!actions.push(Action::Tell));
         assert_eq!(actions.pop(), Some(Action::Tell));
         assert!(actions.push(Action::Tell));
-        assert!(actions.push(Action::Made) && actions.push(Action::Read) && actions.push(Action::Write));
+        assert!(actions.push(Action::Made) && actions.push(Action::Write));
         let rest: Vec<Action> = std::iter::from_fn(|| actions.pop()).collect();
-        assert_eq!(rest, [Action::Lost, Action::Tell, Action::Made, Action::Read, Action::Write]);
+        assert_eq!(rest, [Action::Lost, Action::Tell, Action::Made, Action::Write]);
     }
 }

@@ -8,8 +8,7 @@ use roundelay::{Buffered, BufferedProtocol, KeepOpen, LoopFuture, Transport};
 
 use crate::common::Log;
 use crate::support::{
-    Recorder, SECOND, connect, connect_over, connected, connected_differs, error_kind, settle, socket_pair, tcp_pair,
-    trace_reports, yes,
+    Recorder, SECOND, connect, connect_over, connected, error_kind, settle, socket_pair, tcp_pair, trace_reports, yes,
 };
 
 /// Completes a future in a callback.
@@ -248,11 +247,10 @@ fn paused_by_data_with_the_end_waiting() {
     });
 }
 
-/// TT-05: what has waited for the end of a pause has the place in the line that the resumption took.
+/// TT-05: what has waited for the end of a pause is an event of the next turn.
 #[test]
 fn resumed_among_callbacks() {
-    let here = ["made", "before", "data 'data'", "after", "timer"];
-    connected_differs("resumed_among_callbacks", "place-of-what-was-paused", &here, async |el, log| {
+    connected("resumed_among_callbacks", async |el, log| {
         let (transport, peer) = connect(&el, Recorder::new(&log)).await;
         transport.pause_reading();
         peer.send(b"data");

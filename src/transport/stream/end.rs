@@ -1,0 +1,131 @@
+//! How a connection ends, and what is reported on the way.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{PanicPayload, callback_panicked};
+use crate::event_loop::EventLoop;
+use crate::event_loop::exception::ExceptionContext;
+use crate::protocol::Transport;
+use crate::reactor::Interest;
+use crate::sched::context::{self, Slot};
+use crate::sched::report::Exception;
+use crate::transport::actions::Action;
+use crate::transport::lifecycle::Lifecycle;
+use crate::transport::stream::SocketTransport;
+
+impl SocketTransport {
+    /// Ends the connection with an error.
+    pub(super) fn fail(&self, error: io::Error) {
+        tracing::debug!(target: "roundelay", "{self:?} is lost: {error}");
+        self.lose(Some(error));
+    }
+
+    pub(super) fn lose(&self, error: Option<io::Error>) {
+        if !self.update_life(Lifecycle::lose) {
+            return;
+        }
+        let queue = self.queue.take();
+        // Nobody is told to resume writing to a connection that is lost.
+        self.told_paused.set(self.flow.get().is_paused());
+        self.set_interest(Interest::NONE);
+        self.error_kind.set(error.as_ref().map(io::Error::kind));
+        self.error.set(error);
+        self.enqueue(Action::Lost);
+        self.release("written bytes", queue);
+    }
+
+    pub(super) fn connection_lost(&self) {
+        if !self.update_life(Lifecycle::gone) {
+            return;
+        }
+        let error = self.error.take();
+        let called = self.call(|protocol, transport| protocol.connection_lost(transport, error));
+        if let Some(Err(payload)) = called {
+            self.report("Exception in callback connection_lost", payload);
+        }
+        self.forget();
+    }
+
+    /// Lets go of everything: socket, protocol, context, server.
+    pub(super) fn forget(&self) {
+        self.update_life(|life| {
+            let _ = life.gone();
+        });
+        if self.local_addr.get().is_none() {
+            self.local_addr.set(self.ask_local_addr());
+        }
+        let io = self.io.take();
+        if io.is_none() && self.protocol.borrow().is_none() {
+            return;
+        }
+        drop(io);
+        self.core.transport_gone();
+        let queue = self.queue.take();
+        drop(self.unread.take());
+        if let Some(idle) = self.idle.take() {
+            idle.timer.cancel();
+        }
+        self.wake_waiters();
+        if let Some((owner, place)) = self.owner.take() {
+            owner.transport_lost(place);
+        }
+        let protocol = self.protocol.take();
+        self.release("a protocol", protocol);
+        self.release("written bytes", queue);
+        self.release("a context", self.context.replace(Slot::EMPTY));
+    }
+
+    /// Drops what may have a destructor of the application's, which may call any method here and may panic. Only called
+    /// with nothing borrowed.
+    pub(super) fn release<T>(&self, what: &str, value: T) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            self.report(&format!("Exception in the destructor of {what}"), payload);
+        }
+    }
+
+    pub(super) fn ask_local_addr(&self) -> Option<SocketAddr> {
+        self.io.borrow().as_ref()?.socket.local_addr().ok()?.as_socket()
+    }
+
+    pub(super) fn fail_by_panic(&self, callback: &str, payload: PanicPayload) {
+        let error = callback_panicked(callback, &*payload);
+        self.report(&format!("Fatal error: {callback} call failed."), payload);
+        self.lose(Some(error));
+    }
+
+    /// Reports the panic of a callback, in the callbacks' context.
+    pub(super) fn report(&self, message: &str, payload: PanicPayload) {
+        let local = &self.core.local;
+        let Some(payload) = local.take_fatal(payload) else { return };
+        let slot = self.context.replace(Slot::EMPTY);
+        let ((), slot) = context::enter(slot, || {
+            self.call_handler(ExceptionContext::new(message).with_exception(Exception::Panic(&*payload)));
+        });
+        self.context.set(slot);
+        local.dispose(payload);
+    }
+
+    pub(super) fn report_error(&self, message: &str, error: &io::Error) {
+        self.call_handler(ExceptionContext::new(message).with_exception(Exception::Error(error)));
+    }
+
+    pub(super) fn call_handler(&self, mut context: ExceptionContext<'_>) {
+        if let Some(me) = self.me.upgrade() {
+            context = context.with_subject(Transport::new(me));
+        }
+        if let Some(protocol) = self.protocol.borrow().clone() {
+            context = context.with_subject(protocol);
+        }
+        EventLoop::handle(self.core.clone()).call_exception_handler(&context);
+    }
+
+    /// Why writing is impossible.
+    pub(super) fn lost_error(&self) -> io::Error {
+        match self.error_kind.get() {
+            Some(kind) => io::Error::new(kind, "Connection lost"),
+            None => io::Error::new(io::ErrorKind::ConnectionReset, "Connection lost"),
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! A transport over a stream socket.
+//!
+//! The problem is reentrancy. A protocol's callbacks take `&mut self` and may call any method of any transport, from
+//! anywhere: a task that looks into the protocol may write, a destructor may close. So no method here calls the
+//! protocol. What is to be told is put into the loop's queue as an [`Action`], or, while a callback of this transport
+//! runs, told by whoever called that callback as soon as it returns.
+//!
+//! Reading is edge triggered where the selector can: the registration is made once and never changed for reading. A
+//! short read means that the socket is drained, unless the event said that more may follow (an end of file, urgent data)
+//! or a unix peer sent descriptors, at which a read stops short. Pausing merely stops reading, and remembers whether
+//! something may be waiting.
+
+mod end;
+mod read;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, Socket};
+
+use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::os::fd::{AsRawFd, RawFd};
+use crate::protocol::{
+    AnyProtocol, BaseTransport, ExtraInfo, SocketHolder, SocketView, StreamTransport, Transport, TransportId, WaiterId,
+};
+use crate::reactor::slot::{End, Handler, Listener};
+use crate::reactor::{Interest, Mode, Readiness};
+use crate::sched::context::{self, Slot};
+use crate::sched::handle::TimerHandle;
+use crate::sched::ready::{Item, Ready};
+use crate::transport::actions::{Action, Actions};
+use crate::transport::flow::Flow;
+use crate::transport::lifecycle::{Close, Lifecycle};
+use crate::transport::queue::WriteQueue;
+
+/// Hears of the end of a transport: its server.
+pub(crate) trait Owner {
+    fn transport_lost(&self, place: usize);
+}
+
+/// What a new transport is made of.
+pub(crate) struct Parts {
+    pub(crate) protocol: AnyProtocol,
+    /// The context that all callbacks run in.
+    pub(crate) context: Slot,
+    pub(crate) local_addr: Option<SocketAddr>,
+    pub(crate) peer_addr: Option<SocketAddr>,
+}
+
+/// The open socket. The registration stands first, because it has to end first.
+struct Io {
+    registration: LoopRegistration,
+    socket: Socket,
+}
+
+/// In place of a turn.
+const NOT_MADE: u64 = u64::MAX;
+
+/// The time after which a silent connection is ended.
+struct IdleLimit {
+    limit: Duration,
+    timer: TimerHandle<()>,
+}
+
+pub(crate) struct SocketTransport {
+    me: Weak<Self>,
+    core: Rc<Core>,
+    id: TransportId,
+    /// `None` once the connection is gone.
+    io: RefCell<Option<Io>>,
+    life: Cell<Lifecycle>,
+    flow: Cell<Flow>,
+    queue: RefCell<WriteQueue>,
+    /// `None` once the connection is gone.
+    protocol: RefCell<Option<AnyProtocol>>,
+    /// The context that all callbacks run in; empty while one does.
+    context: Cell<Slot>,
+    actions: Cell<Actions>,
+    /// Whether an event or an action is being dealt with: whoever does that also tells what there is to tell.
+    busy: Cell<bool>,
+    /// What the protocol was last told about writing.
+    told_paused: Cell<bool>,
+    /// The turn in which `connection_made` was called, or `NOT_MADE`: reading begins in the next one.
+    made_in: Cell<u64>,
+    /// Whether an event is asked for that tells nothing new: reading goes on with it.
+    reads_on: Cell<bool>,
+    /// Whether a read is worth trying.
+    readable: Cell<bool>,
+    /// Whether more may follow a short read: it does not mean that the socket is drained.
+    more: Cell<bool>,
+    /// What a protocol gave back, for the next one or for the next read.
+    unread: RefCell<Vec<u8>>,
+    /// How many bytes of that, at its end, the present protocol has not seen: they are delivered without waiting for
+    /// more.
+    unseen: Cell<usize>,
+    /// Whether the present protocol has been given nothing yet.
+    fresh: Cell<bool>,
+    /// Why the connection was lost, for `connection_lost`.
+    error: Cell<Option<io::Error>>,
+    /// The kind of that error, for those who come later.
+    error_kind: Cell<Option<io::ErrorKind>>,
+    /// Who waits for writing not to be paused.
+    waiters: RefCell<Vec<(WaiterId, Waker)>>,
+    /// The most bytes that may be queued.
+    cap: Cell<usize>,
+    /// Writes since the connection was lost.
+    lost_writes: Cell<u32>,
+    /// The server, and the place that this connection has with it.
+    owner: Cell<Option<(Rc<dyn Owner>, usize)>>,
+    idle: RefCell<Option<IdleLimit>>,
+    /// When bytes last went in either direction.
+    active_at: Cell<Instant>,
+    local_addr: Cell<Option<SocketAddr>>,
+    peer_addr: Option<SocketAddr>,
+}
+
+impl SocketTransport {
+    fn make(core: &Rc<Core>, parts: Parts) -> Rc<Self> {
+        core.counters.transports.opened();
+        Rc::new_cyclic(|me: &Weak<Self>| Self {
+            me: me.clone(),
+            core: core.clone(),
+            id: TransportId::next(),
+            io: RefCell::new(None),
+            life: Cell::new(Lifecycle::new()),
+            flow: Cell::new(Flow::new()),
+            queue: RefCell::new(WriteQueue::default()),
+            protocol: RefCell::new(Some(parts.protocol)),
+            context: Cell::new(parts.context),
+            actions: Cell::new(Actions::default()),
+            busy: Cell::new(false),
+            told_paused: Cell::new(false),
+            made_in: Cell::new(NOT_MADE),
+            reads_on: Cell::new(false),
+            readable: Cell::new(false),
+            more: Cell::new(false),
+            unread: RefCell::new(Vec::new()),
+            unseen: Cell::new(0),
+            fresh: Cell::new(true),
+            error: Cell::new(None),
+            error_kind: Cell::new(None),
+            waiters: RefCell::new(Vec::new()),
+            cap: Cell::new(usize::MAX),
+            lost_writes: Cell::new(0),
+            owner: Cell::new(None),
+            idle: RefCell::new(None),
+            active_at: Cell::new(core.turn_time()),
+            local_addr: Cell::new(parts.local_addr),
+            peer_addr: parts.peer_addr,
+        })
+    }
+
+    /// A transport over a connected, non-blocking socket that is not registered yet.
+    pub(crate) fn open(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
+        let this = Self::make(core, parts);
+        let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
+        match LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener) {
+            Ok(registration) => {
+                *this.io.borrow_mut() = Some(Io { registration, socket });
+                Ok(this)
+            }
+            Err(error) => {
+                this.forget();
+                Err(error)
+            }
+        }
+    }
+
+    /// A transport over a connected socket whose registration somebody else has used so far, for another interest: the
+    /// change makes the selector report anew what is there already.
+    pub(crate) fn adopt(
+        core: &Rc<Core>,
+        registration: LoopRegistration,
+        socket: Socket,
+        parts: Parts,
+    ) -> io::Result<Rc<Self>> {
+        let this = Self::make(core, parts);
+        let handed = registration.hand_over(Listener::Handler(this.clone() as Rc<dyn Handler>), Interest::READABLE);
+        *this.io.borrow_mut() = Some(Io { registration, socket });
+        if let Err(error) = handed {
+            this.forget();
+            return Err(error);
+        }
+        Ok(this)
+    }
+
+    /// The handle of the transport.
+    pub(crate) fn transport(&self) -> Transport {
+        Transport::new(self.me())
+    }
+
+    fn me(&self) -> Rc<Self> {
+        self.me.upgrade().expect("a method is called through an Rc")
+    }
+
+    /// Tells the protocol at once that the connection stands. Only called with no callback on the stack.
+    pub(crate) fn make_connection(&self) {
+        self.deal(|| {
+            self.made_in.set(self.core.turn_number());
+            let called = self.call(|protocol, transport| protocol.connection_made(transport));
+            if let Some(Err(payload)) = called {
+                // As in asyncio, the connection goes on.
+                self.report("Exception in callback connection_made", payload);
+            }
+        });
+    }
+
+    /// Whether the protocol was told that the connection stands.
+    pub(crate) fn is_made(&self) -> bool {
+        self.made_in.get() != NOT_MADE || self.life.get().is_gone()
+    }
+
+    /// Whether reading may have begun.
+    fn has_begun(&self) -> bool {
+        self.made_in.get() < self.core.turn_number()
+    }
+
+    /// Does something with no callback on the stack, and then tells the protocol what came of it.
+    fn deal(&self, f: impl FnOnce()) {
+        self.busy.set(true);
+        f();
+        self.tell();
+        self.busy.set(false);
+    }
+
+    /// As `make_connection`, in a turn of its own.
+    pub(crate) fn make_connection_soon(&self) {
+        self.enqueue(Action::Made);
+    }
+
+    /// Says who is to hear of the end.
+    pub(crate) fn set_owner(&self, owner: Rc<dyn Owner>, place: usize) {
+        self.owner.set(Some((owner, place)));
+    }
+
+    /// Ends the connection when nothing was received or sent for so long.
+    pub(crate) fn set_idle_limit(&self, limit: Duration) {
+        let before = self.idle.borrow_mut().replace(IdleLimit { limit, timer: self.arm_idle(limit) });
+        drop(before);
+    }
+
+    fn arm_idle(&self, delay: Duration) -> TimerHandle<()> {
+        let me = self.me.clone();
+        EventLoop::handle(self.core.clone()).call_later(delay, move || {
+            if let Some(this) = me.upgrade() {
+                this.check_idle();
+            }
+        })
+    }
+
+    fn check_idle(&self) {
+        let Some(limit) = self.idle.borrow().as_ref().map(|idle| idle.limit) else { return };
+        let silent = self.core.now().saturating_duration_since(self.active_at.get());
+        if silent >= limit {
+            self.fail(io::Error::new(io::ErrorKind::TimedOut, format!("nothing was received or sent for {limit:?}")));
+            return;
+        }
+        let timer = self.arm_idle(limit - silent);
+        if let Some(idle) = &mut *self.idle.borrow_mut() {
+            idle.timer = timer;
+        }
+    }
+
+    /// Calls the protocol, in its context. `None` if there is none any more.
+    fn call<R>(&self, f: impl FnOnce(&AnyProtocol, &Transport) -> R) -> Option<R> {
+        let protocol = self.protocol.borrow().clone()?;
+        let transport = self.transport();
+        let slot = self.context.replace(Slot::EMPTY);
+        let (result, slot) = context::enter(slot, || {
+            let result = f(&protocol, &transport);
+            // If it was replaced meanwhile, this is the last handle to it.
+            self.release("a protocol", protocol);
+            result
+        });
+        self.context.set(slot);
+        Some(result)
+    }
+
+    /// Puts an action into the loop's queue, unless it is there.
+    fn enqueue(&self, action: Action) {
+        let mut actions = self.actions.get();
+        if actions.push(action) {
+            self.actions.set(actions);
+            self.core.local.push(Item::Callback(self.me()));
+        }
+    }
+
+    /// There may be something to tell about writing: by whoever is at it, or in a turn of its own.
+    fn tell_soon(&self) {
+        if !self.busy.get() {
+            self.enqueue(Action::Tell);
+        }
+    }
+
+    /// Tells the protocol to pause or resume writing. Only called with no callback on the stack.
+    fn tell(&self) {
+        while !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
+            let pause = self.flow.get().is_paused();
+            self.told_paused.set(pause);
+            let (name, called) = if pause {
+                ("pause_writing", self.call(|protocol, transport| protocol.pause_writing(transport)))
+            } else {
+                ("resume_writing", self.call(|protocol, transport| protocol.resume_writing(transport)))
+            };
+            if let Some(Err(payload)) = called {
+                self.report(&format!("protocol.{name}() failed"), payload);
+            }
+        }
+    }
+
+    fn update_life<R>(&self, f: impl FnOnce(&mut Lifecycle) -> R) -> R {
+        let mut life = self.life.get();
+        let result = f(&mut life);
+        self.life.set(life);
+        result
+    }
+
+    fn is_edge(&self) -> bool {
+        self.io.borrow().as_ref().is_some_and(|io| io.registration.is_edge())
+    }
+
+    /// Says whether the reading side is to be reported; costs nothing where edges are.
+    fn read_interest(&self, readable: bool) {
+        let writable = !self.queue.borrow().is_empty();
+        self.set_interest(Interest { readable, writable });
+    }
+
+    fn write_interest(&self, writable: bool) {
+        let readable = self.life.get().is_reading();
+        self.set_interest(Interest { readable, writable });
+    }
+
+    fn set_interest(&self, interest: Interest) {
+        let result = match &*self.io.borrow() {
+            Some(io) => io.registration.set_interest(interest),
+            None => Ok(()),
+        };
+        if let Err(error) = result {
+            self.fail(error);
+        }
+    }
+}
+
+impl Handler for SocketTransport {
+    fn on_ready(self: Rc<Self>, readiness: Readiness) {
+        self.deal(|| {
+            if readiness.is_readable() {
+                self.readable.set(true);
+                if readiness.is_hangup() {
+                    self.more.set(true);
+                }
+            } else {
+                self.reads_on.set(false);
+            }
+            if self.has_begun() {
+                self.read();
+            } else if self.readable.get() {
+                // Whoever waits for the connection comes first.
+                self.read_on();
+            }
+            if readiness.is_writable() {
+                self.flush();
+            }
+        });
+    }
+
+    fn on_close(self: Rc<Self>) {
+        if !self.life.get().is_closing() {
+            self.core.resource_warning(format_args!("unclosed transport {self:?}"));
+        }
+        self.forget();
+    }
+
+    fn end(self: Rc<Self>, how: End) {
+        match how {
+            // By its full name: through an `Rc`, `Ready` has a `close` as well.
+            End::Flush => BaseTransport::close(&*self),
+            End::Now => self.abort(),
+        }
+    }
+}
+
+impl Ready for SocketTransport {
+    fn run(self: Rc<Self>) {
+        let mut actions = self.actions.get();
+        let action = actions.pop();
+        self.actions.set(actions);
+        self.deal(|| match action {
+            Some(Action::Made) => self.make_connection(),
+            Some(Action::Write) => self.flush(),
+            Some(Action::Lost) => self.connection_lost(),
+            Some(Action::Tell) | None => {}
+        });
+    }
+}
+
+impl SocketHolder for SocketTransport {
+    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
+        if let Some(io) = &*self.io.borrow() {
+            f(SockRef::from(&io.socket), io.socket.as_raw_fd());
+        }
+    }
+}
+
+impl BaseTransport for SocketTransport {
+    fn id(&self) -> TransportId {
+        self.id
+    }
+
+    fn is_closing(&self) -> bool {
+        self.life.get().is_closing()
+    }
+
+    fn close(&self) {
+        let queue_is_empty = self.queue.borrow().is_empty();
+        match self.update_life(|life| life.close(queue_is_empty)) {
+            Close::Already => {}
+            Close::Flush => self.read_interest(false),
+            Close::Lose => {
+                self.set_interest(Interest::NONE);
+                self.enqueue(Action::Lost);
+            }
+        }
+    }
+
+    fn abort(&self) {
+        self.lose(None);
+    }
+
+    fn extra_info(&self) -> ExtraInfo {
+        if self.local_addr.get().is_none() {
+            self.local_addr.set(self.ask_local_addr());
+        }
+        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        ExtraInfo {
+            local_addr: self.local_addr.get(),
+            peer_addr: self.peer_addr,
+            socket: Some(SocketView::new(holder)),
+        }
+    }
+
+    fn protocol(&self) -> Option<AnyProtocol> {
+        self.protocol.borrow().clone()
+    }
+
+    fn set_protocol(&self, protocol: AnyProtocol) {
+        if self.life.get().is_gone() {
+            return;
+        }
+        if self.protocol.borrow().as_ref().is_some_and(|before| before.is_same(&protocol)) {
+            return;
+        }
+        // A callback that is on the stack has its own handle to the old one.
+        let before = self.protocol.replace(Some(protocol));
+        self.fresh.set(true);
+        self.unseen.set(self.unread.borrow().len());
+        if self.unseen.get() > 0 {
+            self.read_on();
+        }
+        // The new one has been told nothing, and hears nothing of writing on a connection that is lost.
+        let (paused, lost) = (self.flow.get().is_paused(), self.life.get().is_lost());
+        self.told_paused.set(paused && lost);
+        if paused && !lost {
+            self.tell_soon();
+        }
+        drop(before);
+    }
+}
+
+impl StreamTransport for SocketTransport {}
+
+impl fmt::Debug for SocketTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let life = self.life.get();
+        write!(f, "<Transport {}", self.id)?;
+        if life.is_gone() {
+            return f.write_str(" closed>");
+        }
+        if life.is_closing() {
+            f.write_str(" closing")?;
+        }
+        if let Ok(io) = self.io.try_borrow() {
+            if let Some(io) = &*io {
+                write!(f, " fd={}", io.socket.as_raw_fd())?;
+            }
+        }
+        let read = if life.is_reading() { "polling" } else { "idle" };
+        let size = self.queue.try_borrow().map_or(0, |queue| queue.len());
+        let write = if size > 0 { "polling" } else { "idle" };
+        write!(f, " read={read} write=<{write}, bufsize={size}>>")
+    }
+}
+
+impl Drop for SocketTransport {
+    fn drop(&mut self) {
+        // A transport is kept alive by its registration until it is gone; this one was never registered.
+        self.forget();
+    }
+}

@@ -1,0 +1,220 @@
+//! The reading side: what arrives, what was given back, the end of file.
+
+use std::cell::Cell;
+use std::io;
+
+use crate::constants::{READ_SIZE, READS_PER_EVENT};
+use crate::os::socket::{recv, recv_local, would_block};
+use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
+use crate::transport::lifecycle::Lifecycle;
+use crate::transport::stream::SocketTransport;
+
+/// How one attempt to read ended.
+enum ReadStep {
+    /// So many bytes were delivered, and there may be more.
+    More(usize),
+    /// Nothing is left, or nothing is to be read any more.
+    Done,
+}
+
+impl SocketTransport {
+    /// Takes reading up again in the next turn, by an event as if something had just arrived.
+    pub(super) fn read_on(&self) {
+        if let (Some(io), false) = (&*self.io.borrow(), self.reads_on.replace(true)) {
+            io.registration.report_again();
+            self.core.local.nudge();
+        }
+    }
+
+    /// Reads until the socket is drained, the protocol pauses, or this event has had its share.
+    pub(super) fn read(&self) {
+        let (mut reads, mut bytes) = (0, 0);
+        while (self.readable.get() || self.unseen.get() > 0) && self.life.get().is_reading() {
+            if reads >= READS_PER_EVENT || bytes >= READ_SIZE {
+                // The others first. A level-triggered selector reports the socket again by itself.
+                if self.is_edge() || self.unseen.get() > 0 {
+                    self.read_on();
+                }
+                return;
+            }
+            match self.read_once() {
+                ReadStep::More(n) => bytes += n,
+                ReadStep::Done => {}
+            }
+            reads += 1;
+            self.tell();
+        }
+    }
+
+    fn read_once(&self) -> ReadStep {
+        if self.protocol.borrow().as_ref().is_some_and(AnyProtocol::is_buffered) {
+            return self.read_into_protocol();
+        }
+        if !self.unread.borrow().is_empty() {
+            return self.read_behind_unread();
+        }
+        self.core.clone().with_receive_buffer(|buffer| match self.receive(buffer) {
+            Ok(0) => self.end_of_file(),
+            Ok(n) => {
+                self.deliver(&buffer[..n]);
+                ReadStep::More(n)
+            }
+            Err(error) => self.read_failed(error),
+        })
+    }
+
+    /// Receives, and notes whether that has drained the socket.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = match &*self.io.borrow() {
+            Some(io) if self.peer_addr.is_some() => recv(&io.socket, buffer)?,
+            Some(io) => {
+                let (n, stopped_short) = recv_local(&io.socket, buffer)?;
+                if stopped_short {
+                    self.more.set(true);
+                }
+                n
+            }
+            None => return Err(io::ErrorKind::WouldBlock.into()),
+        };
+        if n > 0 {
+            self.active_at.set(self.core.turn_time());
+            if n < buffer.len() && !self.more.get() {
+                self.readable.set(false);
+            }
+        }
+        Ok(n)
+    }
+
+    /// What was given back goes first: at once to a protocol that has not seen it, else in one piece with what arrives.
+    fn read_behind_unread(&self) -> ReadStep {
+        if self.unseen.take() == 0 {
+            let received = self.core.clone().with_receive_buffer(|buffer| {
+                let n = self.receive(buffer)?;
+                self.unread.borrow_mut().extend_from_slice(&buffer[..n]);
+                Ok(n)
+            });
+            match received {
+                // The protocol has seen these bytes and did not want them: there is no next one.
+                Ok(0) => return self.end_of_file(),
+                Ok(_) => {}
+                Err(error) => return self.read_failed(error),
+            }
+        }
+        let data = self.unread.take();
+        self.deliver(&data);
+        ReadStep::More(data.len())
+    }
+
+    fn read_into_protocol(&self) -> ReadStep {
+        let (has_buffer, has_room) = (Cell::new(false), Cell::new(true));
+        let received = self.call(|protocol, transport| {
+            protocol.receive(transport, |buffer| {
+                has_buffer.set(true);
+                has_room.set(self.unseen.get() > 0 || self.unread.borrow().len() < buffer.len());
+                if has_room.get() { self.fill(buffer) } else { Ok(0) }
+            })
+        });
+        match received {
+            Some(Ok(Received::NoRoom)) => self.no_room("get_buffer() returned an empty buffer"),
+            Some(Ok(_)) if !has_room.get() => {
+                self.no_room("get_buffer() returned a buffer that has room for no more than unread() gave back")
+            }
+            Some(Ok(Received::Bytes(0))) => self.end_of_file(),
+            Some(Ok(Received::Bytes(n))) => ReadStep::More(n),
+            Some(Ok(Received::Failed(error))) => self.read_failed(error),
+            Some(Ok(Received::NotBuffered)) | None => ReadStep::Done,
+            Some(Err(payload)) => {
+                let callback = if has_buffer.get() { "protocol.buffer_updated()" } else { "protocol.get_buffer()" };
+                self.fail_by_panic(callback, payload);
+                ReadStep::Done
+            }
+        }
+    }
+
+    /// A protocol's own buffer is too small for anything to go on.
+    fn no_room(&self, text: &str) -> ReadStep {
+        let error = io::Error::other(text);
+        self.report_error("Fatal error: protocol.get_buffer() call failed.", &error);
+        self.fail(error);
+        ReadStep::Done
+    }
+
+    /// Fills a protocol's own buffer: with what was given back, then with what has arrived. Zero is the end of file.
+    fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut unread = self.unread.borrow_mut();
+        let given_back = unread.len().min(buffer.len());
+        buffer[..given_back].copy_from_slice(&unread[..given_back]);
+        let mut received = 0;
+        if self.unseen.get() == 0 {
+            received = self.receive(&mut buffer[given_back..])?;
+            if received == 0 {
+                return Ok(0);
+            }
+        }
+        unread.drain(..given_back);
+        self.unseen.set(unread.len());
+        self.fresh.set(false);
+        Ok(given_back + received)
+    }
+
+    fn deliver(&self, data: &[u8]) {
+        self.fresh.set(false);
+        if let Some(Err(payload)) = self.call(|protocol, transport| protocol.data_received(transport, data)) {
+            self.fail_by_panic("protocol.data_received()", payload);
+        }
+    }
+
+    fn end_of_file(&self) -> ReadStep {
+        self.readable.set(false);
+        if self.update_life(Lifecycle::end_reading) {
+            self.read_interest(false);
+            match self.call(|protocol, transport| protocol.eof_received(transport)) {
+                Some(Ok(KeepOpen::Yes)) => {}
+                Some(Ok(KeepOpen::No)) | None => self.close(),
+                Some(Err(payload)) => self.fail_by_panic("protocol.eof_received()", payload),
+            }
+        }
+        ReadStep::Done
+    }
+
+    fn read_failed(&self, error: io::Error) -> ReadStep {
+        self.readable.set(false);
+        self.more.set(false);
+        if !would_block(&error) {
+            self.fail(error);
+        }
+        ReadStep::Done
+    }
+}
+
+impl ReadTransport for SocketTransport {
+    fn is_reading(&self) -> bool {
+        self.life.get().is_reading()
+    }
+
+    fn pause_reading(&self) {
+        if self.update_life(Lifecycle::pause) {
+            self.read_interest(false);
+        }
+    }
+
+    fn resume_reading(&self) {
+        if self.update_life(Lifecycle::resume) {
+            self.read_interest(true);
+            if self.readable.get() || self.unseen.get() > 0 {
+                self.read_on();
+            }
+        }
+    }
+
+    fn unread(&self, data: &[u8]) {
+        if self.life.get().is_closing() || data.is_empty() {
+            return;
+        }
+        self.unread.borrow_mut().splice(0..0, data.iter().copied());
+        if self.fresh.get() {
+            self.unseen.set(self.unseen.get() + data.len());
+            self.read_on();
+        }
+    }
+}
