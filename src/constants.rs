@@ -78,3 +78,17 @@ pub(crate) const EXECUTOR_EXTRA_THREADS: usize = 4;
 
 /// How long an executor's thread waits for another job before it ends.
 pub(crate) const EXECUTOR_IDLE: Duration = Duration::from_secs(10);
+
+/// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
+pub(crate) const CLOSING_WAIT: Duration = Duration::from_millis(10);
+
+/// How often a common port is looked for when several sockets are to share one that the system chooses.
+pub(crate) const COMMON_PORT_ATTEMPTS: u32 = 16;
+
+/// How often the end starts over: with tasks whose destructors make new ones, with protocols that connect anew when
+/// they lose their connection, with callbacks that panic fatally.
+pub(crate) const END_ROUNDS: u32 = 100;
+
+/// How deep what a closed loop refuses may nest: destructors that schedule again, whose destructors schedule again. A
+/// test for endlessness, and far from the end of a stack.
+pub(crate) const NESTED_REFUSALS: u32 = 64;

@@ -170,8 +170,13 @@ enum Repr {
     Cancelled,
     /// A `Mutex` makes the error `Sync`, which the payload is not.
     Panic(Mutex<PanicPayload>),
+    /// A panic with a [`Fatal`], which has left the loop.
+    Fatal,
     Closed,
 }
+
+/// What stands for the payload of a panic that has left the loop.
+const FATAL: &str = "a fatal panic, which has left the event loop";
 
 impl JoinError {
     pub(crate) fn cancelled() -> Self {
@@ -186,6 +191,16 @@ impl JoinError {
         Self { repr: Repr::Panic(Mutex::new(payload)) }
     }
 
+    /// Of a panic whose payload unwinds out of the loop's run.
+    pub(crate) fn fatal() -> Self {
+        Self { repr: Repr::Fatal }
+    }
+
+    /// Whether it is a panic that somebody else hears of.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(self.repr, Repr::Fatal)
+    }
+
     /// Whether it was cancelled before it ended.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.repr, Repr::Cancelled)
@@ -193,7 +208,7 @@ impl JoinError {
 
     /// Whether it panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.repr, Repr::Panic(_))
+        matches!(self.repr, Repr::Panic(_) | Repr::Fatal)
     }
 
     /// Whether the loop (or the executor) was closed before it could end, or before it was scheduled.
@@ -201,7 +216,8 @@ impl JoinError {
         matches!(self.repr, Repr::Closed)
     }
 
-    /// The payload of the panic, to be resumed with [`std::panic::resume_unwind`].
+    /// The payload of the panic, to be resumed with [`std::panic::resume_unwind`]; a text in the place of a [`Fatal`],
+    /// which has left the loop.
     ///
     /// # Panics
     ///
@@ -222,6 +238,7 @@ impl JoinError {
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
         match self.repr {
             Repr::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner())),
+            Repr::Fatal => Ok(Box::new(FATAL)),
             repr => Err(Self { repr }),
         }
     }
@@ -232,6 +249,7 @@ impl fmt::Display for JoinError {
         match &self.repr {
             Repr::Cancelled => f.write_str("cancelled"),
             Repr::Closed => f.write_str("event loop is closed"),
+            Repr::Fatal => write!(f, "panicked: {FATAL}"),
             Repr::Panic(payload) => {
                 let payload = payload.lock().unwrap_or_else(|poison| poison.into_inner());
                 write!(f, "panicked: {}", panic_text(&**payload))
@@ -434,9 +452,9 @@ pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> i
 /// The loop catches the panics of callbacks, tasks and protocols and reports them. A panic that carries a `Fatal`
 /// is the exception, as `KeyboardInterrupt` and `SystemExit` are in asyncio: it unwinds out of `run_forever`,
 /// `run_until_complete` or `run_once`, is not reported, and leaves the loop usable: what was queued runs in the next run.
-/// Whoever awaits what died is told that it was cancelled, for the payload is gone. One from outside of a run, in a
-/// destructor say, leaves the next run. Where two come in one step the second is reported as any other panic, and so is
-/// one that finds the loop closing or closed.
+/// Whoever awaits what died is told that it panicked, by a [`JoinError`] that has a text in the place of the payload. One
+/// from outside of a run, in a destructor say, leaves the next run. Where two come in one step the second is reported as
+/// any other panic, and so is one that finds the loop closing or closed.
 ///
 /// ```
 /// use roundelay::{EventLoop, Fatal};

@@ -15,9 +15,10 @@ pub trait EventLoopPolicy: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If no loop can be made.
+    /// If no loop can be made, or the thread is ending.
     fn get_event_loop(&self) -> io::Result<EventLoop> {
-        if let Some(el) = CURRENT.with(|current| current.borrow().as_ref().map(EventLoop::clone)) {
+        let ending = |_| io::Error::other("get_event_loop(): the thread is ending");
+        if let Some(el) = CURRENT.try_with(|current| current.borrow().as_ref().map(EventLoop::clone)).map_err(ending)? {
             return Ok(el);
         }
         let el = self.new_event_loop()?;
@@ -26,9 +27,10 @@ pub trait EventLoopPolicy: Send + Sync + 'static {
         Ok(handle)
     }
 
-    /// Sets the loop of this thread.
+    /// Sets the loop of this thread. On a thread that is ending there is nothing left to set: a loop that is given is
+    /// dropped.
     fn set_event_loop(&self, el: Option<EventLoop>) {
-        let before = CURRENT.with(|current| current.replace(el));
+        let before = CURRENT.try_with(|current| current.replace(el));
         drop(before);
     }
 
@@ -66,7 +68,9 @@ pub fn get_event_loop_policy() -> Arc<dyn EventLoopPolicy> {
 /// Sets the policy of the process; `None` brings the default one back.
 pub fn set_event_loop_policy(new: Option<Arc<dyn EventLoopPolicy>>) {
     let new = new.unwrap_or_else(|| Arc::new(DefaultEventLoopPolicy));
-    *policy().write().unwrap_or_else(|poison| poison.into_inner()) = new;
+    let before = std::mem::replace(&mut *policy().write().unwrap_or_else(|poison| poison.into_inner()), new);
+    // With nothing locked: its destructor may look at the policy.
+    drop(before);
 }
 
 /// The running loop of this thread; where none runs, the one that is set; where none is set, a new one, which is set.
@@ -75,7 +79,7 @@ pub fn set_event_loop_policy(new: Option<Arc<dyn EventLoopPolicy>>) {
 ///
 /// # Errors
 ///
-/// If no loop can be made.
+/// If no loop can be made, or the thread is ending.
 ///
 /// ```
 /// use roundelay::policy;

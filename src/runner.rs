@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::constants::SHUTDOWN_BOUND;
+use crate::constants::{END_ROUNDS, SHUTDOWN_BOUND};
 use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::run::{RootEnd, RunRoot};
@@ -21,10 +23,6 @@ use crate::sched::context::{self, Context, Slot};
 use crate::sched::join::Task;
 use crate::sched::report::Exception;
 use crate::time::{sleep_until, yield_now};
-
-/// How often the end starts over: with tasks whose destructors make new ones, with protocols that connect anew when
-/// they lose their connection, with callbacks that panic fatally.
-const END_ROUNDS: u32 = 100;
 
 /// Makes an event loop, runs the future on it, ends everything in an orderly way, and returns the future's output.
 ///
@@ -51,12 +49,17 @@ const END_ROUNDS: u32 = 100;
 #[track_caller]
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     refuse_nesting("block_on");
-    let el = EventLoop::new().unwrap_or_else(|error| panic!("block_on(): cannot make an event loop: {error}"));
-    let result = catch_unwind(AssertUnwindSafe(|| el.run_until_complete(future)));
+    // Not in closures: those know nothing of the caller's place.
+    let el = match EventLoop::new() {
+        Ok(el) => el,
+        Err(error) => panic!("block_on(): cannot make an event loop: {error}"),
+    };
+    let how = RunRoot::plain("block_on");
+    let result = catch_unwind(AssertUnwindSafe(|| el.core.run_root(how, future.into_future())));
     finish(&el, SHUTDOWN_BOUND);
     match result {
         Ok(Ok(output)) => output,
-        Ok(Err(stopped)) => panic!("block_on(): {stopped}"),
+        Ok(Err(RootEnd::Stopped | RootEnd::Cancelled)) => panic!("block_on(): {Stopped}"),
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -150,7 +153,7 @@ impl Runner {
         }
         match &self.state {
             State::Ready(el) => Ok(el.clone()),
-            _ => Err(invalid_input("Runner: it is closed")),
+            _ => Err(invalid_input("Runner::get_loop(): the runner is closed")),
         }
     }
 
@@ -169,8 +172,17 @@ impl Runner {
     #[track_caller]
     pub fn run<F: IntoFuture>(&mut self, future: F) -> Result<F::Output, RunError> {
         refuse_nesting("Runner::run");
-        let el = self.get_loop().unwrap_or_else(|error| panic!("Runner::run(): {error}"));
-        let how = RunRoot { method: "run", kind: Kind::Main, context: Slot::Shared(self.context.clone()) };
+        assert!(!matches!(self.state, State::Closed), "Runner::run(): the runner is closed");
+        let el = match self.get_loop() {
+            Ok(el) => el,
+            Err(error) => panic!("Runner::run(): cannot make an event loop: {error}"),
+        };
+        let how = RunRoot {
+            method: "Runner::run",
+            kind: Kind::Main,
+            context: Slot::Shared(self.context.clone()),
+            spawned_at: Location::caller(),
+        };
         el.core.run_root(how, future.into_future()).map_err(|end| match end {
             RootEnd::Stopped => RunError::Stopped,
             RootEnd::Cancelled => RunError::Cancelled,
@@ -281,15 +293,91 @@ impl fmt::Debug for RunnerBuilder {
     }
 }
 
+/// When the end of a loop has taken long enough: by the loop's clock, and by the real one where that clock is one of the
+/// application's, which may stand still.
+struct EndLimit {
+    el: EventLoop,
+    bound: Duration,
+    until: Instant,
+    real: Option<Arc<RealLimit>>,
+    /// Dropped, it ends the thread that measures the real time.
+    _end: Option<mpsc::Sender<()>>,
+}
+
+#[derive(Default)]
+struct RealLimit {
+    state: Mutex<(bool, Option<Waker>)>,
+}
+
+impl RealLimit {
+    fn with<R>(&self, f: impl FnOnce(&mut bool, &mut Option<Waker>) -> R) -> R {
+        let (over, waker) = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        f(over, waker)
+    }
+
+    fn measure(&self, bound: Duration, end: &mpsc::Receiver<()>) {
+        if end.recv_timeout(bound) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let waker = self.with(|over, waker| {
+                *over = true;
+                waker.take()
+            });
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl EndLimit {
+    fn new(el: &EventLoop, bound: Duration) -> Self {
+        let (real, end) = match el.core.has_own_clock() {
+            true => Self::measure(bound).unzip(),
+            false => (None, None),
+        };
+        Self { el: el.clone(), bound, until: deadline(el.time(), bound), real, _end: end }
+    }
+
+    fn measure(bound: Duration) -> Option<(Arc<RealLimit>, mpsc::Sender<()>)> {
+        let real = Arc::new(RealLimit::default());
+        let (sender, end) = mpsc::channel();
+        let measured = real.clone();
+        let thread = thread::Builder::new().name("roundelay_end".into());
+        // Without a thread the application's clock is all there is.
+        thread.spawn(move || measured.measure(bound, &end)).ok()?;
+        Some((real, sender))
+    }
+
+    fn is_over(&self) -> bool {
+        self.el.time() >= self.until || self.real.as_ref().is_some_and(|real| real.with(|over, _| *over))
+    }
+
+    async fn wait(&self) {
+        let mut sleep = pin!(sleep_until(self.until));
+        poll_fn(|cx| {
+            if let Some(real) = &self.real {
+                let over = real.with(|over, waker| {
+                    *waker = Some(cx.waker().clone());
+                    *over
+                });
+                if over {
+                    return Poll::Ready(());
+                }
+            }
+            sleep.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
 /// The orderly end of a loop, in at most `bound`.
 fn finish(el: &EventLoop, bound: Duration) {
     if el.is_closed() {
         return;
     }
-    let until = deadline(el.time(), bound);
+    let limit = EndLimit::new(el, bound);
     for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
-        let mut end = pin!(end_step(el, step, until));
+        let mut end = pin!(end_step(el, step, &limit));
         let mut panics = 0;
         while panics < END_ROUNDS {
             match catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end.as_mut()))) {
@@ -315,14 +403,14 @@ enum Step {
     Executor,
 }
 
-async fn end_step(el: &EventLoop, step: Step, until: Instant) {
+async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit) {
     match step {
         // Connections are left alone: tasks that are about to be cancelled may have something to say on them.
         Step::Listeners => stop_accepting(el),
-        Step::Tasks => cancel_tasks(el).await,
-        Step::Connections => end_connections(el, until).await,
+        Step::Tasks => cancel_tasks(el, limit).await,
+        Step::Connections => end_connections(el, limit).await,
         Step::Executor => {
-            el.shutdown_default_executor(Some(until.saturating_duration_since(el.time()))).await;
+            el.end_default_executor(Some(limit.wait()), limit.bound).await;
         }
     }
 }
@@ -332,10 +420,12 @@ fn stop_accepting(el: &EventLoop) {
     for handler in handlers {
         handler.stop_accepting();
     }
+    el.core.services.stop_accepting();
 }
 
-/// Cancels all tasks but the one that runs this, and waits until their futures are dropped.
-async fn cancel_tasks(el: &EventLoop) {
+/// Cancels all tasks but the one that runs this, and waits until their futures are dropped. What is left after that, for
+/// another thread spawns on and on, ends when the loop is closed.
+async fn cancel_tasks(el: &EventLoop, limit: &EndLimit) {
     for _ in 0..END_ROUNDS {
         let tasks: Vec<_> = el.all_tasks().into_iter().filter(|task| !task.is_root).collect();
         if tasks.is_empty() {
@@ -345,11 +435,14 @@ async fn cancel_tasks(el: &EventLoop) {
             task.cancel();
         }
         yield_now().await;
+        if limit.is_over() {
+            return;
+        }
     }
 }
 
-/// Closes all connections, gives them until `until` to send what is queued, and aborts the rest.
-async fn end_connections(el: &EventLoop, until: Instant) {
+/// Closes all connections, gives them until the limit to send what is queued, and aborts the rest.
+async fn end_connections(el: &EventLoop, limit: &EndLimit) {
     let end = |how| {
         let handlers = el.core.reactor.borrow().handlers();
         for handler in handlers {
@@ -357,10 +450,10 @@ async fn end_connections(el: &EventLoop, until: Instant) {
         }
     };
     end(End::Flush);
-    let mut limit = pin!(sleep_until(until));
+    let mut over = pin!(limit.wait());
     let in_time = poll_fn(|cx| match el.core.poll_transports_gone(cx) {
         Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => limit.as_mut().poll(cx).map(|()| false),
+        Poll::Pending => over.as_mut().poll(cx).map(|()| false),
     });
     if in_time.await {
         return;

@@ -110,7 +110,7 @@ fn cancelling_a_done_task() {
     });
 }
 
-/// TK-18, TK-19: two calls are one cancellation, in one turn or in two: one drop, one done callback.
+/// TK-18, TK-19, P12: two calls are one cancellation, in one turn or in two: one drop, one done callback.
 #[test]
 fn cancelling_twice() {
     on_loop(|el| {

@@ -194,7 +194,7 @@ on_every_loop! {
         assert_eq!(recorder.take(), ["made", "data early", "eof", "lost"]);
     }
 
-    /// TC-17: a Unix socket, given as a descriptor, is a stream like others; it has no `TCP_NODELAY` to set.
+    /// TC-17, UN-10: a Unix socket, given as a descriptor, is a stream like others; it has no `TCP_NODELAY` to set.
     fn a_unix_socket_may_be_given(el) {
         let (ours, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let recorder = Recorder::new();
@@ -353,7 +353,7 @@ on_every_loop! {
         assert_eq!(error.get_ref().unwrap().downcast_ref::<ConnectErrors>().unwrap().errors.len(), 2);
     }
 
-    /// TC-09 and the eighth of the known bugs: without any attempt there is an error, too, and no panic.
+    /// TC-09, HE-07, gh-135836 of asyncio: without any attempt there is an error, too, and no panic.
     fn no_address_at_all_is_an_error(el) {
         for all_errors in [false, true] {
             let builder = el.create_connection(idle(), Vec::<SocketAddr>::new()).all_errors(all_errors);
@@ -491,23 +491,41 @@ fn literal_addresses_are_not_looked_up() {
     });
 }
 
-/// TC-06, TC-07: an address of another family than the one asked for is not used.
+/// TC-06, TC-07: an address of another family than the one asked for is not used, however it is written.
 #[test]
 fn an_address_of_another_family_is_not_used() {
     on_loop(|el| {
         let (listener, address) = plain_listener();
         let port = address.port();
         for (host, family) in [("127.0.0.1", Family::V6), ("::1", Family::V4)] {
-            let error = refusal(el, el.create_connection(idle(), (host, port)).family(family));
-            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-            assert_eq!(error.to_string(), "getaddrinfo() returned empty list");
+            let (ip, written) = (host.parse::<IpAddr>().unwrap(), SocketAddr::new(host.parse().unwrap(), port));
+            let text = format!("create_connection: {written} is not of the family asked for by family()");
+            for endpoint in [Endpoint::from((host, port)), (ip, port).into(), written.into(), vec![written].into()] {
+                let error = refusal(el, el.create_connection(idle(), endpoint).family(family));
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                assert_eq!(error.to_string(), text);
+            }
         }
-        let builder = el.create_connection(idle(), ("::1", port)).family(Family::V6).local_addr(("127.0.0.1", 0));
-        assert_eq!(refusal(el, builder).to_string(), "getaddrinfo() returned empty list");
-
-        let error = refusal(el, el.create_connection(idle(), address).family(Family::V6));
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        // An address to connect from is not that of the target, and is looked at when it comes to be used.
+        let six: SocketAddr = "[::1]:0".parse().unwrap();
+        for (target, local) in [(address, six), (six, address)] {
+            if target.is_ipv6() && !has_ipv6() {
+                continue;
+            }
+            let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
+            let locals = [Endpoint::from((local.ip().to_string(), 0)), (local.ip(), 0).into()];
+            for (local, given) in locals.into_iter().zip([false, true]) {
+                let mut builder =
+                    el.create_connection(idle(), (target.ip().to_string(), target.port())).local_addr(local);
+                if given {
+                    builder = builder.family(if target.is_ipv4() { Family::V4 } else { Family::V6 });
+                }
+                let error = refusal(el, builder);
+                assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+                let text = format!("no matching local address with family {family} found for {target}");
+                assert_eq!(error.to_string(), text);
+            }
+        }
         assert!(take_client(&listener).is_none());
 
         // Of a list the fitting ones are used.

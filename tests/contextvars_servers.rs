@@ -104,7 +104,7 @@ on_every_loop! {
         assert_eq!(var(), "unset");
     }
 
-    /// CX-08: a task of another context that resumes reading, writes, or swaps the protocol does not move the callbacks
+    /// CX-08, gh-140947 of asyncio: a task of another context that resumes reading, writes, or swaps the protocol does not move the callbacks
     /// into its context.
     fn resuming_from_another_context(el) {
         let log = Log::new();

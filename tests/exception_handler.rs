@@ -16,7 +16,8 @@ use std::time::Duration;
 use collector::{BrokenSubscriber, child, collect, in_a_child};
 use common::{DropCounter, Log, complete, on_loop, settle, take_reports};
 use roundelay::{
-    EventLoop, Exception, ExceptionContext, ExceptionHandler, Runner, Task, TaskState, spawn, spawn_blocking, yield_now,
+    EventLoop, Exception, ExceptionContext, ExceptionHandler, LoopClosed, Runner, Task, TaskState, spawn,
+    spawn_blocking, yield_now,
 };
 use tracing::Level;
 
@@ -508,6 +509,22 @@ fn contexts_of_ones_own() {
         el.call_exception_handler(&context);
         assert!(called.get());
         common::watch_reports(el);
+    });
+}
+
+/// EH-17: a message that ends with its reason is not followed by it once more; one that ends with the same word is.
+#[test]
+fn a_reason_is_said_once() {
+    let text = |message: &'static str, exception| ExceptionContext::new(message).with_exception(exception).to_string();
+    assert_eq!(text("f(): event loop is closed", Exception::Error(&LoopClosed)), "f(): event loop is closed");
+    assert_eq!(text("f()", Exception::Error(&LoopClosed)), "f(): event loop is closed");
+    assert_eq!(text("Exception in callback", Exception::Panic(&"callback")), "Exception in callback: callback");
+    on_loop(|el| {
+        el.close();
+        let line = line!() + 1;
+        drop(el.call_soon(|| ()));
+        let place = format!("created at tests/exception_handler.rs:{line}:17");
+        assert_eq!(one_report(), format!("EventLoop::call_soon(): event loop is closed\n  {place}"));
     });
 }
 

@@ -186,7 +186,7 @@ on_every_loop! {
         server.close();
     }
 
-    /// EH-11: panics in `pause_writing` and `resume_writing` are reported and do not end the connection: everything
+    /// EH-11, FC-10: panics in `pause_writing` and `resume_writing` are reported and do not end the connection: everything
     /// arrives.
     fn in_flow_control(el) {
         for at in [At::Pause, At::Resume] {

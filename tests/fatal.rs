@@ -6,14 +6,14 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::{DropCounter, Log, complete, on_loop, run_until, settle, take_reports};
-use roundelay::{EventLoop, Fatal, KeepOpen, Protocol, Transport, yield_now};
+use roundelay::{EventLoop, Fatal, JoinError, KeepOpen, Outcome, Protocol, Task, Transport, yield_now};
 
 /// Panics with a `Fatal` that carries a number.
 fn die(number: i32) -> ! {
@@ -36,6 +36,15 @@ impl Drop for DiesOnDrop {
     fn drop(&mut self) {
         die(self.0);
     }
+}
+
+/// Checks that an awaiter was told of a panic, and has a text in the place of its payload.
+#[track_caller]
+fn is_told(error: JoinError) {
+    assert!(error.is_panic() && !error.is_cancelled() && !error.is_closed());
+    let text = "a fatal panic, which has left the event loop";
+    assert_eq!(error.to_string(), format!("panicked: {text}"));
+    assert_eq!(error.into_panic().downcast_ref::<&str>(), Some(&text));
 }
 
 /// Checks that the loop is none the worse for a panic that has left it.
@@ -157,16 +166,49 @@ fn of_a_task() {
     });
 }
 
+/// TK-25: the handle of a task that died, its done callbacks and its awaiter say the same: it panicked.
+#[test]
+fn a_dead_task_has_panicked() {
+    on_loop(|el| {
+        let task: Task<()> = el.create_task(async { die(26) });
+        let outcome = Rc::new(Cell::new(None));
+        let told = outcome.clone();
+        task.add_done_callback(move |outcome| told.set(Some(outcome)));
+        assert_eq!(fatal_of(|| el.run_forever()), 26);
+        settle(el);
+        assert_eq!(outcome.get(), Some(Outcome::Panicked));
+        assert!(task.is_done() && !task.is_cancelled());
+        assert!(format!("{task:?}").starts_with("<Task panicked"), "{task:?}");
+        is_told(complete(el, task).unwrap_err());
+        is_usable(el);
+    });
+}
+
+/// An awaiter that passes the panic on passes on one that is not fatal.
+#[test]
+fn an_awaiter_that_resumes_the_panic() {
+    on_loop(|el| {
+        let task: Task<()> = el.create_task(async { die(27) });
+        let awaiter: Task<()> = el.create_task(async { resume_unwind(task.await.unwrap_err().into_panic()) });
+        assert_eq!(fatal_of(|| el.run_forever()), 27);
+        let error = complete(el, awaiter).unwrap_err();
+        assert!(error.into_panic().is::<&str>());
+        is_usable(el);
+    });
+}
+
 /// Whoever awaits a task or a callback that died is not left waiting.
 #[test]
 fn the_awaiter_goes_on() {
     on_loop(|el| {
         let task = el.create_task(async { die(7) });
         let handle = el.call_soon(|| die(8));
-        let awaiter = el.create_task(async move { (task.await.is_err(), handle.await.is_err()) });
+        let awaiter = el.create_task(async move { (task.await, handle.await) });
         assert_eq!(fatal_of(|| el.run_forever()), 7);
         assert_eq!(fatal_of(|| el.run_forever()), 8);
-        assert_eq!(complete(el, awaiter).unwrap(), (true, true));
+        let (task, handle): (Result<(), _>, Result<(), _>) = complete(el, awaiter).unwrap();
+        is_told(task.unwrap_err());
+        is_told(handle.unwrap_err());
         is_usable(el);
     });
 }
@@ -235,8 +277,8 @@ fn of_posted_jobs() {
         let (callback, task) = posted.join().unwrap();
         assert_eq!(fatal_of(|| el.run_forever()), 15);
         assert_eq!(fatal_of(|| el.run_forever()), 16);
-        assert!(callback.wait().is_err());
-        assert!(task.wait().is_err());
+        is_told(callback.wait().unwrap_err());
+        is_told(task.wait().unwrap_err());
         is_usable(el);
     });
 }
@@ -338,8 +380,7 @@ fn while_closing() {
         assert!(el.is_closed());
         assert_eq!(drops.count(), 1);
         let reports = take_reports();
-        assert_eq!(reports.len(), 1, "{reports:?}");
-        assert!(reports[0].starts_with("Fatal panic while closing"), "{}", reports[0]);
+        assert_eq!(reports, ["Fatal panic while closing: a panic without a text"]);
     });
 }
 

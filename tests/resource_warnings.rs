@@ -351,3 +351,34 @@ fn the_standard_descriptors_are_left_alone() {
     });
     assert_eq!(flags(), before);
 }
+
+/// What the kernel knows of this process's signals: which are ignored, which are caught, and which this thread blocks.
+fn signals() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let lines: Vec<_> = status.lines().filter(|line| line.starts_with("Sig")).map(String::from).collect();
+    assert!(lines.iter().any(|line| line.starts_with("SigCgt:")), "{status}");
+    lines.into_iter().filter(|line| !line.starts_with("SigQ:")).collect()
+}
+
+/// RW-06: the process's signals are as they were, while a loop runs and after it was closed: none is caught, ignored or
+/// blocked, whatever the loop has done, and whichever way it was run.
+#[test]
+fn signals_are_left_alone() {
+    let before = signals();
+    on_loop(|el| {
+        let (server, transport) = connected(el);
+        let job = el.run_in_executor(None, || ());
+        let (during, job) = complete(el, async { (signals(), job.await) });
+        job.unwrap();
+        assert_eq!(during, before);
+        transport.abort();
+        server.close();
+        run_until(el, || server.connections() == 0);
+        assert!(complete(el, el.shutdown_default_executor(None)));
+        settle(el);
+    });
+    assert_eq!(signals(), before);
+    let _alone = common::alone();
+    assert_eq!(roundelay::block_on(async { signals() }), before);
+    assert_eq!(signals(), before);
+}

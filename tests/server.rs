@@ -147,7 +147,7 @@ on_every_loop! {
         complete(el, server.wait_closed());
     }
 
-    /// SV-14 and the twelfth of the known bugs: `wait_closed` waits for both the server's close and its last
+    /// SV-14, gh-79033 of asyncio: `wait_closed` waits for both the server's close and its last
     /// connection's end, in either order; all who wait are told, and who comes late as well.
     fn all_is_waited_for(el) {
         for close_first in [true, false] {
@@ -455,7 +455,7 @@ on_every_loop! {
         end(el, &server);
     }
 
-    /// The fifth of the known bugs, SV-14: a server that is closed while a connection comes in, by the factory or by
+    /// SV-14, gh-109564 of asyncio: a server that is closed while a connection comes in, by the factory or by
     /// `connection_made`: the connection goes on and is waited for, and the next one is not accepted.
     fn closed_while_a_connection_comes_in(el) {
         struct Closes { server: Rc<RefCell<Option<Server>>>, when_made: bool, recorder: Recorder }

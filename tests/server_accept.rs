@@ -121,7 +121,7 @@ fn a_backlog_of_zero_still_accepts() {
     });
 }
 
-/// SV-20 and the third of the known bugs: without descriptors the server says so once, rests for a second of the loop's
+/// SV-20, P27, gh-151615 of asyncio: without descriptors the server says so once, rests for a second of the loop's
 /// clock, and accepts then who has been waiting.
 #[test]
 fn a_shortage_of_descriptors_is_a_pause() {
@@ -279,7 +279,7 @@ fn accept_with(errors: &[i32], body: impl Fn(&EventLoop, &ManualClock, &AtomicUs
     assert!(!ran || place.load(Ordering::SeqCst) >= errors.len());
 }
 
-/// SV-21, SV-22 and the fourth of the known bugs: a connection that was given up, and a wake-up without cause, are
+/// SV-21, SV-22, gh-127529 of asyncio: a connection that was given up, and a wake-up without cause, are
 /// skipped without a word, and who comes behind them is accepted in the same turn or the next.
 #[test]
 fn a_lost_connection_is_skipped() {

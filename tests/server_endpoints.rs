@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use roundelay::{Family, Server, TcpListener, start_server};
+use roundelay::{Family, Server, ServerEndpoint, TcpListener, start_server};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use common::{on_loop, run_until};
@@ -240,9 +240,21 @@ fn options_that_clash_are_refused() {
         assert!(error.to_string().starts_with("start_server: "), "{error}");
         let error = complete(el, async { start_server(async |_, _| (), LOOPBACK).limit(0).await }).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        // Addresses of no family that is wanted leave nothing to bind.
-        let error = complete(el, el.create_server(idle(), ("127.0.0.1", 0)).family(Family::V6)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        // Addresses of no family that is wanted leave nothing to bind, however they are written.
+        let written: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let words = &["127.0.0.1:0", "family()"];
+        refused(el.create_server(idle(), ("127.0.0.1", 0)).family(Family::V6), words);
+        refused(el.create_server(idle(), written).family(Family::V6), words);
+        refused(el.create_server(idle(), vec![written, written]).family(Family::V6), words);
+        refused(el.create_server(idle(), (["127.0.0.1", "127.0.0.2"], 0)).family(Family::V6), words);
+        for endpoint in
+            [ServerEndpoint::from((["::1", "127.0.0.1"], 0)), vec!["[::1]:0".parse().unwrap(), written].into()]
+        {
+            let server = complete(el, el.create_server(idle(), endpoint).family(Family::V4)).unwrap();
+            assert_eq!(server.local_addrs()[0].ip(), written.ip());
+            assert_eq!(server.local_addrs().len(), 1);
+            server.close();
+        }
     });
 }
 

@@ -501,7 +501,7 @@ fn a_reader_as_text() {
     assert_eq!(format!("{:?}", reader.feeder()), "<StreamFeeder limit=123 exception=oh>");
 }
 
-/// SR-15: two reads at once are no question of run time: a read takes the reader by `&mut`. A feeder may work meanwhile,
+/// SR-15, P40: two reads at once are no question of run time: a read takes the reader by `&mut`. A feeder may work meanwhile,
 /// also from a protocol of the application's own.
 ///
 /// (That the second read does not compile is shown by the signature: `read(&mut self)`.)

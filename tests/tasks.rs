@@ -94,7 +94,7 @@ fn ids_grow_and_give_names() {
     });
 }
 
-/// TK-02: a name that was given is kept, can be changed, and stays after the task's end.
+/// TK-02, TK-30: a name that was given is kept, can be changed, and stays after the task's end.
 #[test]
 fn names_that_are_given() {
     on_loop(|el| {

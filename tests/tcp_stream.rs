@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -176,6 +177,23 @@ on_every_loop! {
                 peer.read_to_end(&mut all).unwrap();
                 assert_eq!(all, data);
             }
+        });
+    }
+
+    /// Each half knows both addresses and the socket, as the whole does; also when the other half is gone.
+    fn halves_know_their_socket(el) {
+        complete(el, async {
+            let (ours, peer) = stream().await;
+            let (fd, addresses) = (ours.as_raw_fd(), (ours.local_addr().unwrap(), ours.peer_addr().unwrap()));
+            assert_eq!(addresses, (peer.peer_addr().unwrap(), peer.local_addr().unwrap()));
+            let (read, write) = ours.into_split();
+            assert_eq!((read.local_addr().unwrap(), read.peer_addr().unwrap()), addresses);
+            assert_eq!((write.local_addr().unwrap(), write.peer_addr().unwrap()), addresses);
+            assert_eq!([read.as_raw_fd(), write.as_raw_fd(), read.as_fd().as_raw_fd()], [fd; 3]);
+            drop(read);
+            assert_eq!(write.local_addr().unwrap(), addresses.0);
+            SockRef::from(&write).set_keepalive(true).unwrap();
+            assert!(SockRef::from(&write).keepalive().unwrap());
         });
     }
 

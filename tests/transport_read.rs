@@ -400,7 +400,7 @@ on_every_loop! {
         finish(el, &other, &second);
     }
 
-    /// Bug 10 of the peers: whoever resumes reading, callbacks run in the context in which the connection was made.
+    /// CX-08, gh-140947 of asyncio: whoever resumes reading, callbacks run in the context in which the connection was made.
     fn the_context_of_whoever_resumes_does_not_leak(el) {
         static WHO: ContextVar<&str> = ContextVar::new("who");
         for net in NETS {

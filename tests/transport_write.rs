@@ -1,4 +1,4 @@
-//! How a stream transport writes (behaviours TT, the golden probes P14, P15, P38 and P41, and the peers' bugs 1 and 2).
+//! How a stream transport writes (behaviours TT, the golden probes P14, P15, P38 and P41, and asyncio's bugs gh-127655 and gh-136234).
 
 mod common;
 mod wire;
@@ -200,7 +200,7 @@ on_every_loop! {
         }
     }
 
-    /// TT-16: `writelines` heeds the water marks as `write` does (CVE-2024-12254 of asyncio, the peers' bug 1).
+    /// TT-16: `writelines` heeds the water marks as `write` does (gh-127655 of asyncio, CVE-2024-12254).
     fn every_way_of_writing_pauses_the_protocol(el) {
         for way in WAYS {
             let record = Record::new();
@@ -216,7 +216,7 @@ on_every_loop! {
         }
     }
 
-    /// TT-16: every way of writing is harmless on a connection that is lost (the peers' bug 2), at any stage of it.
+    /// TT-16: every way of writing is harmless on a connection that is lost (gh-136234), at any stage of it.
     fn every_way_of_writing_is_harmless_after_the_end(el) {
         for net in NETS {
             let record = Record::new();

@@ -1,6 +1,9 @@
 //! Hosts as they are written. Pure: no lookup in here.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+
+use crate::error::invalid_input;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +25,17 @@ impl Family {
             Self::V4 => address.is_ipv4(),
             Self::V6 => address.is_ipv6(),
         }
+    }
+
+    /// Those of the addresses that are of the family. It is a contradiction if addresses were given and none is.
+    pub(crate) fn select(self, method: &str, mut addresses: Vec<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+        let given = addresses.clone();
+        addresses.retain(|address| self.admits(address));
+        if !addresses.is_empty() || given.is_empty() {
+            return Ok(addresses);
+        }
+        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+        Err(invalid_input(format!("{method}: {} is not of the family asked for by family()", given.join(", "))))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::sched::active::TaskInfo;
 use crate::sched::future::FutureInfo;
 use crate::sched::handle::HandleInfo;
 pub(crate) use crate::sched::report::emit;
-use crate::sched::report::{Exception, Problem, Report, Subject};
+use crate::sched::report::{Exception, Problem, Report, Subject, write_head};
 
 /// A function that hears of what went wrong, given to [`EventLoop::set_exception_handler`].
 pub type ExceptionHandler = Rc<dyn Fn(&EventLoop, &ExceptionContext<'_>)>;
@@ -97,12 +97,9 @@ impl<'a> ExceptionContext<'a> {
 }
 
 impl fmt::Display for ExceptionContext<'_> {
-    /// The message, then a line for each thing that is known.
+    /// The message and what it is about, then a line for each thing that is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if let Some(exception) = &self.exception {
-            write!(f, ": {exception}")?;
-        }
+        write_head(f, &self.message, self.exception)?;
         for subject in &self.subjects {
             write!(f, "\n  {subject:?}")?;
         }

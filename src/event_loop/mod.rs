@@ -171,7 +171,7 @@ pub(crate) struct Core {
     handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
     debug: Cell<bool>,
-    services: Services,
+    pub(crate) services: Services,
     pub(crate) counters: LoopCounters,
     /// The receive buffer, lent to whoever reads; made when first used.
     receive_buffer: Cell<Option<Box<[u8]>>>,
@@ -192,6 +192,11 @@ impl Core {
             ClockSource::Monotonic => MonotonicClock.sleep_until(deadline),
             ClockSource::Custom(clock) => clock.sleep_until(deadline),
         }
+    }
+
+    /// Whether the clock is one of the application's.
+    pub(crate) fn has_own_clock(&self) -> bool {
+        matches!(self.clock, ClockSource::Custom(_))
     }
 
     /// How many turns have begun.

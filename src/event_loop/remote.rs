@@ -266,7 +266,7 @@ where
 /// Reports the panic of a posted function; it becomes its result, too.
 fn report(core: &Core, payload: PanicPayload, name: &'static str, created_at: &'static Location<'static>) -> JoinError {
     let Some(payload) = core.local.take_fatal(payload) else {
-        return JoinError::cancelled();
+        return JoinError::fatal();
     };
     let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
     core.local.report_panic(&format!("Exception in callback {name}"), &*payload, Some(Rc::new(info)), Some(created_at));
@@ -471,7 +471,7 @@ where
         }
         let spawn = || {
             let el = EventLoop::handle(core.clone());
-            let future = CatchUnwind { future: make().into_future() };
+            let future = CatchUnwind { future: make().into_future(), state: self.state.clone() };
             let finish = Finish { state: self.state.clone(), el: el.clone() };
             let future = async move { finish.finish(future.await) };
             el.task_builder().spawn_at(self.spawned_at, future)
@@ -509,21 +509,25 @@ where
 
 pin_project_lite::pin_project! {
     /// Makes an error of a panic, for the awaiter on the other thread.
-    struct CatchUnwind<F> {
+    struct CatchUnwind<F, T> {
         #[pin]
         future: F,
+        state: Arc<TaskState<T>>,
     }
 }
 
-impl<F: Future> Future for CatchUnwind<F> {
+impl<F: Future> Future for CatchUnwind<F, F::Output> {
     type Output = Result<F::Output, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        let this = self.project();
+        match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
             Ok(polled) => polled.map(Ok),
             // Not ours: it unwinds out of the loop's run.
-            Err(payload) if payload.is::<Fatal>() => resume_unwind(payload),
+            Err(payload) if payload.is::<Fatal>() => {
+                this.state.finish(Err(JoinError::fatal()));
+                resume_unwind(payload)
+            }
             Err(payload) => Poll::Ready(Err(JoinError::panic(payload))),
         }
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::constants::MAX_WAIT;
-use crate::error::{Fatal, Stopped, panic_text};
+use crate::constants::{CLOSING_WAIT, MAX_WAIT};
+use crate::error::{Fatal, Stopped};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, RunState};
@@ -21,9 +21,6 @@ use crate::sched::active::{Ending, Entry, Kind, TaskId, TaskRef};
 use crate::sched::context::{self, Slot};
 use crate::sched::ready::{Injected, Item};
 use crate::sched::{Due, Phase, Shared, task};
-
-/// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
-const CLOSING_WAIT: Duration = Duration::from_millis(10);
 
 impl EventLoop {
     /// Runs the loop until [`stop`](Self::stop) is called.
@@ -36,7 +33,7 @@ impl EventLoop {
     /// [`Fatal`](crate::Fatal) panic of a callback.
     #[track_caller]
     pub fn run_forever(&self) {
-        let _run = Run::enter(&self.core, "run_forever");
+        let _run = Run::enter(&self.core, "EventLoop::run_forever");
         loop {
             self.core.turn_or_panic(None);
             if self.core.stopping.get() {
@@ -73,8 +70,7 @@ impl EventLoop {
     /// As [`run_forever`](Self::run_forever), and with the panic of the future itself, once what was scheduled has run.
     #[track_caller]
     pub fn run_until_complete<F: IntoFuture>(&self, future: F) -> Result<F::Output, Stopped> {
-        let how = RunRoot { method: "run_until_complete", kind: Kind::Root, context: context::fork_current() };
-        match self.core.run_root(how, future.into_future()) {
+        match self.core.run_root(RunRoot::plain("EventLoop::run_until_complete"), future.into_future()) {
             Ok(output) => Ok(output),
             Err(RootEnd::Stopped | RootEnd::Cancelled) => Err(Stopped),
         }
@@ -93,7 +89,7 @@ impl EventLoop {
     /// As [`run_forever`](Self::run_forever).
     #[track_caller]
     pub fn run_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
-        let _run = Run::enter(&self.core, "run_once");
+        let _run = Run::enter(&self.core, "EventLoop::run_once");
         self.core.turn(timeout, None)
     }
 
@@ -133,11 +129,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     #[track_caller]
     fn enter(core: &'a Rc<Core>, method: &str) -> Self {
-        assert!(core.is_open(), "EventLoop::{method}(): event loop is closed");
-        assert!(!core.is_running(), "EventLoop::{method}(): this event loop is already running");
+        assert!(core.is_open(), "{method}(): event loop is closed");
+        assert!(!core.is_running(), "{method}(): this event loop is already running");
         if let Some(other) = running::current() {
             panic!(
-                "EventLoop::{method}(): cannot run loop {} while loop {} is running on this thread",
+                "{method}(): cannot run loop {} while loop {} is running on this thread",
                 core.local.loop_id(),
                 other.local.loop_id()
             );
@@ -205,12 +201,12 @@ struct Root<'a, P> {
 
 impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
     /// `poll` polls the future, or drops it where it is given no context.
-    fn new(core: &'a Core, how: RunRoot, spawned_at: &'static Location<'static>, poll: P) -> Self {
+    fn new(core: &'a Core, how: RunRoot, poll: P) -> Self {
         let local = &core.local;
         let id = TaskId::next();
         let handle = Arc::new(RootWaker { shared: local.shared(), id: id.as_u64(), queued: AtomicBool::new(false) });
         let waker: Waker = handle.clone().into();
-        let mut entry = Entry::new(id, how.context, None, spawned_at);
+        let mut entry = Entry::new(id, how.context, None, how.spawned_at);
         entry.kind = how.kind;
         if how.kind == Kind::Main {
             entry.waker = Some(waker.clone());
@@ -266,9 +262,20 @@ impl Drop for CurrentRoot<'_> {
 
 /// How a root is run.
 pub(crate) struct RunRoot {
+    /// What was called, for the panics.
     pub(crate) method: &'static str,
     pub(crate) kind: Kind,
     pub(crate) context: Slot,
+    /// Where it was called.
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+impl RunRoot {
+    /// A future that cannot be cancelled, in a copy of the current context.
+    #[track_caller]
+    pub(crate) fn plain(method: &'static str) -> Self {
+        Self { method, kind: Kind::Root, context: context::fork_current(), spawned_at: Location::caller() }
+    }
 }
 
 /// Why a root gave no output.
@@ -285,7 +292,7 @@ impl Core {
         let _run = Run::enter(self, how.method);
         let mut future = pin!(Some(future));
         let mut output = None;
-        let mut root = Root::new(self, how, Location::caller(), |cx: Option<&mut Context<'_>>| {
+        let mut root = Root::new(self, how, |cx: Option<&mut Context<'_>>| {
             let polled = match (cx, future.as_mut().as_pin_mut()) {
                 (Some(cx), Some(pinned)) => catch_unwind(AssertUnwindSafe(|| pinned.poll(cx))),
                 // Cancelled.
@@ -556,7 +563,8 @@ impl Core {
         drop(self.receive_buffer.take());
         local.part();
         if let Some(payload) = local.fatal.take() {
-            local.report_panic(&format!("Fatal panic while closing: {}", panic_text(&*payload)), &*payload, None, None);
+            local.report_panic("Fatal panic while closing", &*payload, None, None);
+            local.dispose(payload);
         }
     }
 

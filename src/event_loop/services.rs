@@ -13,6 +13,9 @@ pub(crate) trait Service: Any {
     where
         Self: Sized;
 
+    /// The loop is about to end in an orderly way: no connection is to come any more.
+    fn stop_accepting(&self) {}
+
     /// The loop is being closed: its tasks are gone, its descriptors still registered.
     fn close(&self) {}
 }
@@ -34,6 +37,14 @@ impl Services {
         let entries = self.entries.borrow();
         let entry = entries.iter().find(|entry| entry.type_id == TypeId::of::<S>())?;
         entry.any.clone().downcast().ok()
+    }
+
+    /// Tells all that no connection is to come any more.
+    pub(crate) fn stop_accepting(&self) {
+        let services: Vec<_> = self.entries.borrow().iter().map(|entry| entry.service.clone()).collect();
+        for service in services {
+            service.stop_accepting();
+        }
     }
 
     /// Closes all, the latest first, and forgets them.

@@ -166,7 +166,7 @@ impl TaskBuilder<'_> {
         let core = &self.el.core;
         let id = TaskId::next();
         if !core.is_open() {
-            drop(future);
+            core.local.refuse(future, drop);
             core.local.report_closed("create_task", spawned_at);
             return Task::closed(&core.local, id);
         }

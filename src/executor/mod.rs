@@ -255,14 +255,23 @@ impl EventLoop {
     ///
     /// True if all is done. What is not done in time is abandoned: queued jobs never begin, running ones are let go,
     /// and the exception handler is told how many.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled outside of a running event loop, with a timeout and with jobs that are not done.
     pub async fn shutdown_default_executor(&self, timeout: Option<Duration>) -> bool {
+        self.end_default_executor(timeout.map(Sleep::after), timeout.unwrap_or_default()).await
+    }
+
+    /// The same with any limit; `bound` is what the report says of it.
+    pub(crate) async fn end_default_executor(&self, limit: Option<impl Future<Output = ()>>, bound: Duration) -> bool {
         let executor = self.core.service::<DefaultExecutor>(self);
         executor.ended.set(true);
         let pool = executor.pool.borrow().clone();
         let Some(pool) = pool else { return true };
-        let abandoned = pool.shutdown(timeout.map(Sleep::after)).await;
+        let abandoned = pool.shutdown(limit).await;
         if abandoned > 0 {
-            let text = executor_overrun(abandoned, timeout.unwrap_or_default());
+            let text = executor_overrun(abandoned, bound);
             self.call_exception_handler(&ExceptionContext::new(text));
         }
         abandoned == 0

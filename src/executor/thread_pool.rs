@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
 use crate::event_loop::job::lock;
-use crate::event_loop::timer::Sleep;
 use crate::executor::{Executor, Work};
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
@@ -74,8 +73,8 @@ impl ThreadPoolExecutor {
         lock(&self.shared.inner).threads
     }
 
-    /// Waits until all jobs are done, or the sleep is over; returns how many are abandoned.
-    pub(crate) async fn shutdown(&self, limit: Option<Sleep>) -> usize {
+    /// Waits until all jobs are done, or the limit is over; returns how many are abandoned.
+    pub(crate) async fn shutdown(&self, limit: Option<impl Future<Output = ()>>) -> usize {
         {
             lock(&self.shared.inner).ended = true;
             self.shared.work.notify_all();

@@ -17,7 +17,7 @@ use crate::error::{AddressError, ConnectErrors, LoopClosed, invalid_input};
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
-use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
 use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
 use crate::os::fd::OwnedFd;
 use crate::os::socket;
@@ -77,16 +77,10 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
             let socket = take_socket(method, given)?;
             return Ok(given_socket(socket));
         }
-        EndpointKind::Addresses(addresses) => {
-            let fitting: Vec<SocketAddr> = addresses.iter().copied().filter(|one| family.admits(one)).collect();
-            if fitting.is_empty() && !addresses.is_empty() {
-                let given = EndpointKind::Addresses(addresses).describe();
-                return Err(invalid_input(format!("{method}: {given} is not of the family asked for by family()")));
-            }
-            fitting
-        }
+        EndpointKind::Addresses(addresses) => addresses,
         EndpointKind::Host(host, port) => resolve(el, host, port, family).await?,
     };
+    let targets = family.select(method, targets)?;
     let locals = match local_addr.map(|local| local.kind) {
         None | Some(EndpointKind::Socket(_)) => None,
         Some(EndpointKind::Addresses(addresses)) => Some(addresses),
@@ -194,7 +188,8 @@ impl EventLoop {
     ///
     /// The resolver's; the error of the only attempt, or of all if they are the same; else one that names them all.
     /// Those of attempts are of the operating system's kind and carry an [`AddressError`](crate::AddressError).
-    /// `InvalidInput` for options that do not go together; [`LoopClosed`] as an `io::Error`.
+    /// `InvalidInput` for options that do not go together, and where it is awaited in another loop; [`LoopClosed`] as an
+    /// `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, Transport};
@@ -241,7 +236,7 @@ impl<F> CreateConnection<F> {
         CreateConnection { el: self.el, factory, options: self.options }
     }
 
-    /// Uses addresses of this family only.
+    /// Uses addresses of this family only. One that is given as such and is of the other is refused.
     pub fn family(mut self, family: Family) -> Self {
         self.options.family = family;
         self
@@ -390,6 +385,12 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
+    if let Some(running) = running::current().filter(|core| !Rc::ptr_eq(core, &el.core)) {
+        let (here, there) = (running.local.loop_id(), el.id());
+        return Err(invalid_input(format!(
+            "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"
+        )));
+    }
     let connected = connected_socket(&el, method, options).await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;

@@ -41,7 +41,8 @@ pub(crate) struct Listener {
     /// First the registration, because it has to end first; `None` while it does not listen.
     registration: RefCell<Option<LoopRegistration>>,
     /// `None` once it is closed.
-    socket: RefCell<Option<Socket>>,
+    /// Shared with whoever looks at it: `close` does not wait for them.
+    socket: RefCell<Option<Rc<Socket>>>,
     local_addr: Option<SocketAddr>,
     backlog: u32,
     /// Why nothing is accepted just now.
@@ -59,7 +60,7 @@ impl Listener {
             acceptor: RefCell::new(None),
             registration: RefCell::new(None),
             local_addr: socket.local_addr().ok().and_then(|address| address.as_socket()),
-            socket: RefCell::new(Some(socket)),
+            socket: RefCell::new(Some(Rc::new(socket))),
             backlog,
             pause: RefCell::new(None),
             resting: Cell::new(false),
@@ -199,8 +200,9 @@ impl Handler for Listener {
 
 impl SocketHolder for Listener {
     fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
-        if let Some(socket) = &*self.socket.borrow() {
-            f(SockRef::from(socket), socket.as_raw_fd());
+        let socket = self.socket.borrow().clone();
+        if let Some(socket) = socket {
+            f(SockRef::from(&*socket), socket.as_raw_fd());
         }
     }
 }

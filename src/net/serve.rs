@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol as IpProtocol, SockAddr, Socket, Type};
 
-use crate::constants::BACKLOG;
+use crate::constants::{BACKLOG, COMMON_PORT_ATTEMPTS};
 use crate::dns::addr::Family;
 use crate::dns::resolve;
 use crate::error::{AddressError, LoopClosed, invalid_input};
@@ -22,9 +22,6 @@ use crate::net::server::{Factory, Server};
 use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
-
-/// How often a common port is looked for when several sockets are to share one that the system chooses.
-const COMMON_PORT_ATTEMPTS: u32 = 16;
 
 /// Settings of a server, apart from the protocol.
 #[derive(Debug)]
@@ -89,7 +86,7 @@ pub(crate) async fn bind_listeners(
         return Err(LoopClosed.into());
     }
     let endpoint = std::mem::replace(&mut options.endpoint.kind, ServerEndpointKind::Addresses(Vec::new()));
-    let mut addresses = match endpoint {
+    let addresses = match endpoint {
         ServerEndpointKind::Socket(socket) => {
             let socket = take_socket(method, socket)?;
             if options.keep_alive {
@@ -110,7 +107,7 @@ pub(crate) async fn bind_listeners(
             addresses
         }
     };
-    addresses.retain(|address| options.family.admits(address));
+    let addresses = options.family.select(method, addresses)?;
     let mut distinct = Vec::new();
     for address in addresses {
         if !distinct.contains(&address) {
@@ -241,7 +238,8 @@ impl EventLoop {
 /// The settings that servers of protocols and servers of streams share.
 macro_rules! server_settings {
     () => {
-        /// Listens on addresses of this family only.
+        /// Listens on addresses of this family only. One that is given as such and is of the other is refused, if none is
+        /// left.
         pub fn family(mut self, family: Family) -> Self {
             self.options.family = family;
             self

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::error::{InvalidState, PanicPayload};
+use crate::error::{InvalidState, LoopClosed, PanicPayload};
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::event_loop::{Core, EventLoop};
@@ -47,7 +48,8 @@ struct Inner {
     core: Rc<Core>,
     state: Cell<State>,
     listeners: RefCell<Vec<Rc<Listener>>>,
-    factory: Factory,
+    /// `None` only while the server is dropped.
+    factory: Option<Factory>,
     /// Each connection gets a copy.
     context: Slot,
     max_connections: usize,
@@ -89,7 +91,7 @@ impl Server {
             core,
             state: Cell::new(State::Bound),
             listeners: RefCell::new(listeners),
-            factory,
+            factory: Some(factory),
             context,
             max_connections: options.max_connections.unwrap_or(usize::MAX),
             idle_timeout: options.idle_timeout,
@@ -99,12 +101,16 @@ impl Server {
             waiters: Waiters::new(),
             forever: Cell::new(false),
         });
+        el.core.service::<BoundServers>(el).add(&inner);
         Self { inner }
     }
 
     /// Begins to listen. Does nothing if it does so already.
     pub(crate) fn start(&self, method: &str) -> io::Result<()> {
         let inner = &self.inner;
+        if !inner.core.is_open() {
+            return Err(LoopClosed.into());
+        }
         match inner.state.get() {
             State::Serving => return Ok(()),
             State::Closed => {
@@ -112,6 +118,9 @@ impl Server {
             }
             State::Bound => {}
         }
+        // From now on its listeners are registered, and hear of the loop's end themselves.
+        let el = self.get_loop();
+        el.core.service::<BoundServers>(&el).remove(inner);
         inner.state.set(State::Serving);
         let listeners = inner.listeners.borrow().clone();
         for listener in listeners {
@@ -127,13 +136,14 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`InvalidState`] as an `io::Error` if the server is closed; else the operating system's, and then the server is
-    /// closed.
+    /// [`LoopClosed`] as an `io::Error`; [`InvalidState`] as one if the server is closed; else the operating system's,
+    /// and then the server is closed.
     pub async fn start_serving(&self) -> io::Result<()> {
         self.start("start_serving")
     }
 
-    /// Accepts connections until the server is closed. Dropping the future before closes the server.
+    /// Accepts connections until the server is closed. Dropping the future before closes the server, unless it was never
+    /// polled.
     ///
     /// # Errors
     ///
@@ -176,6 +186,15 @@ impl Server {
     /// queued, and aborts what is left then.
     ///
     /// True if no connection had to be aborted.
+    ///
+    /// Dropping the future half-way takes nothing back and goes no further: the server is closed and its connections
+    /// are closing, each for as long as its peer takes to read what is queued. [`abort_clients`](Self::abort_clients)
+    /// ends those that are left, and another `shutdown` gives them a new grace. One that was never awaited has done
+    /// nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled outside of a running event loop.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.close();
         self.close_clients();
@@ -290,8 +309,9 @@ impl Inner {
         local_addr: Option<SocketAddr>,
         peer_addr: Option<SocketAddr>,
     ) -> Option<Rc<SocketTransport>> {
+        let factory = self.factory.as_ref()?;
         let (made, slot) = context::enter(self.context.fork(), || {
-            (self.factory)().map_err(|payload| {
+            factory().map_err(|payload| {
                 if let Some(payload) = self.core.local.take_fatal(payload) {
                     let message = "Error on transport creation for incoming connection";
                     self.report(message, Exception::Panic(&*payload));
@@ -372,6 +392,49 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Bound and never started, or already closed.
         self.close();
+        // The last to hold it may be a connection that ends, in the midst of its own end: a destructor of the
+        // application's must not unwind into that.
+        let (factory, context) = (self.factory.take(), std::mem::replace(&mut self.context, Slot::EMPTY));
+        self.core.local.dispose(factory);
+        self.core.local.dispose(context);
+    }
+}
+
+/// The servers of a loop that hold their ports and do not listen yet: nothing of theirs is registered with the loop, so
+/// they hear of its end in this way.
+struct BoundServers {
+    servers: RefCell<Vec<Weak<Inner>>>,
+}
+
+impl BoundServers {
+    fn add(&self, server: &Rc<Inner>) {
+        let mut servers = self.servers.borrow_mut();
+        servers.retain(|other| other.strong_count() > 0);
+        servers.push(Rc::downgrade(server));
+    }
+
+    fn remove(&self, server: &Inner) {
+        self.servers.borrow_mut().retain(|other| !std::ptr::eq(other.as_ptr(), server));
+    }
+
+    fn close_all(&self) {
+        for server in self.servers.take().iter().filter_map(Weak::upgrade) {
+            server.close();
+        }
+    }
+}
+
+impl Service for BoundServers {
+    fn new(_: &EventLoop) -> Self {
+        Self { servers: RefCell::default() }
+    }
+
+    fn stop_accepting(&self) {
+        self.close_all();
+    }
+
+    fn close(&self) {
+        self.close_all();
     }
 }
 

@@ -159,7 +159,7 @@ where
         let result = match called {
             Ok(value) => Ok(value),
             Err(Some(payload)) => Err(JoinError::panic(payload)),
-            Err(None) => Err(JoinError::cancelled()),
+            Err(None) => Err(JoinError::fatal()),
         };
         if head.watched.get() {
             head.result.set(Some(result));
@@ -217,7 +217,7 @@ where
         counters.handles.opened()
     }
     if !open {
-        callback.clone().close();
+        local.refuse(callback.clone(), Ready::close);
         local.report_closed(method, created_at);
     } else if let Some(when) = when {
         callback.head.timer.set(Some(local.arm_callback(when, callback.clone())));

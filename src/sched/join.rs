@@ -280,6 +280,9 @@ impl<T> Drop for Task<T> {
 
 /// Tells of a panic that nobody has asked for, in the context that the task had.
 fn report_lost(local: Option<Rc<Local>>, error: JoinError, panicked: Option<Panicked>, id: TaskId) {
+    if error.is_fatal() {
+        return;
+    }
     let Ok(payload) = error.try_into_panic() else {
         return;
     };

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::constants::NESTED_REFUSALS;
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::sched::active::{Active, DoneCallback, Ending, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
@@ -118,6 +119,8 @@ pub(crate) struct Local {
     callback_ids: Cell<u64>,
     /// Whether a push must wake the loop: it lives in a foreign loop and is outside of a turn.
     pub(crate) hosted_idle: Cell<bool>,
+    /// How deep `refuse` is nested.
+    refusals: Cell<u32>,
     /// I/O completions that are left to the task being polled; `None` outside of one.
     pub(crate) budget: Cell<Option<u32>>,
 }
@@ -142,6 +145,7 @@ impl Local {
             panicked: RefCell::new(HashMap::new()),
             callback_ids: Cell::new(1),
             hosted_idle: Cell::new(false),
+            refusals: Cell::new(0),
             budget: Cell::new(None),
         });
         let shared = Shared { id: loop_id, local: ThreadBound::new(local.clone()), inject: Inject::new(), wake };
@@ -343,6 +347,27 @@ impl Local {
         if std::mem::needs_drop::<T>() {
             self.guarded(|| drop(value));
         }
+    }
+
+    /// Ends what a closed loop was asked to run. Its destructor may ask again, and so may that one's: where there is no
+    /// end to it, it is leaked.
+    pub(crate) fn refuse<T>(&self, value: T, end: impl FnOnce(T)) {
+        struct Depth<'a>(&'a Cell<u32>);
+        impl Drop for Depth<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+
+        if self.refusals.get() >= NESTED_REFUSALS {
+            std::mem::forget(value);
+            let message =
+                "a destructor schedules on the closed event loop without end: what it scheduled last is leaked";
+            return self.report(Problem { message: message.into(), exception: None, subject: None, created_at: None });
+        }
+        self.refusals.set(self.refusals.get() + 1);
+        let _depth = Depth(&self.refusals);
+        end(value);
     }
 
     /// Ends an item that no turn will run.

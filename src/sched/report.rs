@@ -62,10 +62,7 @@ pub(crate) struct Problem<'a> {
 
 impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if let Some(exception) = &self.exception {
-            write!(f, ": {exception}")?;
-        }
+        write_head(f, &self.message, self.exception)?;
         if let Some(subject) = &self.subject {
             write!(f, "\n  {subject:?}")?;
         }
@@ -74,6 +71,14 @@ impl fmt::Display for Problem<'_> {
         }
         Ok(())
     }
+}
+
+/// A message and the exception that it is about, which is not said twice where the message ends with it.
+pub(crate) fn write_head(f: &mut fmt::Formatter<'_>, message: &str, exception: Option<Exception<'_>>) -> fmt::Result {
+    f.write_str(message)?;
+    let Some(exception) = exception else { return Ok(()) };
+    let reason = format!(": {exception}");
+    if message.ends_with(&reason) { Ok(()) } else { f.write_str(&reason) }
 }
 
 /// Takes reports. The loop implements it.

@@ -249,7 +249,7 @@ impl<F> Guarded<'_, F> {
         let info = local.task_info(self.meta.task);
         let Some(payload) = local.take_fatal(payload) else {
             self.finish(local, Outcome::Panicked);
-            return JoinError::cancelled();
+            return JoinError::fatal();
         };
         if self.finish(local, Outcome::Panicked) == Handle::Dropped {
             let (subject, spawned_at) = subject(info);

@@ -102,7 +102,7 @@ impl IntoFuture for OpenConnection {
 
 fn check_limit(function: &str, limit: usize) -> io::Result<()> {
     if limit == 0 {
-        return Err(invalid_input(format!("{function}(): limit() must be above zero")));
+        return Err(invalid_input(format!("{function}: limit() must be above zero")));
     }
     Ok(())
 }
@@ -157,8 +157,9 @@ pub struct ServeStreams<H> {
 /// Listens on a TCP endpoint, and runs `handler` in a task of its own for each connection.
 ///
 /// The handler returns nothing or a result; an error is reported to the exception handler, unless the peer has merely
-/// gone away. When the handler has dropped both halves, the connection is closed. See [`EventLoop::create_server`] for
-/// endpoints and settings.
+/// gone away. One that never returns has to say what it would: `async |reader, writer| -> () { loop { .. } }`. When the
+/// handler has dropped both halves, the connection is closed. See [`EventLoop::create_server`] for endpoints and
+/// settings.
 ///
 /// # Errors
 ///

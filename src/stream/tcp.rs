@@ -212,24 +212,6 @@ impl TcpStream {
         &self.connection
     }
 
-    /// The address of the peer.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's, if the peer is gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.connection.peer_addr()
-    }
-
-    /// The address of this end.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.connection.local_addr()
-    }
-
     /// Whether small writes are sent at once (`TCP_NODELAY`): yes, unless it was changed.
     ///
     /// # Errors
@@ -264,18 +246,6 @@ impl TcpStream {
     }
 }
 
-impl AsFd for TcpStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.socket().as_fd()
-    }
-}
-
-impl AsRawFd for TcpStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.connection.socket().as_raw_fd()
-    }
-}
-
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe(f, "TcpStream", &self.connection)
@@ -291,6 +261,43 @@ fn describe(f: &mut fmt::Formatter<'_>, name: &str, connection: &Connection) -> 
         debug.field("peer", &address);
     }
     debug.field("fd", &connection.socket().as_raw_fd()).finish()
+}
+
+/// The addresses and the descriptor, for a type with a `connection()`.
+macro_rules! impl_socket {
+    ($name:ident) => {
+        impl $name {
+            /// The address of the peer.
+            ///
+            /// # Errors
+            ///
+            /// The operating system's, if the peer is gone.
+            pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+                self.connection().peer_addr()
+            }
+
+            /// The address of this end.
+            ///
+            /// # Errors
+            ///
+            /// The operating system's.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                self.connection().local_addr()
+            }
+        }
+
+        impl AsFd for $name {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.connection().socket().as_fd()
+            }
+        }
+
+        impl AsRawFd for $name {
+            fn as_raw_fd(&self) -> RawFd {
+                self.connection().socket().as_raw_fd()
+            }
+        }
+    };
 }
 
 /// Reading, for a type with a `connection` and a `buffer`.
@@ -348,6 +355,7 @@ macro_rules! impl_write {
 
 impl_read!(TcpStream);
 impl_write!(TcpStream);
+impl_socket!(TcpStream);
 
 /// The reading half of a [`TcpStream`].
 pub struct OwnedReadHalf {
@@ -372,15 +380,12 @@ impl OwnedReadHalf {
         Ok(TcpStream { connection: self.connection, buffer: self.buffer })
     }
 
-    /// The address of the peer.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's, if the peer is gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.connection.peer_addr()
+    fn connection(&self) -> &Connection {
+        &self.connection
     }
 }
+
+impl_socket!(OwnedReadHalf);
 
 impl fmt::Debug for OwnedReadHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -404,16 +409,9 @@ impl OwnedWriteHalf {
     fn connection(&self) -> &Connection {
         self.shared()
     }
-
-    /// The address of the peer.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's, if the peer is gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.connection().peer_addr()
-    }
 }
+
+impl_socket!(OwnedWriteHalf);
 
 impl Drop for OwnedWriteHalf {
     fn drop(&mut self) {

@@ -31,6 +31,10 @@ pub fn timeout<F: IntoFuture>(time: Duration, future: F) -> Timeout<F::IntoFutur
 }
 
 /// As [`timeout`], until a moment of the loop's clock.
+///
+/// # Panics
+///
+/// If it is polled outside of a running event loop, and the future is not done at once.
 pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
     Timeout { future: Some(future.into_future()), limit: Sleep::until(deadline) }
 }

@@ -102,7 +102,7 @@ fn exactly_at_the_marks() {
     });
 }
 
-/// FC-06, FC-09: lowered marks pause at once; raised ones do not resume, only draining does.
+/// FC-06, FC-09, P21: lowered marks pause at once; raised ones do not resume, only draining does.
 #[test]
 fn marks_moved() {
     connected("marks_moved", async |el, log| {
@@ -122,7 +122,7 @@ fn marks_moved() {
     });
 }
 
-/// FC-01 to FC-03: one mark gives the other; what makes no sense is refused and changes nothing.
+/// FC-01 to FC-03, P21: one mark gives the other; what makes no sense is refused and changes nothing.
 #[test]
 fn marks_as_told() {
     connected("marks_as_told", async |el, log| {
@@ -196,7 +196,7 @@ fn abort_while_paused() {
     });
 }
 
-/// CL-08: a close while writing is paused sends everything, resumes, and ends.
+/// CL-08, P13: a close while writing is paused sends everything, resumes, and ends.
 #[test]
 fn close_while_paused() {
     connected("close_while_paused", async |el, log| {
@@ -211,7 +211,7 @@ fn close_while_paused() {
     });
 }
 
-/// CL-09: an abort takes effect though a close was waiting for the queue.
+/// CL-09, P13: an abort takes effect though a close was waiting for the queue.
 #[test]
 fn close_then_abort_while_paused() {
     connected("close_then_abort_while_paused", async |el, log| {
@@ -273,7 +273,7 @@ fn written_when_resumed() {
     });
 }
 
-/// TT-25: closing in `resume_writing` gives one loss.
+/// TT-25, gh-156512 of asyncio: closing in `resume_writing` gives one loss.
 #[test]
 fn closed_when_resumed() {
     connected("closed_when_resumed", async |el, log| {

@@ -248,3 +248,11 @@ fn the_list_names_the_scenarios_that_differ() {
     named.sort();
     assert_eq!(named, shown);
 }
+
+/// The README has an entry for each difference, in this order, and no other.
+#[test]
+fn the_readme_has_the_same_list() {
+    let readme = include_str!("../../README.md");
+    let linked = readme.split("(tests/oracle/differences.md#").skip(1).map(|rest| rest.split(')').next().unwrap());
+    assert_eq!(linked.collect::<Vec<_>>(), listed());
+}

@@ -30,7 +30,7 @@ fn call_soon_in_order() {
     });
 }
 
-/// LR-24, TM-16: what is ready, then descriptors, then timers by deadline.
+/// LR-24, TM-16, P3: what is ready, then descriptors, then timers by deadline.
 #[test]
 fn ready_then_io_then_timers() {
     same("ready_then_io_then_timers", |el, log| {
@@ -84,7 +84,7 @@ fn cancelled(handles: &Handles, name: &str) -> bool {
     handles.borrow().iter().find(|(other, _)| *other == name).unwrap().1.is_cancelled()
 }
 
-/// CS-03, CS-04: a handle that is cancelled in its own batch does not run.
+/// CS-03, CS-04, P4: a handle that is cancelled in its own batch does not run.
 #[test]
 fn cancel_within_the_batch() {
     same("cancel_within_the_batch", |el, log| {
@@ -110,7 +110,7 @@ fn cancel_within_the_batch() {
     });
 }
 
-/// CS-05: the same for a timer that has expired and waits in the batch.
+/// CS-05, P5: the same for a timer that has expired and waits in the batch.
 #[test]
 fn cancel_expired_timers_within_the_batch() {
     same("cancel_expired_timers_within_the_batch", |el, log| {

@@ -72,7 +72,7 @@ fn close_and_abort_in_every_order() {
     });
 }
 
-/// CL-11: nothing is received any more after a `close` in `data_received`.
+/// CL-11, P24: nothing is received any more after a `close` in `data_received`.
 #[test]
 fn close_when_data_comes() {
     connected("close_when_data_comes", async |el, log| {

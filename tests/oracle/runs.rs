@@ -10,7 +10,7 @@ use crate::support::{
     SECOND, add_reader, fail, fail_fatally, line, remove_reader, socket_pair, trace_reports, turn, turns, yes,
 };
 
-/// LR-08: the batch in which `stop` was called runs to its end, and what it schedules waits for the next run.
+/// LR-08, P1: the batch in which `stop` was called runs to its end, and what it schedules waits for the next run.
 #[test]
 fn stop_lets_the_batch_finish() {
     same("stop_lets_the_batch_finish", |el, log| {
@@ -28,7 +28,7 @@ fn stop_lets_the_batch_finish() {
     });
 }
 
-/// LR-09, LR-11, LR-30: a loop that was stopped before makes one turn, timers and descriptors included.
+/// LR-09, LR-11, LR-30, P2: a loop that was stopped before makes one turn, timers and descriptors included.
 #[test]
 fn stop_before_run() {
     same("stop_before_run", |el, log| {

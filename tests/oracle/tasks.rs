@@ -172,7 +172,7 @@ fn told(log: &Log, name: &'static str) -> impl FnOnce(Outcome) + 'static {
     }
 }
 
-/// TK-08: a task that is cancelled before its start never runs, and ends in its turn.
+/// TK-08, P11: a task that is cancelled before its start never runs, and ends in its turn.
 #[test]
 fn cancel_before_the_start() {
     same("cancel_before_the_start", |el, log| {

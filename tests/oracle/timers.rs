@@ -38,7 +38,7 @@ fn delays_in_order() {
     });
 }
 
-/// TM-16: a delay of zero comes after what is ready.
+/// TM-16, P9: a delay of zero comes after what is ready.
 #[test]
 fn delay_of_zero() {
     same("delay_of_zero", |el, log| {
@@ -104,7 +104,7 @@ fn cancelled_timers() {
     });
 }
 
-/// TM-08: timers of equal deadline fire in the order in which they were made.
+/// TM-08, P6: timers of equal deadline fire in the order in which they were made.
 #[test]
 fn equal_deadlines() {
     let here = ["-- turn 1", "0", "1", "2", "3", "4", "5", "6", "7"];

@@ -1,0 +1,162 @@
+//! A broken contract panics at the caller's place, with a text that names what was called and why it could not be.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{alone, complete, on_loop};
+use roundelay::{
+    ContextVar, EventLoop, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, TcpListener, TcpStream,
+    ThreadPoolExecutor, Transport, block_on, get_running_loop, interval, open_connection, spawn, spawn_blocking,
+    start_server,
+};
+
+/// The text of a panic, which must point at this file.
+#[track_caller]
+fn refused<R>(f: impl FnOnce() -> R) -> String {
+    let place = Arc::new(Mutex::new(None));
+    let seen = place.clone();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        *seen.lock().unwrap() = info.location().map(|place| place.file().to_owned());
+    }));
+    let result = catch_unwind(AssertUnwindSafe(f));
+    std::panic::set_hook(hook);
+    let Err(payload) = result else { panic!("it is not refused") };
+    let text = match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast::<&str>().expect("a text").to_string(),
+    };
+    assert_eq!(place.lock().unwrap().as_deref(), Some(file!()), "{text}");
+    text
+}
+
+/// Checks that a text names what was called and the reason.
+#[track_caller]
+fn check(text: &str, called: &str, reason: &str) {
+    assert!(text.contains(called) && text.contains(reason), "{text:?} does not say {called:?} and {reason:?}");
+}
+
+#[test]
+fn outside_of_a_loop() {
+    let _alone = alone();
+    let outside = "outside of a running event loop";
+    check(&refused(|| spawn(async {})), "spawn()", outside);
+    check(&refused(|| spawn_blocking(|| ())), "spawn_blocking()", outside);
+    check(&refused(|| open_connection(("127.0.0.1", 1))), "open_connection()", outside);
+    check(&refused(|| start_server(|_, _| async {}, ("127.0.0.1", 0))), "start_server()", outside);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    check(&refused(|| TcpStream::from_std(stream)), "TcpStream::from_std()", outside);
+    check(&refused(|| TcpListener::from_std(listener)), "TcpListener::from_std()", outside);
+}
+
+#[test]
+fn inside_of_a_loop() {
+    on_loop(|el| {
+        let (handle, remote) = (el.clone(), el.remote());
+        complete(el, async move {
+            let nested = "cannot be called while an event loop is running";
+            check(&refused(|| block_on(async {})), "block_on()", nested);
+            let mut runner = Runner::new();
+            check(&refused(|| runner.run(async {})), "Runner::run()", nested);
+            let again = "already running";
+            check(&refused(|| handle.run_forever()), "EventLoop::run_forever()", again);
+            check(&refused(|| handle.run_once(None)), "EventLoop::run_once()", again);
+            check(&refused(|| handle.run_until_complete(async {})), "EventLoop::run_until_complete()", again);
+            check(&refused(|| handle.close()), "EventLoop::close()", "running");
+            let blocks = "would block the event loop";
+            check(&refused(|| remote.spawn(|| async {}).unwrap().wait()), "RemoteTask::wait()", blocks);
+            let task = remote.spawn(|| async {}).unwrap();
+            check(&refused(|| task.wait_timeout(Duration::ZERO)), "RemoteTask::wait_timeout()", blocks);
+            let posted = remote.call_soon_threadsafe(|| ()).unwrap();
+            check(&refused(|| posted.wait()), "RemoteHandle::wait()", blocks);
+            let other = EventLoop::new().unwrap();
+            check(&refused(|| other.run_forever()), "EventLoop::run_forever()", "while loop");
+        });
+    });
+}
+
+#[test]
+fn after_the_end() {
+    let _alone = alone();
+    let el = EventLoop::new().unwrap();
+    el.close();
+    let closed = "event loop is closed";
+    check(&refused(|| el.run_forever()), "EventLoop::run_forever()", closed);
+    check(&refused(|| el.run_once(None)), "EventLoop::run_once()", closed);
+    check(&refused(|| el.run_until_complete(async {})), "EventLoop::run_until_complete()", closed);
+
+    let mut runner = Runner::new();
+    runner.close();
+    assert_eq!(refused(|| runner.run(async {})), "Runner::run(): the runner is closed");
+    assert_eq!(runner.get_loop().unwrap_err().to_string(), "Runner::get_loop(): the runner is closed");
+
+    let mut runner = Runner::builder().loop_factory(|| Err(std::io::Error::other("none today"))).build();
+    let text = refused(|| runner.run(async {}));
+    assert_eq!(text, "Runner::run(): cannot make an event loop: none today");
+
+    let mut runner = Runner::new();
+    runner.get_loop().unwrap().close();
+    assert_eq!(refused(|| runner.run(async {})), "Runner::run(): event loop is closed");
+
+    let stopped = refused(|| {
+        block_on(async {
+            get_running_loop().unwrap().stop();
+            std::future::pending::<()>().await
+        })
+    });
+    check(&stopped, "block_on()", "stopped before the future completed");
+}
+
+#[test]
+fn arguments_and_states() {
+    static VAR: ContextVar<u8> = ContextVar::new("var");
+    static OTHER: ContextVar<u8> = ContextVar::new("other");
+    struct Idle;
+    impl Protocol for Idle {
+        fn connection_made(&mut self, transport: &Transport) {
+            let own: ProtocolRef<Idle> = transport.protocol().unwrap().downcast().unwrap();
+            check(&refused(|| own.with(|_| ())), "ProtocolRef::with()", "callback");
+            transport.abort();
+        }
+    }
+    on_loop(|el| {
+        check(&refused(|| interval(Duration::ZERO)), "interval()", "longer than zero");
+        check(&refused(|| ThreadPoolExecutor::new(0)), "ThreadPoolExecutor::new()", "at least one");
+        check(&refused(|| StreamReader::new(0)), "StreamReader::new()", "above zero");
+        check(&refused(|| ManualClock::new().advance(Duration::MAX)), "ManualClock::advance()", "exceeds");
+        let token = VAR.set(1);
+        check(&refused(|| OTHER.reset(token)), "ContextVar::reset()", "another");
+        let task = el.create_task(std::future::pending::<()>());
+        task.cancel();
+        let error = complete(el, task).unwrap_err();
+        check(&refused(|| error.into_panic()), "JoinError::into_panic()", "cancelled");
+        complete(el, async {
+            let el = get_running_loop().unwrap();
+            let server = el.create_server(|| Idle, ("127.0.0.1", 0)).await.unwrap();
+            let _client = TcpStream::connect(server.local_addrs()[0]).await.unwrap();
+            while el.stats().transports.opened == 0 {
+                roundelay::yield_now().await;
+            }
+            server.close();
+            server.wait_closed().await;
+        });
+    });
+}
+
+/// The place of creation of a future that `block_on` or a runner runs is where that was called.
+#[test]
+fn the_place_of_a_root() {
+    let _alone = alone();
+    let place = || {
+        let info = get_running_loop().unwrap().current_task().unwrap();
+        (info.spawned_at.file(), info.spawned_at.line())
+    };
+    assert_eq!(block_on(async { place() }), (file!(), line!()));
+    assert_eq!(Runner::new().run(async { place() }).unwrap(), (file!(), line!()));
+    let el = EventLoop::new().unwrap();
+    assert_eq!(el.run_until_complete(async { place() }).unwrap(), (file!(), line!()));
+}
