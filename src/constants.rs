@@ -13,8 +13,11 @@ pub(crate) const EVENT_PERIOD: Duration = Duration::from_micros(250);
 /// Longest single wait of the selector (asyncio `MAXIMUM_SELECT_TIMEOUT`); some systems refuse longer ones.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// How far ahead a deadline is put that `Instant` cannot hold: thirty years, which never come.
-pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// How far ahead a deadline is put that `Instant` cannot hold: a thousand years, which never come.
+pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
+/// The same where `Instant` cannot hold that either: thirty years.
+pub(crate) const NEAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// Events taken from the kernel in one wait; more wait for the next turn.
 pub(crate) const EVENTS_PER_WAIT: usize = 1024;
@@ -22,6 +25,10 @@ pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 /// I/O completions after which a task yields within one poll, so that a flood cannot starve its siblings
 /// (tokio's cooperative budget is 128, too).
 pub(crate) const TASK_IO_BUDGET: u32 = 128;
+
+/// How many bytes of one read or write count as another completion: a task that moves a megabyte at a time has its share
+/// after four megabytes, which take about a millisecond.
+pub(crate) const TASK_IO_BUDGET_BYTES: usize = 32 * 1024;
 
 /// How often I/O is refused to a task that has used its budget up and polls on, before it gets another one.
 pub(crate) const TASK_IO_REFUSALS: u32 = 128;

@@ -1,6 +1,6 @@
 //! Making a loop.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -113,17 +113,20 @@ impl Builder {
         let wake = Arc::new(WakeTargets::new(selector.notifier()));
         let targets = wake.clone();
         let local = Local::new(Box::new(move || targets.wake()));
+        let mut clock_wake = None;
         if let ClockSource::Custom(clock) = &self.clock {
-            // A clock outlives its loops, and is then asked to wake nobody.
+            // A clock outlives its loops, and then wakes nobody.
             let (targets, shared) = (Arc::downgrade(&wake), Arc::downgrade(&local.shared()));
-            clock.attach(Arc::new(move || {
+            let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
                 let Some((targets, shared)) = targets.upgrade().zip(shared.upgrade()) else { return };
                 match shared.inject_queue().claim_wake() {
                     Wake::Needed => targets.wake(),
                     // The selector all the same: the new time counts for the next wait, too.
                     Wake::NotNeeded => targets.notify(),
                 }
-            }));
+            });
+            clock.attach(Arc::downgrade(&wake));
+            clock_wake = Some(wake);
         }
         let (now, resolution) = match &self.clock {
             ClockSource::Monotonic => (MonotonicClock.now(), MonotonicClock.resolution()),
@@ -134,6 +137,8 @@ impl Builder {
             local,
             reactor: Rc::new(RefCell::new(Reactor::new(selector))),
             clock: self.clock,
+            clock_wake: Cell::new(clock_wake),
+            backend_fd: OnceCell::new(),
             resolution,
             name: self.name,
             wake,

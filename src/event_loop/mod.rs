@@ -45,7 +45,7 @@ mod watch;
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
 pub use builder::{Builder, LoopKind, SelectorEventLoop};
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
@@ -57,7 +57,7 @@ use crate::event_loop::job::lock;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::tasks::TaskFactory;
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::reactor::registration::Registration;
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Notify, Reactor};
@@ -148,6 +148,10 @@ pub(crate) struct Core {
     pub(crate) local: Rc<Local>,
     pub(crate) reactor: Rc<RefCell<LoopReactor>>,
     clock: ClockSource,
+    /// What a clock of the application's wakes the loop by; it has a weak reference.
+    clock_wake: Cell<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// The selector's descriptor as it was lent to a host.
+    backend_fd: OnceCell<OwnedFd>,
     resolution: Duration,
     name: Option<Box<str>>,
     wake: Arc<WakeTargets>,
@@ -397,20 +401,25 @@ impl Drop for EventLoop {
 
 /// The descriptor that becomes readable when the loop has something to do; for a foreign loop that hosts this one.
 ///
-/// Timers do not make it readable: see [`EventLoop::next_deadline`].
+/// Timers do not make it readable: see [`EventLoop::next_deadline`]. It is a duplicate of the selector's own, always the
+/// same, and stays open until the last handle to the loop is gone: closing the loop does not pull it away from a host
+/// that still watches it.
 ///
 /// # Panics
 ///
-/// If the loop is closed, or its selector has no descriptor.
+/// If the loop is closed, its selector has no descriptor, or the process has no descriptor left for the duplicate.
 impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if self.be_hosted() {
             self.core.local.shared_ref().wake_if_asleep();
         }
         let reactor = self.core.reactor.borrow();
-        let fd = reactor.selector().and_then(|selector| selector.backend_fd()).map(|fd| fd.as_raw_fd());
+        let fd = reactor.selector().and_then(|selector| selector.backend_fd());
         let fd = fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
-        crate::reactor::registration::borrow(fd)
+        self.core
+            .backend_fd
+            .get_or_init(|| fd.try_clone_to_owned().expect("EventLoop::as_fd(): the descriptor cannot be duplicated"))
+            .as_fd()
     }
 }
 

@@ -29,8 +29,8 @@ impl EventLoop {
     ///
     /// # Panics
     ///
-    /// If the loop is closed or running, if another loop runs on this thread, or with the payload of a
-    /// [`Fatal`](crate::Fatal) panic of a callback.
+    /// If the loop is closed or running, if another loop runs on this thread, if its selector fails, or with the payload
+    /// of a [`Fatal`](crate::Fatal) panic of a callback.
     #[track_caller]
     pub fn run_forever(&self) {
         let _run = Run::enter(&self.core, "EventLoop::run_forever");
@@ -86,7 +86,7 @@ impl EventLoop {
     ///
     /// # Panics
     ///
-    /// As [`run_forever`](Self::run_forever).
+    /// As [`run_forever`](Self::run_forever), but for a selector that fails.
     #[track_caller]
     pub fn run_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
         let _run = Run::enter(&self.core, "EventLoop::run_once");
@@ -448,7 +448,7 @@ impl Core {
                 Fired::Callback(callback) => local.ready.push(Item::Callback(callback)),
                 Fired::Event(key, readiness) => local.ready.push(Item::Event { key, readiness: readiness.bits() }),
                 // Queues the task at once: its place in the line is that of the event.
-                Fired::Wake(waker) => waker.wake(),
+                Fired::Wake(waker) => local.wake(waker),
             }
         }
         self.fired.set(fired);
@@ -466,7 +466,7 @@ impl Core {
             let due = self.local.timers.borrow_mut().pop_due(limit);
             match due {
                 Some(Due::Callback(callback)) => self.local.ready.push(Item::Callback(callback)),
-                Some(Due::Waker(waker)) => waker.wake(),
+                Some(Due::Waker(waker)) => self.local.wake(waker),
                 None => return,
             }
         }
@@ -551,12 +551,12 @@ impl Core {
         }
         local.dispose(selector);
         local.guarded(|| self.wake.close());
+        drop(self.clock_wake.take());
 
         // Destructors that ran above may have left something behind.
         self.drain();
         local.phase.set(Phase::Closed);
         self.drain();
-        drop(local.timers.borrow_mut().clear());
         local.dispose(self.task_factory.take());
         local.ready.shrink();
         local.active.borrow_mut().shrink();

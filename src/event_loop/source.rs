@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::constants::{TASK_IO_BUDGET, TASK_IO_REFUSALS};
+use crate::constants::{TASK_IO_BUDGET, TASK_IO_BUDGET_BYTES, TASK_IO_REFUSALS};
 use crate::error::LoopClosed;
 use crate::event_loop::{Core, LoopRegistration};
 use crate::os::fd::AsFd;
@@ -149,8 +149,17 @@ impl Core {
 
     /// One completion of I/O.
     pub(crate) fn spend_budget(&self) {
+        self.spend(1);
+    }
+
+    /// What the bytes of a completion count beyond the completion itself.
+    pub(crate) fn spend_bytes(&self, n: usize) {
+        self.spend(u32::try_from(n / TASK_IO_BUDGET_BYTES).unwrap_or(u32::MAX));
+    }
+
+    fn spend(&self, units: u32) {
         if let Some(left) = self.local.budget.get().filter(|left| *left > TASK_IO_REFUSALS) {
-            self.local.budget.set(Some(left - 1));
+            self.local.budget.set(Some(left.saturating_sub(units).max(TASK_IO_REFUSALS)));
         }
     }
 }

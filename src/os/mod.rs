@@ -1,4 +1,5 @@
-//! The operating system: the only folder with `cfg(target_os)`, system call crates and raw descriptors.
+//! The operating system: the only folder that makes system calls, and, but for the choice of a selector and what the
+//! crate shows of each, the only one with `cfg(target_os)`.
 //!
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), sockets (`socket`), the native
 //! readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).

@@ -121,14 +121,16 @@ pub trait WriteTransport: BaseTransport {
     /// The marks in use.
     fn write_buffer_limits(&self) -> WaterMarks;
 
-    /// Sets the marks.
+    /// Sets the marks, in bytes. `None` for the high one is four times the low one if that is given, else 64 KiB; for the
+    /// low one a quarter of the high one.
     ///
     /// # Errors
     ///
     /// `InvalidInput` if the low mark is above the high one; nothing changes.
     fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()>;
 
-    /// Ends the connection when more than this is queued.
+    /// Ends the connection, with an error of kind `WriteZero`, when more than this many bytes are queued; `None` for no
+    /// such limit.
     fn set_write_buffer_cap(&self, cap: Option<usize>);
 
     /// Ready when writing is not paused. Several may wait: of each the latest waker counts.
@@ -236,7 +238,8 @@ impl Transport {
 
     /// Gives bytes back that the protocol does not want. The next protocol gets them first, whether it is set before or
     /// after this call; a protocol that stays gets them together with whatever arrives next, and not again if that is
-    /// the end of file.
+    /// the end of file. Once `eof_received` was called nothing is read any more, and what was given back is for nobody:
+    /// a protocol that means to hand over pauses reading until it has done so.
     ///
     /// ```
     /// use roundelay::{Protocol, Transport};

@@ -372,6 +372,12 @@ impl<C: Clone> Reactor<C> {
     /// Ends everything: what is registered, and the selector, are returned to be dropped with nothing borrowed.
     pub(crate) fn close(&mut self) -> (Vec<Slot<C>>, Option<Box<dyn Selector>>) {
         let slots = self.slots.drain();
+        if let Some(selector) = &mut self.selector {
+            // As it was promised: before anything of this is closed.
+            for slot in slots.iter().filter(|slot| !slot.parked) {
+                let _ = selector.delete(registration::borrow(slot.fd));
+            }
+        }
         self.closed += slots.len() as u64;
         self.by_fd = FdTable::default();
         self.events = Vec::new();

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::constants::FAR_FUTURE;
+use crate::constants::{FAR_FUTURE, NEAR_FUTURE};
 
 /// A source of monotonic time for an event loop, given to its [`Builder`](crate::Builder::clock).
 pub trait Clock: 'static {
@@ -24,8 +24,8 @@ pub trait Clock: 'static {
     }
 
     /// Called once by each loop that uses the clock, with a function that wakes the loop so that it looks at the clock
-    /// again. A clock that runs by itself needs none.
-    fn attach(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+    /// again. The function is gone once the loop is closed. A clock that runs by itself needs none.
+    fn attach(&self, wake: Weak<dyn Fn() + Send + Sync>) {
         let _ = wake;
     }
 }
@@ -70,7 +70,7 @@ struct ManualShared {
     /// Nanoseconds by which it was advanced.
     offset: AtomicU64,
     /// What wakes the loops that use the clock.
-    wakes: Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>,
+    wakes: Mutex<Vec<Weak<dyn Fn() + Send + Sync>>>,
 }
 
 impl ManualClock {
@@ -92,8 +92,8 @@ impl ManualClock {
         if self.shared.offset.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_err() {
             panic!("ManualClock::advance(): the sum of all advances exceeds 2^64 ns");
         }
-        let wakes = self.shared.wakes.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
-        for wake in wakes {
+        let wakes = self.shared.wakes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for wake in wakes.iter().filter_map(Weak::upgrade) {
             wake();
         }
     }
@@ -121,12 +121,16 @@ impl Clock for ManualClock {
         (deadline <= self.now()).then_some(Duration::ZERO)
     }
 
-    fn attach(&self, wake: Arc<dyn Fn() + Send + Sync>) {
-        self.shared.wakes.lock().unwrap_or_else(|poison| poison.into_inner()).push(wake);
+    fn attach(&self, wake: Weak<dyn Fn() + Send + Sync>) {
+        let mut wakes = self.shared.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+        wakes.retain(|other| other.strong_count() > 0);
+        wakes.push(wake);
     }
 }
 
 /// `start + delay`, or a moment that never comes where `Instant` cannot hold the sum.
 pub(crate) fn deadline(start: Instant, delay: Duration) -> Instant {
-    start.checked_add(delay).unwrap_or_else(|| start + FAR_FUTURE)
+    // The farther one where the platform's `Instant` can hold it: beyond all that a `ManualClock` can be advanced by.
+    let never = || start.checked_add(FAR_FUTURE).unwrap_or_else(|| start + NEAR_FUTURE);
+    start.checked_add(delay).unwrap_or_else(never)
 }

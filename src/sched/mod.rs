@@ -341,6 +341,13 @@ impl Local {
         }
     }
 
+    /// Wakes whoever waits for an event or a timer. A waker may be the application's own, and panic.
+    pub(crate) fn wake(&self, waker: Waker) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            self.caught("Exception in a waker", payload, None, None);
+        }
+    }
+
     /// Drops a value of the application's; see `guarded`.
     #[inline]
     pub(crate) fn dispose<T>(&self, value: T) {

@@ -59,6 +59,7 @@ impl Connection {
     fn poll_receive(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let received = self.source.poll_io(Direction::Read, cx, |socket| recv(socket, buf));
         if let Poll::Ready(Ok(n)) = received {
+            self.source.core().spend_bytes(n);
             // A short read means that the socket is drained: the next one need not be tried before an event.
             if n > 0 && n < buf.len() && !self.source.is_hangup() {
                 self.source.clear_ready(Direction::Read);
@@ -104,6 +105,7 @@ impl Connection {
         }
         let sent = self.source.poll_io(Direction::Write, cx, |socket| send(socket));
         if let Poll::Ready(Ok(n)) = sent {
+            self.source.core().spend_bytes(n);
             if n < len {
                 self.source.clear_ready(Direction::Write);
             }

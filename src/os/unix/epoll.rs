@@ -113,7 +113,7 @@ fn room(events: &mut Vec<Event>) -> (*mut libc::epoll_event, i32) {
 /// # Safety
 ///
 /// The kernel must have written the first `n` events of the vector's buffer.
-unsafe fn finish(events: &mut Vec<Event>, n: i64) -> io::Result<()> {
+unsafe fn finish(events: &mut Vec<Event>, n: libc::c_long) -> io::Result<()> {
     match usize::try_from(n) {
         Ok(n) => {
             // SAFETY: the caller's promise.

@@ -72,9 +72,11 @@ impl SocketTransport {
             owner.transport_lost(place);
         }
         let protocol = self.protocol.take();
-        self.release("a protocol", protocol);
-        self.release("written bytes", queue);
-        self.release("a context", self.context.replace(Slot::EMPTY));
+        let ((), slot) = context::enter(self.context.replace(Slot::EMPTY), || {
+            self.release("a protocol", protocol);
+            self.release("written bytes", queue);
+        });
+        self.release("a context", slot);
     }
 
     /// Drops what may have a destructor of the application's, which may call any method here and may panic. Only called

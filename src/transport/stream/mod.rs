@@ -114,7 +114,7 @@ pub(crate) struct SocketTransport {
     /// The server, and the place that this connection has with it.
     owner: Cell<Option<(Rc<dyn Owner>, usize)>>,
     idle: RefCell<Option<IdleLimit>>,
-    /// When bytes last went in either direction.
+    /// When bytes last went in either direction; kept where there is a limit.
     active_at: Cell<Instant>,
     local_addr: Cell<Option<SocketAddr>>,
     peer_addr: Option<SocketAddr>,
@@ -241,6 +241,7 @@ impl SocketTransport {
 
     /// Ends the connection when nothing was received or sent for so long.
     pub(crate) fn set_idle_limit(&self, limit: Duration) {
+        self.active_at.set(self.core.now());
         let before = self.idle.borrow_mut().replace(IdleLimit { limit, timer: self.arm_idle(limit) });
         drop(before);
     }
@@ -252,6 +253,13 @@ impl SocketTransport {
                 this.check_idle();
             }
         })
+    }
+
+    /// Bytes went. A callback may have taken long before it wrote, so the time of the turn would not do.
+    fn note_activity(&self) {
+        if self.idle.borrow().is_some() {
+            self.active_at.set(self.core.now());
+        }
     }
 
     fn check_idle(&self) {

@@ -20,10 +20,15 @@ enum ReadStep {
 impl SocketTransport {
     /// Takes reading up again in the next turn, by an event as if something had just arrived.
     pub(super) fn read_on(&self) {
-        if let (Some(io), false) = (&*self.io.borrow(), self.reads_on.replace(true)) {
-            io.registration.report_again();
-            self.core.local.nudge();
+        if self.reads_on.get() {
+            return;
         }
+        match &*self.io.borrow() {
+            Some(io) => io.registration.report_again(),
+            None => return,
+        }
+        self.reads_on.set(true);
+        self.core.local.nudge();
     }
 
     /// Reads until the socket is drained, the protocol pauses, or this event has had its share.
@@ -77,7 +82,7 @@ impl SocketTransport {
             None => return Err(io::ErrorKind::WouldBlock.into()),
         };
         if n > 0 {
-            self.active_at.set(self.core.turn_time());
+            self.note_activity();
             if n < buffer.len() && !self.more.get() {
                 self.readable.set(false);
             }

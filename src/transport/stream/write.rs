@@ -53,7 +53,7 @@ impl SocketTransport {
                 Err(error) => return self.fail(error),
             }
             if sent > 0 {
-                self.active_at.set(self.core.turn_time());
+                self.note_activity();
             }
             if sent == len {
                 return;
@@ -126,7 +126,7 @@ impl SocketTransport {
                 Err(error) if would_block(&error) => return,
                 Err(error) => return self.fail(error),
             }
-            self.active_at.set(self.core.turn_time());
+            self.note_activity();
             let size = self.queue.borrow().len();
             self.update_flow(|flow| flow.shrunk(size));
             if size == 0 {
