@@ -9,16 +9,22 @@ std_source
 nightly
 
 # Test files in which more than one thread has a part.
-CROSS_THREADS=(remote remote_task remote_waking two_loops closing_races closing_wakers executor executor_reports)
+CROSS_THREADS=(
+  cancellation close closing_races closing_wakers contextvars contract destructor_panics destructors embedding
+  exception_handler executor executor_reports fatal futures remote remote_task remote_waking run runner selectors
+  task_factory tasks timers two_loops
+)
 
 # Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is
 # missing in the child; so do those that put a seccomp filter on, for the sanitizer makes system calls of its own.
 SKIPPED=()
 
 # Debian's compiler has no sanitizer runtime of its own. It looks for one under the name of its release channel.
-runtime=$(find "$(rustc +nightly --print sysroot)" -name 'librustc-*_rt.tsan.a' | head -n 1)
+runtime=$(find "$(rustc +nightly --print sysroot)" -name 'librustc-*_rt.tsan.a' -print -quit)
+[ -n "$runtime" ] || skip "the nightly toolchain has no runtime for ThreadSanitizer"
+libraries=$("$RUSTC" --print sysroot)/lib/rustlib/$TARGET/lib
 for channel in "" -stable -nightly; do
-  ln -sf "$runtime" "$("$RUSTC" --print sysroot)/lib/rustlib/$TARGET/lib/librustc${channel}_rt.tsan.a"
+  ln -sf "$runtime" "$libraries/librustc${channel}_rt.tsan.a" || skip "$libraries cannot be written"
 done
 
 export RUSTFLAGS="-Zsanitizer=thread" RUSTDOCFLAGS="-Zsanitizer=thread"

@@ -154,6 +154,13 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
+/// Lets go of a payload whose destructor must not run, for it could be the next to panic. A plain text has none to fear.
+pub(crate) fn give_up_payload(payload: PanicPayload) {
+    if !payload.is::<&'static str>() && !payload.is::<String>() {
+        std::mem::forget(payload);
+    }
+}
+
 /// Why a task, callback or blocking job gave no value.
 pub struct JoinError {
     repr: Repr,

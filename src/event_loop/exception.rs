@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
 use crate::constants::MAX_NESTED_REPORTS;
-use crate::error::panic_text;
+use crate::error::{give_up_payload, panic_text};
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::TaskInfo;
 use crate::sched::future::FutureInfo;
@@ -196,15 +196,14 @@ impl EventLoop {
             &mut std::io::stderr(),
             format_args!("roundelay: Error in the default exception handler: {error}\nwhile handling: {context}\n"),
         );
-        std::mem::forget(payload);
+        give_up_payload(payload);
     }
 }
 
 /// The text of a context; its message alone where the application's own `Debug` or `Display` panics.
 fn text_of(context: &ExceptionContext<'_>) -> String {
     catch_unwind(AssertUnwindSafe(|| context.to_string())).unwrap_or_else(|payload| {
-        // Its destructor could be the next to panic.
-        std::mem::forget(payload);
+        give_up_payload(payload);
         context.message.to_string()
     })
 }

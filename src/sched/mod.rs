@@ -26,7 +26,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::constants::NESTED_REFUSALS;
-use crate::error::{Fatal, PanicPayload};
+use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::sched::active::{Active, DoneCallback, Ending, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
@@ -403,12 +403,12 @@ impl Local {
     }
 
     /// Drops the payload of a panic that was reported. If it panics itself, that is reported, too, and its own payload
-    /// is leaked: there is no end to it otherwise.
+    /// is given up: there is no end to it otherwise.
     fn drop_payload(&self, payload: PanicPayload) {
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             if let Some(second) = self.take_fatal(second) {
                 self.report_panic("Exception in the destructor of a panic's payload", &*second, None, None);
-                std::mem::forget(second);
+                give_up_payload(second);
             }
         }
     }
