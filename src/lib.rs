@@ -1,4 +1,4 @@
-//! **asyncio's event loop for Rust**: the whole of its surface and its semantics, on one fast thread.
+//! **asyncio's event loop for Rust**: its surface and its semantics, on one fast thread.
 //!
 //! roundelay is a single-threaded executor and reactor. What it has that other runtimes lack: callbacks whose handles
 //! are awaitable and cancellable ([`EventLoop::call_soon`], [`EventLoop::call_later`]); transports and protocols with
@@ -58,7 +58,7 @@
 //!
 //! While there is ready work the selector is asked at least once in 61 turns and once in 250 microseconds, and in every
 //! turn if the builder's [`event_interval`](Builder::event_interval) is 1. One event lets a transport read at most 16
-//! times or 256 KiB, and a task whose I/O is always ready yields after 128 completions.
+//! times or 256 KiB, and a task whose I/O is always ready yields after 128 completions or 4 MiB.
 //!
 //! # Panics
 //!

@@ -22,7 +22,7 @@
 //! turn of a run, when nothing is ready, when a timer is due, and when the loop is stopping.
 //!
 //! No one starves the others: one event lets a transport read at most 16 times or 256 KiB, then it goes to the tail; a
-//! task whose I/O is always ready yields after 128 completions in one poll. A turn in which nothing happened costs one
+//! task whose I/O is always ready yields after 128 completions or 4 MiB in one poll. A turn in which nothing happened costs one
 //! system call.
 
 mod abstract_loop;
