@@ -209,6 +209,10 @@ impl LostPanic {
             let subject = self.subject.as_ref().map(|subject| format!("\n  {subject:?}")).unwrap_or_default();
             let (message, text, place) = (self.message, panic_text(&*payload), self.created_at);
             emit(tracing::Level::ERROR, &format!("{message}: {text}{subject}\n  created at {place}"));
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                // Nobody is left to be told, and there may be no end to it.
+                std::mem::forget(second);
+            }
         }
     }
 }
@@ -253,9 +257,8 @@ where
                 .map_err(|payload| report(&core, payload, type_name::<F>(), self.created_at))
         });
         core.local.dispose(left);
-        if let Some(Ok(unwanted)) = self.job.finish(called) {
-            drop_output(&core.local, unwanted);
-        }
+        // Also an error: it holds the payload of a panic.
+        drop_output(&core.local, self.job.finish(called));
     }
 
     fn close(self: Arc<Self>, _: &Local) {
@@ -465,8 +468,8 @@ where
             return;
         };
         if lock(&self.state.inner).cancelled {
-            self.state.finish(Err(JoinError::cancelled()));
             drop_caught(&core.local, make, "Exception in the destructor of a cancelled closure");
+            self.state.finish(Err(JoinError::cancelled()));
             return;
         }
         let spawn = || {
@@ -494,16 +497,15 @@ where
             }
             Err(payload) => {
                 let error = report(&core, payload, type_name::<F>(), self.spawned_at);
-                self.state.finish(Err(error));
+                drop_output(&core.local, self.state.finish(Err(error)));
             }
         }
     }
 
-    fn close(self: Arc<Self>, _: &Local) {
-        // The waiter first: the destructor of what was captured may panic.
+    fn close(self: Arc<Self>, local: &Local) {
         let make = lock(&self.make).take();
+        local.dispose(make);
         self.state.finish(Err(JoinError::closed()));
-        drop(make);
     }
 }
 
