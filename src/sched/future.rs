@@ -465,3 +465,25 @@ impl<T> Future for Take<T> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One who stays does not keep the places of all who came and went after it.
+    #[test]
+    fn places_that_were_left_do_not_pile_up() {
+        let mut line = Line::<()>::EMPTY;
+        let awaiter = || Waiting::Awaiter(Waker::noop().clone());
+        line.enter(CallbackId(1), awaiter());
+        line.enter(CallbackId(2), awaiter());
+        for id in 3..1000 {
+            line.enter(CallbackId(id), awaiter());
+            assert!(line.leave(CallbackId(id - 1)).is_some());
+            assert!(line.leave(CallbackId(id - 1)).is_none());
+            assert_eq!(line.iter().count(), 2);
+            assert!(line.places.len() <= 5, "{}", line.places.len());
+        }
+        assert!(line.waker(CallbackId(1)).is_some() && line.waker(CallbackId(999)).is_some());
+    }
+}
