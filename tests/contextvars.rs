@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use common::{Log, complete, on_loop, settle, take_reports};
-use roundelay::{Context, ContextVar, EventLoop, Runner, sleep, spawn, spawn_blocking, yield_now};
+use roundelay::{Context, ContextVar, EventLoop, Runner, Token, sleep, spawn, spawn_blocking, yield_now};
 
 static VAR: ContextVar<&str> = ContextVar::new("var");
 static NUMBER: ContextVar<u32> = ContextVar::with_default("number", || 7);
@@ -461,5 +461,111 @@ fn variables_and_tokens() {
             let text = catch_unwind(AssertUnwindSafe(|| OTHER.reset(token))).unwrap_err();
             assert!(text.downcast_ref::<String>().unwrap().contains("\"other\""));
         });
+    });
+}
+
+/// A token is good in the context that it was made in, in whichever turn that is entered again, and in no other: a copy, a
+/// task, a callback, the context around.
+#[test]
+fn a_token_belongs_to_its_context() {
+    #[track_caller]
+    fn refused(token: Token<u32>) {
+        let before = NUMBER.get();
+        let payload = catch_unwind(AssertUnwindSafe(|| NUMBER.reset(token))).unwrap_err();
+        let text = payload.downcast_ref::<String>().unwrap();
+        assert!(text.contains("\"number\" was made in another context"), "{text}");
+        assert_eq!(NUMBER.get(), before);
+    }
+    on_loop(|el| {
+        // A context of its own, before anything was set in it and afterwards.
+        let context = Context::new();
+        let token = context.run(|| NUMBER.set(1));
+        refused(token);
+        let token = context.run(|| NUMBER.set(2));
+        Context::new().run(|| NUMBER.set(9));
+        let copy = context.copy();
+        copy.run(|| refused(token));
+        assert_eq!((context.run(|| NUMBER.get()), copy.run(|| NUMBER.get())), (Some(2), Some(2)));
+        let token = context.run(|| NUMBER.set(3));
+        context.run(|| NUMBER.reset(token));
+        assert_eq!(context.run(|| NUMBER.get()), Some(2));
+
+        // Of a root and of a task, over all their turns; what they start has another.
+        let scope = async {
+            let outer = NUMBER.set(4);
+            roundelay::yield_now().await;
+            let (inner, given) = (NUMBER.set(5), NUMBER.set(6));
+            let child = roundelay::spawn(async move { refused(given) });
+            child.await.unwrap();
+            let given = NUMBER.set(7);
+            roundelay::get_running_loop().unwrap().call_soon(move || refused(given)).await.unwrap();
+            NUMBER.reset(inner);
+            assert_eq!(NUMBER.get(), Some(4));
+            roundelay::yield_now().await;
+            // Somebody has asked for the context meanwhile.
+            assert_eq!(Context::current().run(|| NUMBER.get()), Some(4));
+            NUMBER.reset(outer);
+            assert_eq!(NUMBER.get(), Some(7));
+            NUMBER.set(8)
+        };
+        let task = el.create_task(scope);
+        let token = complete(el, task).unwrap();
+        refused(token);
+        complete(el, async {
+            let token = NUMBER.set(1);
+            roundelay::yield_now().await;
+            NUMBER.reset(token);
+        });
+    });
+}
+
+/// The destructor of a task that is dropped runs in the task's context, where its tokens are good: cancelled, or closed
+/// with its loop.
+#[test]
+fn a_scope_ends_with_its_task() {
+    struct Scope(Option<Token<u32>>, Log);
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            NUMBER.reset(self.0.take().unwrap());
+            self.1.push(format!("{:?}", NUMBER.get()));
+        }
+    }
+    on_loop(|el| {
+        let log = Log::new();
+        let task = || {
+            let log = log.clone();
+            el.create_task(async move {
+                let _outer = Scope(Some(NUMBER.set(1)), log.clone());
+                let _inner = Scope(Some(NUMBER.set(2)), log);
+                std::future::pending::<()>().await
+            })
+        };
+        let (cancelled, _closed) = (task(), task());
+        settle(el);
+        cancelled.cancel();
+        settle(el);
+        assert_eq!(log.take(), ["Some(1)", "Some(7)"]);
+        el.close();
+        assert_eq!(log.take(), ["Some(1)", "Some(7)"]);
+    });
+}
+
+/// A token of another context in a destructor, while the thread panics: that is not made worse.
+#[test]
+fn a_misplaced_token_while_panicking() {
+    struct Scope(Option<Token<u32>>);
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            NUMBER.reset(self.0.take().unwrap());
+        }
+    }
+    on_loop(|_| {
+        let scope = Scope(Some(Context::new().run(|| NUMBER.set(1))));
+        let payload = catch_unwind(AssertUnwindSafe(|| {
+            let _scope = scope;
+            panic!("the first");
+        }));
+        assert_eq!(*payload.unwrap_err().downcast_ref::<&str>().unwrap(), "the first");
+        assert_eq!(NUMBER.get(), Some(7));
     });
 }

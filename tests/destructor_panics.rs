@@ -175,6 +175,31 @@ fn of_a_payload() {
     });
 }
 
+/// The payload of something posted that nobody waits for: of a callback, of a closure that was to make a task, of a task.
+#[test]
+fn of_a_posted_payload() {
+    on_loop(|el| {
+        drop(el.call_soon_threadsafe(|| panic_any(Bomb("posted"))).unwrap());
+        settle(el);
+        check(el, &["Exception in callback", "destructor of a task's output: posted"]);
+        let never = |text| move || -> std::future::Ready<()> { panic_any(Bomb(text)) };
+        drop(el.remote().spawn(never("maker")).unwrap());
+        settle(el);
+        check(el, &["Exception in callback", "destructor of a task's output: maker"]);
+        drop(el.remote().spawn(|| async { panic_any(Bomb("spawned")) }).unwrap());
+        settle(el);
+        check(el, &["nobody awaits", "spawned"]);
+
+        // With the loop gone, it is the log that hears of the panic.
+        let task = el.remote().spawn(|| async { panic_any(Bomb("late")) }).unwrap();
+        settle(el);
+        el.close();
+        let ((), written) = collect(|| drop(task));
+        assert_eq!(written.len(), 1, "{written:#?}");
+        assert!(written[0].1.contains("Task exception was never retrieved"), "{written:#?}");
+    });
+}
+
 /// The payload of the exception handler's own panic: the handler hears of that, too, and the default one puts an end to
 /// it.
 #[test]

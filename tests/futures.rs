@@ -9,11 +9,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 
 use common::{CountingWaker, DropCounter, Log, complete, on_loop, on_strict_loop, run_until, settle, take_reports};
-use roundelay::{EventLoop, FutureError, LoopFuture, Take, ThreadPoolExecutor, yield_now};
+use roundelay::{CallbackId, EventLoop, FutureError, LoopFuture, Take, ThreadPoolExecutor, yield_now};
 
 #[derive(Debug, PartialEq)]
 struct Broken(u32);
@@ -444,6 +445,161 @@ fn the_latest_waker_is_woken() {
         assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&now.1)).is_pending());
         future.set_result(()).unwrap();
         assert_eq!((before.0.count(), now.0.count()), (0, 1));
+    });
+}
+
+/// Whoever leaves a long line makes nobody else lose his place: of awaiters and callbacks that come and go in any order,
+/// those who are left are told, once each, in the order in which they came.
+#[test]
+fn a_long_line_keeps_its_order() {
+    /// Notes its number when it is woken.
+    struct Numbered(usize, Arc<Mutex<Vec<usize>>>);
+    impl Wake for Numbered {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+    enum One {
+        Awaiter(LoopFuture<()>),
+        Callback(CallbackId),
+    }
+    on_strict_loop(|el| {
+        let future = el.create_future::<()>();
+        let (woken, called) = (Arc::new(Mutex::new(Vec::new())), Rc::new(RefCell::new(Vec::new())));
+        let mut line: Vec<(usize, One)> = Vec::new();
+        // A sequence without a pattern, the same in each run.
+        let mut state = 7_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for number in 0..3500 {
+            // By turns more come than leave, and more leave than come.
+            if random(10) < if number / 500 % 2 == 0 { 7 } else { 3 } || line.is_empty() {
+                if random(3) > 0 {
+                    let mut handle = future.clone();
+                    let waker = Waker::from(Arc::new(Numbered(number, woken.clone())));
+                    assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+                    line.push((number, One::Awaiter(handle)));
+                } else {
+                    let called = called.clone();
+                    let id = future.add_done_callback(move |_| called.borrow_mut().push(number));
+                    line.push((number, One::Callback(id)));
+                }
+            } else {
+                match line.remove(random(line.len())).1 {
+                    One::Awaiter(handle) => drop(handle),
+                    One::Callback(id) => {
+                        assert!(future.remove_done_callback(id));
+                        assert!(!future.remove_done_callback(id));
+                    }
+                }
+            }
+            // One who is polled again, with another waker, keeps his place.
+            if number % 7 == 0 && !line.is_empty() {
+                let place = random(line.len());
+                if let (number, One::Awaiter(handle)) = &mut line[place] {
+                    let waker = Waker::from(Arc::new(Numbered(*number, woken.clone())));
+                    assert!(Pin::new(handle).poll(&mut Context::from_waker(&waker)).is_pending());
+                }
+            }
+        }
+        assert!(line.len() > 100);
+        let numbers = |awaiters: bool| -> Vec<usize> {
+            let matching = line.iter().filter(|(_, one)| matches!(one, One::Awaiter(_)) == awaiters);
+            matching.map(|(number, _)| *number).collect()
+        };
+        assert!(format!("{future:?}").contains(&format!("callbacks={} ", numbers(false).len())));
+        future.set_result(()).unwrap();
+        settle(el);
+        assert_eq!(*woken.lock().unwrap(), numbers(true));
+        assert_eq!(*called.borrow(), numbers(false));
+    });
+}
+
+/// An id that another loop has given is no callback here, whatever waits here under the same number.
+#[test]
+fn an_id_of_another_loop_removes_nobody() {
+    on_loop(|el| {
+        let other = EventLoop::new().unwrap();
+        let (here, there) = (el.create_future::<()>(), other.create_future::<()>());
+        let mut handles: Vec<LoopFuture<()>> = (0..10).map(|_| here.clone()).collect();
+        let (counter, waker) = CountingWaker::new();
+        for handle in &mut handles {
+            assert!(Pin::new(handle).poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        for _ in 0..10 {
+            assert!(!here.remove_done_callback(there.add_done_callback(|_| ())));
+        }
+        here.set_result(()).unwrap();
+        assert_eq!(counter.count(), 10);
+        drop(there);
+        other.close();
+    });
+}
+
+/// The value's own `clone` may look at the future that it comes from, and await it in turn.
+#[test]
+fn the_values_clone_may_use_the_future() {
+    thread_local! {
+        static FUTURE: RefCell<Option<LoopFuture<Looks>>> = const { RefCell::new(None) };
+    }
+    struct Looks(u32);
+    impl Clone for Looks {
+        fn clone(&self) -> Self {
+            // The clone that is made in here looks no further.
+            let Some(mut future) = FUTURE.with(|future| future.take()) else { return Looks(self.0) };
+            assert!(future.is_done() && !future.cancel() && future.set_result(Looks(0)).is_err());
+            assert!(format!("{future:?}").contains("finished"));
+            let Poll::Ready(Ok(inner)) = poll_once(&mut future) else { panic!("{future:?}") };
+            Looks(inner.0 + 1)
+        }
+    }
+    on_loop(|el| {
+        let future = el.create_future();
+        FUTURE.with(|place| *place.borrow_mut() = Some(future.clone()));
+        future.set_result(Looks(1)).unwrap();
+        assert_eq!(complete(el, future).unwrap().0, 2);
+    });
+}
+
+/// A waker's own code may use the future that holds it: when it is cloned, replaced by another one, and dropped.
+#[test]
+fn a_waker_may_use_the_future() {
+    thread_local! {
+        static FUTURE: RefCell<Option<LoopFuture<u32>>> = const { RefCell::new(None) };
+    }
+    /// Uses the future in its destructor.
+    struct Uses(Arc<AtomicUsize>);
+    impl Wake for Uses {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            let future = FUTURE.with(|future| future.borrow().clone()).unwrap();
+            assert!(!future.is_done());
+            assert!(future.remove_done_callback(future.add_done_callback(|_| ())));
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    on_loop(|el| {
+        let mut future = el.create_future::<u32>();
+        FUTURE.with(|place| *place.borrow_mut() = Some(future.clone()));
+        let drops = Arc::new(AtomicUsize::new(0));
+        let poll = |future: &mut LoopFuture<u32>| {
+            let waker = Waker::from(Arc::new(Uses(drops.clone())));
+            assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
+        };
+        poll(&mut future);
+        poll(&mut future);
+        assert_eq!(drops.load(Ordering::SeqCst), 1, "replaced");
+        assert!(poll_once(&mut future).is_pending());
+        assert_eq!(drops.load(Ordering::SeqCst), 2);
+        let mut other = future.clone();
+        poll(&mut other);
+        drop(other);
+        assert_eq!(drops.load(Ordering::SeqCst), 3, "dropped with its handle");
+        FUTURE.with(|future| future.take());
     });
 }
 

@@ -6,8 +6,10 @@ mod threads;
 
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -598,5 +600,41 @@ fn a_destructor_that_panics_does_not_end_the_loop() {
         let reports = take_reports();
         assert_eq!(reports.len(), 1, "{reports:#?}");
         assert!(reports[0].contains("boom"));
+    });
+}
+
+/// A result is given out once, as a task's is: whoever asks again has made a mistake, which panics where it was made. The
+/// loop is none the worse for it.
+#[test]
+fn a_result_is_given_out_once() {
+    #[track_caller]
+    fn refused(text: &str, f: impl FnOnce()) {
+        let payload = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
+        let said = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        assert!(said.is_some_and(|said| said.contains(text)), "{said:?}");
+    }
+    on_loop(|el| {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut task = el.remote().spawn(|| async { 1 }).unwrap();
+        let mut late = el.remote().spawn(|| async { 2 }).unwrap();
+        let mut handle = el.remote().call_soon_threadsafe(|| 3).unwrap();
+        let mut cancelled = el.remote().call_soon_threadsafe(|| ()).unwrap();
+        cancelled.cancel();
+        settle(el);
+        assert_eq!(task.wait_timeout(Duration::ZERO).unwrap().unwrap(), 1);
+        assert!(task.is_done());
+        refused("RemoteTask::wait_timeout() was called after", || drop(task.wait_timeout(Duration::ZERO)));
+        refused("RemoteTask::poll() was called after", || _ = Pin::new(&mut task).poll(&mut cx));
+        refused("RemoteTask::wait() was called after", || drop(task.wait()));
+        assert_eq!(complete(el, &mut late).unwrap(), 2);
+        refused("RemoteTask::wait() was called after", || drop(late.wait()));
+        assert_eq!(complete(el, &mut handle).unwrap(), 3);
+        refused("polled after its result was taken", || _ = Pin::new(&mut handle).poll(&mut cx));
+        refused("RemoteHandle::wait() was called after", || drop(handle.wait()));
+        for _ in 0..2 {
+            // There is nothing to give out.
+            let polled = Pin::new(&mut cancelled).poll(&mut cx);
+            assert!(matches!(polled, Poll::Ready(Err(error)) if error.is_cancelled()));
+        }
     });
 }

@@ -7,8 +7,11 @@ mod threads;
 use std::cell::Cell;
 use std::future::pending;
 use std::panic::panic_any;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self};
 use std::time::Duration;
 
@@ -198,5 +201,46 @@ fn a_panic_that_was_not_looked_at_is_reported_by_a_closing_loop() {
         let reports = take_reports();
         assert_eq!(reports.len(), 1, "{reports:#?}");
         assert!(reports[0].contains("almost lost"));
+    });
+}
+
+/// TS-08: what the closure of a task that never came to be has captured is dropped before its awaiter hears of the end: of a
+/// cancelled one, and of one that close finds.
+#[test]
+fn what_was_captured_goes_before_the_awaiter_is_told() {
+    /// Notes what had been dropped when it was woken.
+    struct Notes(Arc<AtomicBool>, Arc<AtomicBool>);
+    impl Wake for Notes {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+    }
+    struct Captured(Arc<AtomicBool>);
+    impl Drop for Captured {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    on_loop(|el| {
+        let post = || {
+            let (dropped, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let captured = Captured(dropped.clone());
+            let mut task = el.remote().spawn(move || {
+                let _captured = &captured;
+                pending::<()>()
+            });
+            let waker = Waker::from(Arc::new(Notes(dropped, seen.clone())));
+            assert!(Pin::new(task.as_mut().unwrap()).poll(&mut Context::from_waker(&waker)).is_pending());
+            (task.unwrap(), seen)
+        };
+        let (task, seen) = post();
+        assert!(task.cancel());
+        settle(el);
+        assert!(seen.load(Ordering::SeqCst));
+        assert!(task.wait().unwrap_err().is_cancelled());
+        let (task, seen) = post();
+        el.close();
+        assert!(seen.load(Ordering::SeqCst));
+        assert!(task.wait().unwrap_err().is_closed());
     });
 }

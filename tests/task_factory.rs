@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::{DropCounter, Log, complete, on_loop, settle, take_reports};
+use common::{DropCounter, DropGuard, Log, complete, on_loop, settle, take_reports};
 use roundelay::{
     AbstractEventLoop, AbstractHandle, EventLoop, ExceptionContext, Task, TaskFactory, TaskMeta, get_running_loop,
     spawn, yield_now,
@@ -246,6 +246,62 @@ fn no_factory_on_a_closed_loop() {
         assert!(el.create_task(async {}).is_done());
         assert_eq!(take_reports().len(), 1);
     });
+}
+
+/// LR-02: a factory that closes the loop leaves nobody to run the task: what it made is dropped unpolled, and that is told.
+#[test]
+fn a_factory_that_closes_the_loop() {
+    on_loop(|el| {
+        let drops = DropCounter::new();
+        let guard = drops.guard();
+        el.set_task_factory(Some(Rc::new(|el, future, _| {
+            el.close();
+            future
+        })));
+        let task = el.create_task(async move {
+            let _guard = guard;
+            unreachable!("the loop is closed")
+        });
+        assert_eq!(drops.count(), 1);
+        let mut task: Task<()> = task;
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let std::task::Poll::Ready(Err(error)) = Pin::new(&mut task).poll(&mut cx) else { panic!("{task:?}") };
+        assert!(error.is_closed());
+        let reports = take_reports();
+        assert_eq!(reports.len(), 1, "{reports:#?}");
+        assert!(reports[0].contains("EventLoop::create_task(): event loop is closed"), "{reports:#?}");
+    });
+}
+
+/// LR-02: so does what only becomes a future when it is asked to, with a factory and without.
+#[test]
+fn an_into_future_that_closes_the_loop() {
+    struct Closes(EventLoop, DropCounter);
+    struct Never(#[allow(dead_code)] DropGuard);
+    impl IntoFuture for Closes {
+        type Output = ();
+        type IntoFuture = Never;
+        fn into_future(self) -> Never {
+            self.0.close();
+            Never(self.1.guard())
+        }
+    }
+    impl Future for Never {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+            unreachable!("the loop is closed")
+        }
+    }
+    for factory in [None, Some(logging(&Log::new()))] {
+        on_loop(|el| {
+            let drops = DropCounter::new();
+            el.set_task_factory(factory);
+            let task = el.task_builder().name("late").spawn(Closes(el.clone(), drops.clone()));
+            assert!(task.is_done() && !task.is_cancelled(), "{task:?}");
+            assert_eq!(drops.count(), 1);
+            assert_eq!(take_reports().len(), 1);
+        });
+    }
 }
 
 /// TF-06: code that spawns on an `AbstractEventLoop` goes by the loop's own `spawn`, whatever that does.

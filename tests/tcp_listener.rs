@@ -11,7 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, StreamExt};
@@ -361,4 +363,37 @@ fn outside_of_a_loop_it_panics() {
         let _ = future.poll(&mut Context::from_waker(Waker::noop()));
     });
     assert!(bind.contains("TcpListener::bind() was called outside of a running event loop"));
+}
+
+/// A waker that is replaced by another one may use the listener in its destructor.
+#[test]
+fn a_wakers_destructor_may_accept() {
+    thread_local! {
+        static LISTENER: RefCell<Option<Rc<TcpListener>>> = const { RefCell::new(None) };
+    }
+    struct Accepts(Arc<AtomicUsize>);
+    impl Wake for Accepts {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Accepts {
+        fn drop(&mut self) {
+            if let Some(listener) = LISTENER.with(|listener| listener.take()) {
+                assert!(listener.poll_accept(&mut Context::from_waker(Waker::noop())).is_pending());
+                assert!(pin!(listener.accept()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+    on_loop(|el| {
+        complete(el, async {
+            let listener = Rc::new(bind().await.0);
+            let accepted = Arc::new(AtomicUsize::new(0));
+            let waker = Waker::from(Arc::new(Accepts(accepted.clone())));
+            assert!(listener.poll_accept(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            LISTENER.with(|place| *place.borrow_mut() = Some(listener.clone()));
+            assert!(listener.poll_accept(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(accepted.load(Ordering::SeqCst), 1);
+        });
+    });
 }

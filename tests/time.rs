@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -16,8 +16,8 @@ use common::{
 };
 use futures::StreamExt;
 use roundelay::{
-    EventLoop, JoinError, ManualClock, MissedTicks, Task, TimedOut, get_running_loop, interval, interval_at, sleep,
-    sleep_until, timeout, timeout_at, yield_now,
+    EventLoop, JoinError, ManualClock, MissedTicks, Sleep, Task, TimedOut, get_running_loop, interval, interval_at,
+    sleep, sleep_until, timeout, timeout_at, yield_now,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -371,11 +371,128 @@ fn a_sleep_outlives_its_loop() {
     });
 }
 
+/// Polls a sleep once, in a run of the loop.
+fn poll_in(el: &EventLoop, sleep: &mut Pin<Box<Sleep>>) -> Poll<()> {
+    el.run_until_complete(poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx)))).unwrap()
+}
+
+/// CB-01: a sleep that was armed in a loop that is closed since waits for its deadline in the next one; it is over at once
+/// if its own loop has seen the deadline.
+#[test]
+fn a_sleep_goes_on_after_its_loop() {
+    on_manual_clock(|el, clock| {
+        let first = EventLoop::builder().clock(clock.clone()).build().unwrap();
+        let (mut long, mut short) = (Box::pin(sleep(ms(100))), Box::pin(sleep(ms(10))));
+        assert!(poll_in(&first, &mut long).is_pending());
+        assert!(poll_in(&first, &mut short).is_pending());
+        let deadline = long.deadline();
+        clock.advance(ms(40));
+        first.close();
+        assert!(poll_in(el, &mut long).is_pending());
+        assert_eq!((long.deadline(), el.next_deadline()), (deadline, deadline));
+        assert!(short.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(short.is_elapsed());
+        clock.advance(ms(59));
+        assert!(poll_in(el, &mut long).is_pending());
+        clock.advance(ms(1));
+        settle(el);
+        assert!(poll_in(el, &mut long).is_ready());
+
+        // With no loop that could fire it, nothing else is left.
+        let first = EventLoop::builder().clock(clock.clone()).build().unwrap();
+        let mut sleep = Box::pin(sleep(ms(100)));
+        assert!(poll_in(&first, &mut sleep).is_pending());
+        first.close();
+        let text = panic_of(|| _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        assert!(text.contains("outside of a running"), "{text}");
+        drop(sleep);
+        assert_eq!(el.next_deadline(), None);
+    });
+}
+
+/// CB-01: a sleep that moves to another loop is armed there, and there alone: for the same deadline, also by a clock of the
+/// new loop's own.
+#[test]
+fn a_sleep_moves_to_another_loop() {
+    on_manual_clock(|el, clock| {
+        let other = EventLoop::builder().clock(clock.clone()).build().unwrap();
+        let mut moving = Box::pin(sleep(ms(20)));
+        assert!(poll_in(&other, &mut moving).is_pending());
+        let deadline = moving.deadline();
+        assert_eq!(other.next_deadline(), deadline);
+        let task = el.create_task(moving);
+        settle(el);
+        assert_eq!((other.next_deadline(), el.next_deadline()), (None, deadline));
+        clock.advance(ms(20));
+        settle(el);
+        output(el, task).unwrap();
+
+        // One that has fired is over, wherever it is polled.
+        let mut fired = Box::pin(sleep(ms(20)));
+        assert!(poll_in(&other, &mut fired).is_pending());
+        clock.advance(ms(20));
+        settle(&other);
+        assert!(poll_in(el, &mut fired).is_ready());
+
+        // Outside of any run it stays where it is.
+        let mut stays = Box::pin(sleep(ms(20)));
+        assert!(poll_in(&other, &mut stays).is_pending());
+        assert!(stays.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(other.next_deadline().is_some());
+        drop(stays);
+
+        let slow = ManualClock::new();
+        let third = EventLoop::builder().clock(slow.clone()).build().unwrap();
+        let mut moving = Box::pin(sleep(ms(1_000_000)));
+        assert!(poll_in(el, &mut moving).is_pending());
+        let deadline = moving.deadline().unwrap();
+        clock.advance(ms(2_000_000));
+        assert!(poll_in(&third, &mut moving).is_pending());
+        assert_eq!((el.next_deadline(), third.next_deadline()), (None, Some(deadline)));
+        slow.advance(deadline - third.time());
+        settle(&third);
+        assert!(poll_in(&third, &mut moving).is_ready());
+        third.close();
+        other.close();
+    });
+}
+
+/// A waker's own code may use the timers of the loop: when it is replaced by another one.
+#[test]
+fn a_sleeps_waker_may_use_the_timers() {
+    thread_local! {
+        static LOOP: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
+    }
+    struct Arms;
+    impl Wake for Arms {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Arms {
+        fn drop(&mut self) {
+            let el = LOOP.with(|el| el.take()).unwrap();
+            el.call_later(ms(5), || ()).cancel();
+        }
+    }
+    on_manual_clock(|el, _| {
+        LOOP.with(|place| *place.borrow_mut() = Some(el.clone()));
+        let mut sleep = Box::pin(sleep(ms(20)));
+        let poll = |sleep: &mut Pin<Box<Sleep>>, waker: &Waker| {
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        };
+        el.run_until_complete(async {
+            poll(&mut sleep, &Waker::from(Arc::new(Arms)));
+            poll(&mut sleep, Waker::noop());
+        })
+        .unwrap();
+        assert!(LOOP.with(|el| el.borrow().is_none()));
+    });
+}
+
 /// CB-01: outside of a running loop the panic says what is missing.
 #[test]
 fn time_needs_a_running_loop() {
     let _alone = alone();
-    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     let text = panic_of(|| {
         let _ = pin!(sleep(MS)).poll(&mut cx);
     });

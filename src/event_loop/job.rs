@@ -131,7 +131,7 @@ impl<F, T> Job<F, T> {
         inner.detached = true;
         let waker = inner.waker.take();
         let result = match &inner.state {
-            State::Done(_) => Self::take(&mut inner),
+            State::Done(_) => Self::take(&mut inner).flatten(),
             _ => None,
         };
         drop(inner);
@@ -139,21 +139,22 @@ impl<F, T> Job<F, T> {
         result
     }
 
-    /// The result, once there is one.
-    fn take(inner: &mut Inner<F, T>) -> Option<Result<T, JoinError>> {
+    /// The result, once there is one; `Some(None)` where it was given out before.
+    fn take(inner: &mut Inner<F, T>) -> Option<Option<Result<T, JoinError>>> {
         match inner.state {
             State::Scheduled(_) | State::Running(_) => None,
-            State::Cancelled => Some(Err(JoinError::cancelled())),
-            State::Closed | State::Taken => Some(Err(JoinError::closed())),
+            State::Cancelled => Some(Some(Err(JoinError::cancelled()))),
+            State::Closed => Some(Some(Err(JoinError::closed()))),
+            State::Taken => Some(None),
             State::Done(_) => match std::mem::replace(&mut inner.state, State::Taken) {
-                State::Done(result) => Some(result),
+                State::Done(result) => Some(Some(result)),
                 _ => unreachable!("looked at above"),
             },
         }
     }
 
-    /// Blocks until there is a result.
-    pub(crate) fn wait(&self) -> Result<T, JoinError> {
+    /// Blocks until there is a result; `None` if it was given out before.
+    pub(crate) fn wait(&self) -> Option<Result<T, JoinError>> {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(result) = Self::take(&mut inner) {
@@ -163,12 +164,15 @@ impl<F, T> Job<F, T> {
         }
     }
 
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+    /// As `wait`, for whoever awaits.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
+        // With nothing locked: a waker may be the application's.
+        let waker = cx.waker().clone();
         let mut inner = lock(&self.inner);
         if let Some(result) = Self::take(&mut inner) {
             return Poll::Ready(result);
         }
-        let before = inner.waker.replace(cx.waker().clone());
+        let before = inner.waker.replace(waker);
         drop(inner);
         drop(before);
         Poll::Pending
@@ -181,7 +185,9 @@ pub(crate) trait JobControl<T>: Send + Sync {
     fn is_cancelled(&self) -> bool;
     fn is_done(&self) -> bool;
     fn detach(&self) -> Option<Result<T, JoinError>>;
-    fn wait(&self) -> Result<T, JoinError>;
+    /// `None` where the result was given out before.
+    fn wait(&self) -> Option<Result<T, JoinError>>;
+    /// Panics where the result was given out before.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
 }
 
@@ -210,11 +216,11 @@ impl<J: HasJob> JobControl<J::Output> for J {
         self.job().detach()
     }
 
-    fn wait(&self) -> Result<J::Output, JoinError> {
+    fn wait(&self) -> Option<Result<J::Output, JoinError>> {
         self.job().wait()
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<J::Output, JoinError>> {
-        self.job().poll(cx)
+        self.job().poll(cx).map(|result| result.expect("polled after its result was taken"))
     }
 }

@@ -209,6 +209,10 @@ impl LostPanic {
             let subject = self.subject.as_ref().map(|subject| format!("\n  {subject:?}")).unwrap_or_default();
             let (message, text, place) = (self.message, panic_text(&*payload), self.created_at);
             emit(tracing::Level::ERROR, &format!("{message}: {text}{subject}\n  created at {place}"));
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                // Nobody is left to be told, and there may be no end to it.
+                std::mem::forget(second);
+            }
         }
     }
 }
@@ -253,9 +257,8 @@ where
                 .map_err(|payload| report(&core, payload, type_name::<F>(), self.created_at))
         });
         core.local.dispose(left);
-        if let Some(Ok(unwanted)) = self.job.finish(called) {
-            drop_output(&core.local, unwanted);
-        }
+        // Also an error: it holds the payload of a panic.
+        drop_output(&core.local, self.job.finish(called));
     }
 
     fn close(self: Arc<Self>, _: &Local) {
@@ -308,17 +311,23 @@ impl<T> RemoteHandle<T> {
     /// # Panics
     ///
     /// Inside of a running loop, where it would block everything, and on the loop's own thread if the callback has not
-    /// run yet: it never would.
+    /// run yet: it never would. And if awaiting it gave the result already.
     #[track_caller]
     pub fn wait(self) -> Result<T, JoinError> {
         self.remote.refuse_blocking("RemoteHandle::wait", self.is_done());
-        self.control.wait()
+        match self.control.wait() {
+            Some(result) => result,
+            None => panic!("RemoteHandle::wait() was called after the result was taken"),
+        }
     }
 }
 
 impl<T> Future for RemoteHandle<T> {
     type Output = Result<T, JoinError>;
 
+    /// # Panics
+    ///
+    /// If it is polled again after it gave the result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.control.poll(cx)
     }
@@ -399,15 +408,26 @@ impl<T> TaskState<T> {
 }
 
 impl<T> TaskInner<T> {
+    /// The result, if it is there.
     fn take(&mut self) -> Option<Result<T, JoinError>> {
         match std::mem::replace(&mut self.progress, Progress::Taken) {
             Progress::Done(result) => Some(result),
-            Progress::Taken => Some(Err(JoinError::closed())),
+            Progress::Taken => None,
             Progress::Waiting => {
                 self.progress = Progress::Waiting;
                 None
             }
         }
+    }
+
+    /// The same for whoever asks for it, which is to be done once. `method` says how.
+    #[track_caller]
+    fn give(&mut self, method: &str) -> Option<Result<T, JoinError>> {
+        assert!(
+            !matches!(self.progress, Progress::Taken),
+            "RemoteTask::{method}() was called after the output was taken"
+        );
+        self.take()
     }
 }
 
@@ -465,8 +485,8 @@ where
             return;
         };
         if lock(&self.state.inner).cancelled {
-            self.state.finish(Err(JoinError::cancelled()));
             drop_caught(&core.local, make, "Exception in the destructor of a cancelled closure");
+            self.state.finish(Err(JoinError::cancelled()));
             return;
         }
         let spawn = || {
@@ -494,16 +514,15 @@ where
             }
             Err(payload) => {
                 let error = report(&core, payload, type_name::<F>(), self.spawned_at);
-                self.state.finish(Err(error));
+                drop_output(&core.local, self.state.finish(Err(error)));
             }
         }
     }
 
-    fn close(self: Arc<Self>, _: &Local) {
-        // The waiter first: the destructor of what was captured may panic.
+    fn close(self: Arc<Self>, local: &Local) {
         let make = lock(&self.make).take();
+        local.dispose(make);
         self.state.finish(Err(JoinError::closed()));
-        drop(make);
     }
 }
 
@@ -567,14 +586,15 @@ impl<T> RemoteTask<T> {
     ///
     /// # Panics
     ///
-    /// Inside of a running loop, where it would block everything: await it there. And on the loop's own thread if the
-    /// task is not done: it never would be.
+    /// Inside of a running loop, where it would block everything: await it there. On the loop's own thread if the task is
+    /// not done: it never would be. And if the output was given out already, by [`wait_timeout`](Self::wait_timeout) or to
+    /// an `await`.
     #[track_caller]
     pub fn wait(self) -> Result<T, JoinError> {
         self.remote.refuse_blocking("RemoteTask::wait", self.is_done());
         let mut inner = lock(&self.state.inner);
         loop {
-            if let Some(result) = inner.take() {
+            if let Some(result) = inner.give("wait") {
                 return result;
             }
             inner = self.state.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
@@ -593,7 +613,7 @@ impl<T> RemoteTask<T> {
         let deadline = deadline(Instant::now(), timeout);
         let mut inner = lock(&self.state.inner);
         loop {
-            if let Some(result) = inner.take() {
+            if let Some(result) = inner.give("wait_timeout") {
                 return Some(result);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -628,12 +648,17 @@ impl<T> RemoteTask<T> {
 impl<T> Future for RemoteTask<T> {
     type Output = Result<T, JoinError>;
 
+    /// # Panics
+    ///
+    /// If it is polled again after it gave the output.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // With nothing locked: a waker may be the application's.
+        let waker = cx.waker().clone();
         let mut inner = lock(&self.state.inner);
-        match inner.take() {
+        match inner.give("poll") {
             Some(result) => Poll::Ready(result),
             None => {
-                let before = inner.waker.replace(cx.waker().clone());
+                let before = inner.waker.replace(waker);
                 drop(inner);
                 drop(before);
                 Poll::Pending

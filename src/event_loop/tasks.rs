@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::event_loop::EventLoop;
+use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::{TaskId, TaskInfo};
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::future::LoopFuture;
@@ -166,27 +166,40 @@ impl TaskBuilder<'_> {
         let core = &self.el.core;
         let id = TaskId::next();
         if !core.is_open() {
-            core.local.refuse(future, drop);
-            core.local.report_closed("create_task", spawned_at);
-            return Task::closed(&core.local, id);
+            return refuse(core, future, id, spawned_at);
         }
         let factory = self.el.task_factory();
         let context = self.context.map_or_else(context::fork_current, Slot::Shared);
         let new = NewTask { id, name: self.name.clone(), context, spawned_at };
+        // What makes the future is the application's, and may have closed the loop.
         let Some(factory) = factory else {
-            return task::spawn(&core.local, new, future.into_future());
+            let future = future.into_future();
+            if !core.is_open() {
+                return refuse(core, future, id, spawned_at);
+            }
+            return task::spawn(&core.local, new, future);
         };
 
         let output = Rc::new(Cell::new(None));
         let (inner, slot) = (future.into_future(), output.clone());
         let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
         let wrapped = factory(self.el, boxed, &TaskMeta { id, name: self.name, spawned_at });
+        if !core.is_open() {
+            return refuse(core, wrapped, id, spawned_at);
+        }
         let wrapped = async move {
             wrapped.await;
             output.take()
         };
         task::spawn_fallible(&core.local, new, wrapped)
     }
+}
+
+/// Drops a future that a closed loop was given, and says so.
+fn refuse<F, T>(core: &Core, future: F, id: TaskId, spawned_at: &'static Location<'static>) -> Task<T> {
+    core.local.refuse(future, drop);
+    core.local.report_closed("create_task", spawned_at);
+    Task::closed(&core.local, id)
 }
 
 impl fmt::Debug for TaskBuilder<'_> {

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::{Core, running};
-use crate::sched::Due;
 use crate::sched::clock::deadline;
 use crate::sched::timers::TimerKey;
+use crate::sched::{Due, running_loop_id};
 
 /// What a sleep waits for.
 #[derive(Clone, Copy)]
@@ -31,6 +31,10 @@ struct Armed {
 /// Waits for a deadline. Made by [`sleep`](crate::sleep) and [`sleep_until`](crate::sleep_until).
 ///
 /// The timer is armed when it is first polled, and disarmed when it is dropped.
+///
+/// A sleep that is polled by another loop than before, or after its loop was closed, waits for the same
+/// [deadline](Self::deadline) in the loop that runs. If their [clocks](crate::Builder::clock) differ, that is the moment at
+/// which the new loop's clock shows it.
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Sleep {
     target: Target,
@@ -72,6 +76,39 @@ impl Sleep {
         self.done
     }
 
+    /// How the armed timer stands; `None` if there is none that the loop at hand will fire.
+    fn poll_armed(&mut self, cx: &Context<'_>) -> Option<Poll<()>> {
+        let deadline = self.deadline();
+        let armed = self.armed.as_mut()?;
+        // A waker may be the application's: it is cloned and dropped with nothing borrowed.
+        let wakers = (!armed.waker.will_wake(cx.waker())).then(|| (cx.waker().clone(), cx.waker().clone()));
+        let running = running_loop_id();
+        let elsewhere = running != 0 && running != armed.core.local.loop_id();
+        let mut timers = armed.core.local.timers.borrow_mut();
+        match timers.get_mut(armed.key) {
+            Some(due) if !elsewhere => {
+                let before = wakers.map(|(queued, own)| {
+                    (std::mem::replace(due, Due::Waker(queued)), std::mem::replace(&mut armed.waker, own))
+                });
+                drop(timers);
+                drop(before);
+                Some(Poll::Pending)
+            }
+            Some(_) => {
+                drop(timers);
+                self.disarm();
+                None
+            }
+            None => {
+                drop(timers);
+                // Fired, unless closing the loop has discarded it.
+                self.done = armed.core.is_open() || deadline.is_some_and(|deadline| deadline <= armed.core.now());
+                self.armed = None;
+                self.done.then_some(Poll::Ready(()))
+            }
+        }
+    }
+
     fn disarm(&mut self) {
         if let Some(armed) = self.armed.take() {
             drop(armed.core.local.disarm(armed.key));
@@ -84,27 +121,13 @@ impl Future for Sleep {
 
     /// # Panics
     ///
-    /// If it is first polled outside of a running event loop.
+    /// If it is polled outside of a running event loop, and its timer is not armed in an open one.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.done {
             return Poll::Ready(());
         }
-        if let Some(armed) = &mut self.armed {
-            let mut timers = armed.core.local.timers.borrow_mut();
-            // Fired, unless it is still among the timers.
-            if let Some(due) = timers.get_mut(armed.key) {
-                if !armed.waker.will_wake(cx.waker()) {
-                    let before = std::mem::replace(due, Due::Waker(cx.waker().clone()));
-                    drop(timers);
-                    drop(before);
-                    armed.waker.clone_from(cx.waker());
-                }
-                return Poll::Pending;
-            }
-            drop(timers);
-            self.armed = None;
-            self.done = true;
-            return Poll::Ready(());
+        if let Some(polled) = self.poll_armed(cx) {
+            return polled;
         }
         let Some(core) = running::current() else {
             panic!("a sleep was polled outside of a running roundelay event loop");

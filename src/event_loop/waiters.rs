@@ -24,10 +24,16 @@ impl Together {
     }
 
     fn enter(&self, key: u64, cx: &Context<'_>) {
-        self.with(|wakers| match wakers.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => wakers.push((key, cx.waker().clone())),
+        // A waker may be the application's: it is cloned and dropped with nothing locked.
+        let waker = cx.waker().clone();
+        let before = self.with(|wakers| match wakers.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, before)) => Some(std::mem::replace(before, waker)),
+            None => {
+                wakers.push((key, waker));
+                None
+            }
         });
+        drop(before);
     }
 
     fn leave(&self, key: u64) {

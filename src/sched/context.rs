@@ -1,13 +1,14 @@
 //! Context variables: values that follow a task and whatever it starts, as asyncio's `contextvars` do.
 //!
 //! A context is a small sorted vector behind an `Rc`. Copying one clones the `Rc`; setting a variable clones the vector
-//! only where somebody else still looks at it. A program that sets no variable pays for a null pointer in each task.
+//! only where somebody else still looks at it. A program that sets no variable pays for a null pointer in each task. A
+//! context in which one is set gets an allocation of its own, by which the token knows it again.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The values of a context, sorted by the variables' ids; `None` is the empty context.
@@ -30,6 +31,17 @@ impl Slot {
             Slot::Private(map) => map.clone(),
             Slot::Shared(context) => context.map.borrow().clone(),
         })
+    }
+
+    /// The context itself, which from now on can be told from others.
+    fn share(&mut self) -> &Context {
+        if let Slot::Private(map) = self {
+            *self = Slot::Shared(Context::with_map(map.take()));
+        }
+        match self {
+            Slot::Shared(context) => context,
+            Slot::Private(_) => unreachable!("the slot was made shared above"),
+        }
     }
 }
 
@@ -78,6 +90,16 @@ fn with_map<R>(f: impl FnOnce(&mut Map) -> R) -> R {
         Slot::Private(map) => f(map),
         Slot::Shared(context) => f(&mut context.map.borrow_mut()),
     })
+}
+
+/// Whether this is the current context. One that nobody has shared is none that a token can have come from.
+fn is_current(context: &Weak<RefCell<Map>>) -> bool {
+    // While the thread ends there is no context, and nothing to be put back.
+    CURRENT.try_with(|_| ()).is_err()
+        || with_current(|slot| match slot {
+            Slot::Shared(current) => Rc::as_ptr(&current.map) == context.as_ptr(),
+            Slot::Private(_) => false,
+        })
 }
 
 fn lookup(map: &Map, id: u64) -> Option<Rc<dyn Any>> {
@@ -141,15 +163,7 @@ impl Context {
 
     /// The context of the running task or callback itself: what is set in the one is seen in the other.
     pub fn current() -> Self {
-        with_current(|slot| {
-            if let Slot::Private(map) = slot {
-                *slot = Slot::Shared(Context::with_map(map.take()));
-            }
-            match slot {
-                Slot::Shared(context) => context.clone(),
-                Slot::Private(_) => unreachable!("the slot was made shared above"),
-            }
-        })
+        with_current(|slot| slot.share().clone())
     }
 
     /// An independent copy, made in constant time.
@@ -257,20 +271,30 @@ impl<T: Clone + 'static> ContextVar<T> {
 
     /// Sets the value in the current context. The token brings the value before back.
     pub fn set(&self, value: T) -> Token<T> {
-        let id = self.id();
-        let old = with_map(|map| replace(map, id, Some(Rc::new(value))));
-        Token { id, old, value: PhantomData }
+        let (id, value) = (self.id(), Rc::new(value));
+        with_current(|slot| {
+            let context = slot.share();
+            let old = replace(&mut context.map.borrow_mut(), id, Some(value));
+            Token { id, old, context: Rc::downgrade(&context.map), value: PhantomData }
+        })
     }
 
-    /// Undoes a [`set`](Self::set).
+    /// Undoes a [`set`](Self::set), in the context in which it was made.
     ///
     /// # Panics
     ///
-    /// If the token was made by another variable.
+    /// If the token was made by another variable, or in another context. In a destructor that runs because the thread
+    /// panics already, the latter is ignored, and the value stays.
     #[track_caller]
     pub fn reset(&self, token: Token<T>) {
         let id = self.id();
         assert!(token.id == id, "ContextVar::reset(): the token belongs to another variable than {:?}", self.name);
+        if !is_current(&token.context) {
+            if std::thread::panicking() {
+                return;
+            }
+            panic!("ContextVar::reset(): the token of {:?} was made in another context", self.name);
+        }
         let dropped = with_map(|map| replace(map, id, token.old));
         drop(dropped);
     }
@@ -288,6 +312,8 @@ pub struct Token<T> {
     id: u64,
     /// The value before, if there was one.
     old: Option<Rc<dyn Any>>,
+    /// Where it was set. Nothing else can come to stand at its address as long as the token is there.
+    context: Weak<RefCell<Map>>,
     value: PhantomData<fn() -> T>,
 }
 

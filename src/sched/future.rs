@@ -29,7 +29,6 @@ enum State<T> {
 type Call<T> = Box<dyn FnOnce(&LoopFuture<T>)>;
 
 struct Callback<T> {
-    id: CallbackId,
     context: Slot,
     created_at: &'static Location<'static>,
     call: Call<T>,
@@ -37,20 +36,69 @@ struct Callback<T> {
 
 /// Who is to be told of completion.
 enum Waiting<T> {
-    /// Whoever awaits, under the number of its handle.
-    Awaiter(u64, Waker),
+    Awaiter(Waker),
     Callback(Callback<T>),
+}
+
+/// Those who wait, in the order in which they came. To come, to be found and to leave does not take a look at all of them.
+struct Line<T> {
+    /// By ascending ids; `None` where somebody has left.
+    places: Vec<(CallbackId, Option<Waiting<T>>)>,
+    /// How many have left.
+    left: usize,
+}
+
+impl<T> Line<T> {
+    const EMPTY: Self = Self { places: Vec::new(), left: 0 };
+
+    /// Puts somebody at the end, under an id that is greater than all before.
+    fn enter(&mut self, id: CallbackId, waiting: Waiting<T>) {
+        self.places.push((id, Some(waiting)));
+    }
+
+    fn place(&self, id: CallbackId) -> Option<usize> {
+        self.places.binary_search_by_key(&id.0, |(id, _)| id.0).ok()
+    }
+
+    /// Whoever is still here.
+    fn get_mut(&mut self, id: CallbackId) -> Option<&mut Waiting<T>> {
+        let place = self.place(id)?;
+        self.places[place].1.as_mut()
+    }
+
+    /// The waker of an awaiter that is still here.
+    fn waker(&mut self, id: CallbackId) -> Option<&mut Waker> {
+        match self.get_mut(id) {
+            Some(Waiting::Awaiter(waker)) => Some(waker),
+            _ => None,
+        }
+    }
+
+    /// Takes somebody out, to be dropped with nothing borrowed.
+    fn leave(&mut self, id: CallbackId) -> Option<Waiting<T>> {
+        let place = self.place(id)?;
+        let gone = self.places[place].1.take()?;
+        self.left += 1;
+        // Now and then those who are left move up: for each of them somebody has gone.
+        if self.left > self.places.len() / 2 {
+            self.places.retain(|(_, waiting)| waiting.is_some());
+            self.left = 0;
+        }
+        Some(gone)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Waiting<T>> {
+        self.places.iter().filter_map(|(_, waiting)| waiting.as_ref())
+    }
 }
 
 struct Shared<T> {
     local: Rc<Local>,
     state: RefCell<State<T>>,
-    /// In the order in which they came.
-    waiting: RefCell<Vec<Waiting<T>>>,
+    waiting: RefCell<Line<T>>,
     created_at: &'static Location<'static>,
     /// Whether an exception was seen by anybody.
     retrieved: Cell<bool>,
-    next_handle: Cell<u64>,
 }
 
 /// A value that will be there later: set by a callback, awaited by tasks.
@@ -68,8 +116,8 @@ struct Shared<T> {
 /// ```
 pub struct LoopFuture<T> {
     shared: Rc<Shared<T>>,
-    /// Tells the wakers of several handles apart.
-    handle: u64,
+    /// The place of this handle among those who wait, once it was awaited.
+    place: Cell<Option<CallbackId>>,
 }
 
 impl<T> Drop for Shared<T> {
@@ -106,12 +154,11 @@ impl<T> LoopFuture<T> {
         let shared = Shared {
             local,
             state: RefCell::new(State::Pending),
-            waiting: RefCell::new(Vec::new()),
+            waiting: RefCell::new(Line::EMPTY),
             created_at,
             retrieved: Cell::new(false),
-            next_handle: Cell::new(1),
         };
-        Self { shared: Rc::new(shared), handle: 0 }
+        Self { shared: Rc::new(shared), place: Cell::new(None) }
     }
 
     fn invalid(method: &str, why: &str) -> InvalidState {
@@ -127,9 +174,10 @@ impl<T> LoopFuture<T> {
             return Err(Self::invalid(method, "is done already"));
         }
         *self.shared.state.borrow_mut() = state;
-        for waiting in self.shared.waiting.take() {
+        let waiting = self.shared.waiting.replace(Line::EMPTY);
+        for waiting in waiting.places.into_iter().filter_map(|(_, waiting)| waiting) {
             match waiting {
-                Waiting::Awaiter(_, waker) => waker.wake(),
+                Waiting::Awaiter(waker) => waker.wake(),
                 Waiting::Callback(callback) => self.schedule(callback),
             }
         }
@@ -268,9 +316,9 @@ impl<T> LoopFuture<T> {
     {
         let local = &self.shared.local;
         let id = CallbackId(local.next_callback_id());
-        let callback = Callback { id, context, created_at, call };
+        let callback = Callback { context, created_at, call };
         if !self.is_done() {
-            self.shared.waiting.borrow_mut().push(Waiting::Callback(callback));
+            self.shared.waiting.borrow_mut().enter(id, Waiting::Callback(callback));
         } else if local.is_open() {
             self.schedule(callback);
         } else {
@@ -282,12 +330,11 @@ impl<T> LoopFuture<T> {
 
     /// Takes a done callback back: true if it was still waiting for completion.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
-        let removed = {
-            let mut waiting = self.shared.waiting.borrow_mut();
-            let sought = |one: &Waiting<T>| matches!(one, Waiting::Callback(callback) if callback.id == id);
-            let place = waiting.iter().position(sought);
-            place.map(|place| waiting.remove(place))
-        };
+        let mut waiting = self.shared.waiting.borrow_mut();
+        // An id of another loop may be that of an awaiter here.
+        let is_callback = matches!(waiting.get_mut(id), Some(Waiting::Callback(_)));
+        let removed = if is_callback { waiting.leave(id) } else { None };
+        drop(waiting);
         removed.is_some()
     }
 
@@ -300,48 +347,65 @@ impl<T> LoopFuture<T> {
     fn poll_with(
         &self,
         cx: &mut task::Context<'_>,
-        value: impl FnOnce(&mut State<T>) -> Option<T>,
+        value: impl FnOnce(&RefCell<State<T>>) -> Option<T>,
     ) -> Poll<Result<T, FutureError>> {
         let (own, running) = (self.shared.local.loop_id(), running_loop_id());
         if running != 0 && running != own {
             let why = format!("belongs to loop {own} and was awaited in loop {running}");
             return Poll::Ready(Err(FutureError::InvalidState(Self::invalid("poll", &why))));
         }
-        let mut state = self.shared.state.borrow_mut();
-        if matches!(*state, State::Pending) {
-            let mut waiting = self.shared.waiting.borrow_mut();
-            let own = waiting.iter_mut().find_map(|one| match one {
-                Waiting::Awaiter(handle, waker) if *handle == self.handle => Some(waker),
-                _ => None,
-            });
-            match own {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => waiting.push(Waiting::Awaiter(self.handle, cx.waker().clone())),
-            }
+        if self.wait(cx.waker()) {
             return Poll::Pending;
         }
-        match value(&mut state) {
+        match value(&self.shared.state) {
             Some(value) => Poll::Ready(Ok(value)),
-            None => Poll::Ready(Err(self.failure("poll", &state))),
+            None => Poll::Ready(Err(self.failure("poll", &self.shared.state.borrow()))),
         }
+    }
+
+    /// Takes a place among those who wait, or keeps it with another waker. False if the future is done.
+    ///
+    /// A waker may be the application's: it is cloned and dropped with nothing borrowed.
+    fn wait(&self, waker: &Waker) -> bool {
+        if self.is_done() {
+            return false;
+        }
+        let wakes = |id| self.shared.waiting.borrow_mut().waker(id).is_some_and(|own| own.will_wake(waker));
+        if self.place.get().is_some_and(wakes) {
+            return true;
+        }
+        let waker = waker.clone();
+        if self.is_done() {
+            return false;
+        }
+        let mut waiting = self.shared.waiting.borrow_mut();
+        let before = match self.place.get().and_then(|id| waiting.waker(id)) {
+            Some(own) => Some(std::mem::replace(own, waker)),
+            None => {
+                let id = CallbackId(self.shared.local.next_callback_id());
+                waiting.enter(id, Waiting::Awaiter(waker));
+                self.place.set(Some(id));
+                None
+            }
+        };
+        drop(waiting);
+        drop(before);
+        true
     }
 }
 
 impl<T> Clone for LoopFuture<T> {
     fn clone(&self) -> Self {
-        let handle = self.shared.next_handle.get();
-        self.shared.next_handle.set(handle + 1);
-        Self { shared: self.shared.clone(), handle }
+        Self { shared: self.shared.clone(), place: Cell::new(None) }
     }
 }
 
 impl<T> Drop for LoopFuture<T> {
     fn drop(&mut self) {
-        let mut waiting = self.shared.waiting.borrow_mut();
-        let own = waiting.iter().position(|one| matches!(one, Waiting::Awaiter(handle, _) if *handle == self.handle));
-        let awaiter = own.map(|own| waiting.remove(own));
-        drop(waiting);
-        drop(awaiter);
+        if let Some(id) = self.place.get() {
+            let awaiter = self.shared.waiting.borrow_mut().leave(id);
+            drop(awaiter);
+        }
     }
 }
 
@@ -349,7 +413,8 @@ impl<T: Clone> Future for LoopFuture<T> {
     type Output = Result<T, FutureError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        self.poll_with(cx, |state| match state {
+        // The application's `clone` may look at the future.
+        self.poll_with(cx, |state| match &*state.borrow() {
             State::Result(value) => Some(value.clone()),
             _ => None,
         })
@@ -388,12 +453,37 @@ impl<T> Future for Take<T> {
     type Output = Result<T, FutureError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        self.future.poll_with(cx, |state| match std::mem::replace(state, State::Taken) {
-            State::Result(value) => Some(value),
-            other => {
-                *state = other;
-                None
+        self.future.poll_with(cx, |state| {
+            let mut state = state.borrow_mut();
+            match std::mem::replace(&mut *state, State::Taken) {
+                State::Result(value) => Some(value),
+                other => {
+                    *state = other;
+                    None
+                }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One who stays does not keep the places of all who came and went after it.
+    #[test]
+    fn places_that_were_left_do_not_pile_up() {
+        let mut line = Line::<()>::EMPTY;
+        let awaiter = || Waiting::Awaiter(Waker::noop().clone());
+        line.enter(CallbackId(1), awaiter());
+        line.enter(CallbackId(2), awaiter());
+        for id in 3..1000 {
+            line.enter(CallbackId(id), awaiter());
+            assert!(line.leave(CallbackId(id - 1)).is_some());
+            assert!(line.leave(CallbackId(id - 1)).is_none());
+            assert_eq!(line.iter().count(), 2);
+            assert!(line.places.len() <= 5, "{}", line.places.len());
+        }
+        assert!(line.waker(CallbackId(1)).is_some() && line.waker(CallbackId(999)).is_some());
     }
 }

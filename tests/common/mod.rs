@@ -256,7 +256,7 @@ impl Log {
 }
 
 /// Counts how many of its clones were dropped: to see when something captured is let go of.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct DropCounter(Rc<Cell<usize>>);
 
 impl DropCounter {
