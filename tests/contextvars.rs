@@ -569,3 +569,28 @@ fn a_misplaced_token_while_panicking() {
         assert_eq!(NUMBER.get(), Some(7));
     });
 }
+
+/// So does that of a root that a stop ends.
+#[test]
+fn a_scope_ends_with_its_root() {
+    struct Scope(Option<Token<u32>>);
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            NUMBER.reset(self.0.take().unwrap());
+            assert_eq!(NUMBER.get(), Some(5));
+        }
+    }
+    on_loop(|el| {
+        Context::new().run(|| {
+            let _outer = NUMBER.set(5);
+            let handle = el.clone();
+            let root = async move {
+                let _scope = Scope(Some(NUMBER.set(1)));
+                handle.stop();
+                std::future::pending::<()>().await
+            };
+            assert!(el.run_until_complete(root).is_err());
+            assert_eq!(NUMBER.get(), Some(5));
+        });
+    });
+}

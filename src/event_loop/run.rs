@@ -190,7 +190,7 @@ impl Wake for RootWaker {
     }
 }
 
-struct Root<'a, P> {
+struct Root<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> {
     poll: P,
     core: &'a Core,
     task: TaskRef,
@@ -240,10 +240,14 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
     }
 }
 
-impl<P> Drop for Root<'_, P> {
+impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
     fn drop(&mut self) {
         let entry = self.core.local.active.borrow_mut().remove(self.task);
-        drop(entry);
+        if let (Some(entry), false) = (entry, self.done) {
+            // Its destructors run in its context, as a task's do.
+            let (_, left) = context::enter(entry.context, || (self.poll)(None));
+            drop(left);
+        }
     }
 }
 

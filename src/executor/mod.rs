@@ -162,6 +162,9 @@ impl<T> Blocking<T> {
 impl<T> Future for Blocking<T> {
     type Output = Result<T, JoinError>;
 
+    /// # Panics
+    ///
+    /// If it is polled again after it gave the result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.control.poll(cx)
     }
