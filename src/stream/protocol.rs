@@ -3,10 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::error::LastingError;
 use crate::event_loop::EventLoop;
+use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::protocol::{KeepOpen, Protocol, Transport};
 use crate::stream::buffer::{Buffer, wake};
 use crate::stream::reader::StreamReader;
@@ -29,31 +30,34 @@ impl Drop for Connection {
 }
 
 /// How a stream's connection has come to its end.
-#[derive(Default)]
 pub(crate) struct Ended {
     /// `None` while it stands.
     end: RefCell<Option<Option<LastingError>>>,
-    waiters: RefCell<Vec<Waker>>,
+    waiters: Waiters,
 }
 
 impl Ended {
+    fn new() -> Self {
+        Self { end: RefCell::new(None), waiters: Waiters::new() }
+    }
+
     fn set(&self, error: Option<&io::Error>) {
         self.end.borrow_mut().get_or_insert_with(|| error.map(LastingError::new));
-        for waiter in self.waiters.take() {
-            waiter.wake();
-        }
+        self.waiters.wake();
+    }
+
+    /// A place for one who waits for the end.
+    pub(crate) fn join(&self) -> Waiter {
+        self.waiters.join()
     }
 
     /// Ready when the connection is gone, with the error that ended it.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<io::Result<()>> {
         match &*self.end.borrow() {
             Some(None) => Poll::Ready(Ok(())),
             Some(Some(error)) => Poll::Ready(Err(error.get())),
             None => {
-                let mut waiters = self.waiters.borrow_mut();
-                if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                    waiters.push(cx.waker().clone());
-                }
+                waiter.wait(cx);
                 Poll::Pending
             }
         }
@@ -77,7 +81,7 @@ impl StreamProtocol {
         Self {
             el: el.clone(),
             buffer: Rc::new(RefCell::new(Buffer::new(limit))),
-            ended: Rc::default(),
+            ended: Rc::new(Ended::new()),
             start: Cell::new(start),
         }
     }

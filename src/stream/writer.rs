@@ -86,7 +86,7 @@ impl StreamWriter {
             // So that a loop of write and drain sees the end of the connection.
             yield_once().await;
         }
-        let mut waited = false;
+        let (mut waited, mut waiter) = (false, None);
         let mut ready = self.transport().ready();
         poll_fn(|cx| match Pin::new(&mut ready).poll(cx) {
             Poll::Pending => {
@@ -94,7 +94,9 @@ impl StreamWriter {
                 Poll::Pending
             }
             // The connection has ended during the wait: how, its protocol is told in this turn or the next.
-            Poll::Ready(Err(_)) if waited => self.ended.poll(cx),
+            Poll::Ready(Err(_)) if waited => {
+                self.ended.poll(waiter.get_or_insert_with(|| self.ended.join()), cx)
+            }
             ready => ready,
         })
         .await
@@ -126,7 +128,8 @@ impl StreamWriter {
     ///
     /// What ended it, if it was not closed by this side or by the peer in an orderly way.
     pub async fn wait_closed(&self) -> io::Result<()> {
-        poll_fn(|cx| self.ended.poll(cx)).await
+        let waiter = self.ended.join();
+        poll_fn(|cx| self.ended.poll(&waiter, cx)).await
     }
 
     /// What is known of the connection.
