@@ -42,6 +42,22 @@ fn reset(peer: TcpStream) {
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
+/// A protocol that takes all that comes.
+#[derive(Clone, Default)]
+struct Collect(Rc<RefCell<Vec<u8>>>);
+
+impl Protocol for Collect {
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.0.borrow_mut().extend_from_slice(data);
+    }
+}
+
+/// Sends what makes a reader with a limit of 10 pause its transport.
+fn pause(el: &EventLoop, writer: &StreamWriter, peer: &mut TcpStream) {
+    peer.write_all(&[b'x'; 21]).unwrap();
+    run_until(el, || !writer.transport().is_reading());
+}
+
 on_every_loop! {
     /// SR-16, SR-19: a wait that is given up is forgotten at once, and those that go on are woken.
     fn a_wait_given_up_is_forgotten(el) {
@@ -68,5 +84,38 @@ on_every_loop! {
         settle(el);
         assert!(matches!(poll(stay.as_mut()), Poll::Ready(Ok(()))));
         assert_eq!((counter.count(), staying.count()), (0, 1));
+    }
+
+    /// api 4: a transport that the reader has paused reads for the protocol that takes it over, though the reader is
+    /// there and has what had arrived before.
+    fn a_paused_transport_is_taken_over(el) {
+        let (mut reader, mut writer, mut peer) = connect(el, 10);
+        pause(el, &writer, &mut peer);
+        let collected = Collect::default();
+        writer.transport().set_protocol(collected.clone());
+        peer.write_all(b"for the new one").unwrap();
+        run_until(el, || collected.0.borrow().len() == 15);
+        assert_eq!(complete(el, reader.read_to_end()).unwrap(), [b'x'; 21]);
+        assert!(reader.at_eof());
+        writer.close();
+    }
+
+    /// api 4: the halves that are left of a stream do not meddle with what the new protocol does to its transport.
+    fn what_is_left_of_a_stream_resumes_nothing(el) {
+        for reads in [true, false] {
+            let (mut reader, mut writer, mut peer) = connect(el, 10);
+            pause(el, &writer, &mut peer);
+            let transport = writer.transport().clone();
+            transport.set_protocol(Collect::default());
+            assert!(transport.is_reading());
+            transport.pause_reading();
+            if reads {
+                complete(el, reader.read_to_end()).unwrap();
+                assert!(!transport.is_reading(), "a read has resumed it");
+            }
+            drop(reader);
+            assert!(!transport.is_reading(), "the reader's end has resumed it");
+            writer.close();
+        }
     }
 }

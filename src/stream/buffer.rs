@@ -48,7 +48,10 @@ impl Buffer {
         self.transport = Some(transport);
     }
 
+    /// Has no more to do with the transport, and leaves it reading if it was paused from here: from now on pausing it is
+    /// somebody else's.
     pub(crate) fn clear_transport(&mut self) {
+        self.resume();
         self.transport = None;
     }
 

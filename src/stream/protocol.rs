@@ -133,7 +133,11 @@ impl Protocol for StreamProtocol {
 impl Drop for StreamProtocol {
     fn drop(&mut self) {
         // The loop was closed, or another protocol has taken the connection over: nothing more comes by this one.
-        let waiter = self.buffer.borrow_mut().feed_eof();
+        let waiter = {
+            let mut buffer = self.buffer.borrow_mut();
+            buffer.clear_transport();
+            buffer.feed_eof()
+        };
         self.ended.set(None);
         wake(waiter);
     }
