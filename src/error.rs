@@ -407,10 +407,12 @@ impl Error for ConnectErrors {
     }
 }
 
-/// An error that is given out again and again: the operating system's code is kept, of other errors kind and text.
+/// An error that is given out again and again: the operating system's code is kept, and that the loop was closed; of other
+/// errors kind and text.
 #[derive(Clone, Debug)]
 pub(crate) enum LastingError {
     Os(i32),
+    LoopClosed,
     Other(io::ErrorKind, Rc<str>),
 }
 
@@ -418,6 +420,7 @@ impl LastingError {
     pub(crate) fn new(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(code) => Self::Os(code),
+            None if error.get_ref().is_some_and(|error| error.is::<LoopClosed>()) => Self::LoopClosed,
             None => Self::Other(error.kind(), error.to_string().into()),
         }
     }
@@ -425,6 +428,7 @@ impl LastingError {
     pub(crate) fn get(&self) -> io::Error {
         match self {
             Self::Os(code) => io::Error::from_raw_os_error(*code),
+            Self::LoopClosed => LoopClosed.into(),
             Self::Other(kind, text) => io::Error::new(*kind, &**text),
         }
     }

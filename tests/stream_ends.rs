@@ -58,6 +58,15 @@ fn pause(el: &EventLoop, writer: &StreamWriter, peer: &mut TcpStream) {
     run_until(el, || !writer.transport().is_reading());
 }
 
+/// Checks that it failed because the loop was closed.
+#[track_caller]
+fn closed<T: std::fmt::Debug>(polled: Poll<io::Result<T>>) {
+    match polled {
+        Poll::Ready(Err(error)) if error.get_ref().is_some_and(|error| error.is::<LoopClosed>()) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
 on_every_loop! {
     /// SR-16, SR-19: a wait that is given up is forgotten at once, and those that go on are woken.
     fn a_wait_given_up_is_forgotten(el) {
@@ -117,5 +126,37 @@ on_every_loop! {
             assert!(!transport.is_reading(), "the reader's end has resumed it");
             writer.close();
         }
+    }
+
+    /// SR-19: a loop that is closed while bytes wait to be sent, or might still come, is no orderly end of the stream.
+    fn a_loop_closed_under_a_stream_is_an_error(el) {
+        let (mut reader, mut writer, _peer) = connect(el, 100);
+        jam(&mut writer);
+        assert!(poll(pin!(reader.read(1))).is_pending());
+        assert!(poll(pin!(writer.wait_closed())).is_pending());
+        el.close();
+        closed(poll(pin!(reader.read(1))));
+        closed(poll(pin!(reader.read_to_end())));
+        closed(poll(pin!(writer.drain())));
+        closed(poll(pin!(writer.wait_closed())));
+        let error = reader.exception().unwrap();
+        assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error:?}");
+    }
+
+    /// SR-19: what has ended in an orderly way before the loop is closed stays so: both halves, or the peer's only.
+    fn what_had_ended_before_the_loop_stays_ended(el) {
+        let (mut reader, mut writer, _peer) = connect(el, 100);
+        writer.close();
+        complete(el, writer.wait_closed()).unwrap();
+        let (mut half_reader, half_writer, mut peer) = connect(el, 100);
+        peer.write_all(b"all of it").unwrap();
+        drop(peer);
+        assert_eq!(complete(el, half_reader.read(3)).unwrap(), b"all");
+        settle(el);
+        el.close();
+        assert!(matches!(poll(pin!(reader.read(1))), Poll::Ready(Ok(bytes)) if bytes.is_empty()));
+        assert!(matches!(poll(pin!(writer.wait_closed())), Poll::Ready(Ok(()))));
+        assert!(matches!(poll(pin!(half_reader.read_to_end())), Poll::Ready(Ok(bytes)) if bytes == b" of it"));
+        closed(poll(pin!(half_writer.wait_closed())));
     }
 }

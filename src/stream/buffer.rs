@@ -95,7 +95,7 @@ impl Buffer {
     }
 
     /// Whether nothing can come any more: after an error not even the end of the stream, which would hide it.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.eof || self.error.is_some()
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::error::LastingError;
+use crate::error::{LastingError, LoopClosed};
 use crate::event_loop::EventLoop;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::protocol::{KeepOpen, Protocol, Transport};
@@ -132,13 +132,18 @@ impl Protocol for StreamProtocol {
 
 impl Drop for StreamProtocol {
     fn drop(&mut self) {
-        // The loop was closed, or another protocol has taken the connection over: nothing more comes by this one.
+        // Nothing more comes by this protocol: another one has taken the connection over, or the loop was closed, and then
+        // what was to come or to be sent is lost.
+        let error = (!self.el.core.is_open()).then(|| io::Error::from(LoopClosed));
         let waiter = {
             let mut buffer = self.buffer.borrow_mut();
             buffer.clear_transport();
-            buffer.feed_eof()
+            match &error {
+                Some(error) if !buffer.has_ended() => buffer.set_error(error),
+                _ => buffer.feed_eof(),
+            }
         };
-        self.ended.set(None);
+        self.ended.set(error.as_ref());
         wake(waiter);
     }
 }

@@ -126,7 +126,8 @@ impl StreamWriter {
     ///
     /// # Errors
     ///
-    /// What ended it, if it was not closed by this side or by the peer in an orderly way.
+    /// What ended it, if it was not closed by this side or by the peer in an orderly way;
+    /// [`LoopClosed`](crate::LoopClosed) as an `io::Error` if the loop was closed before.
     pub async fn wait_closed(&self) -> io::Result<()> {
         let waiter = self.ended.join();
         poll_fn(|cx| self.ended.poll(&waiter, cx)).await
