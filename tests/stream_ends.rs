@@ -4,17 +4,15 @@ mod common;
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use common::{CountingWaker, Log, complete, run_until, settle, take_reports};
 use roundelay::{EventLoop, LoopClosed, Protocol, StreamReader, StreamWriter, Transport, open_connection, start_server};
-use socket2::SockRef;
 
 /// A connection to a peer that the test works by hand, with a reader of this limit.
 fn connect(el: &EventLoop, limit: usize) -> (StreamReader, StreamWriter, TcpStream) {
@@ -35,11 +33,6 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 fn jam(writer: &mut StreamWriter) {
     writer.write(&vec![0; 30_000_000]);
     assert!(writer.transport().write_buffer_size() > 0);
-}
-
-/// Ends the peer's side with a reset.
-fn reset(peer: TcpStream) {
-    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// A protocol that takes all that comes.
@@ -158,5 +151,61 @@ on_every_loop! {
         assert!(matches!(poll(pin!(writer.wait_closed())), Poll::Ready(Ok(()))));
         assert!(matches!(poll(pin!(half_reader.read_to_end())), Poll::Ready(Ok(bytes)) if bytes == b" of it"));
         closed(poll(pin!(half_writer.wait_closed())));
+    }
+
+    /// SR-01: a handler's lost connection to somebody else is reported: its own one stands, or has ended in an orderly way.
+    fn the_loss_of_another_connection_is_reported(el) {
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted] {
+            let handler = async move |mut reader: StreamReader, mut writer: StreamWriter| {
+                let keep = reader.readline().await.unwrap() == b"keep\n";
+                if !keep {
+                    writer.close();
+                    writer.wait_closed().await.unwrap();
+                }
+                Err::<(), _>(io::Error::new(kind, "the database is gone"))
+            };
+            let server = complete(el, async { start_server(handler, ("127.0.0.1", 0)).await }).unwrap();
+            for request in ["keep\n", "close\n"] {
+                let mut client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+                client.write_all(request.as_bytes()).unwrap();
+                let mut reports = Vec::new();
+                run_until(el, || {
+                    reports.extend(take_reports());
+                    !reports.is_empty()
+                });
+                assert!(reports.len() == 1 && reports[0].contains("the database is gone"), "{reports:?}");
+            }
+            server.close();
+            complete(el, server.wait_closed());
+        }
+    }
+
+    /// SR-01: a handler that hears of the loss of its own connection from a write, before its protocol does, is silent.
+    fn the_loss_of_its_own_connection_is_not_reported(el) {
+        let ended = Log::new();
+        let log = ended.clone();
+        let handler = async move |mut reader: StreamReader, mut writer: StreamWriter| {
+            reader.readline().await.unwrap();
+            // The reset is found by a write, in this turn.
+            while !writer.is_closing() {
+                writer.write(&[0; 1000]);
+            }
+            let result = writer.transport().ready().await;
+            log.push(format!("{:?}", result.as_ref().unwrap_err().kind()));
+            result
+        };
+        let server = complete(el, async { start_server(handler, ("127.0.0.1", 0)).await }).unwrap();
+        let mut client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+        run_until(el, || server.connections() == 1);
+        settle(el);
+        // What it sends can be read, though a reset follows it.
+        client.write_all(b"go\n").unwrap();
+        drop(client);
+        run_until(el, || ended.len() == 1);
+        assert_eq!(ended.take().len(), 1);
+        server.close();
+        complete(el, server.wait_closed());
+        settle(el);
+        assert_eq!(take_reports(), [""; 0]);
     }
 }

@@ -1,7 +1,9 @@
 //! The bridge between a transport and the two halves of a stream.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -44,6 +46,16 @@ impl Ended {
     fn set(&self, error: Option<&io::Error>) {
         self.end.borrow_mut().get_or_insert_with(|| error.map(LastingError::new));
         self.waiters.wake();
+    }
+
+    /// Whether an error has ended the connection; also where its protocol is told of that in this turn or the next.
+    pub(crate) async fn has_failed(&self, transport: &Transport) -> bool {
+        let lost = poll_fn(|cx| Poll::Ready(pin!(transport.ready()).poll(cx))).await;
+        if self.end.borrow().is_none() && !matches!(lost, Poll::Ready(Err(_))) {
+            return false;
+        }
+        let waiter = self.join();
+        poll_fn(|cx| self.poll(&waiter, cx)).await.is_err()
     }
 
     /// A place for one who waits for the end.

@@ -51,6 +51,10 @@ impl StreamWriter {
         Self { connection, buffer, ended }
     }
 
+    pub(crate) fn ended(&self) -> &Rc<Ended> {
+        &self.ended
+    }
+
     /// The transport below.
     pub fn transport(&self) -> &Transport {
         &self.connection.transport
