@@ -352,7 +352,7 @@ impl From<LimitOverrun> for io::Error {
 /// system's code is in [`error`](Self::error).
 #[derive(Debug)]
 pub struct AddressError {
-    /// What was tried: `connect to` or `bind on`.
+    /// What was tried: `connect to`, `bind on` or `listen on`.
     pub action: &'static str,
     /// The address.
     pub address: SocketAddr,

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use common::{CountingWaker, Log, complete, run_until, settle, take_reports};
-use roundelay::{EventLoop, LoopClosed, Protocol, StreamReader, StreamWriter, Transport, open_connection, start_server};
+use roundelay::{
+    EventLoop, LoopClosed, Protocol, StreamReader, StreamWriter, Transport, open_connection, start_server,
+};
 
 /// A connection to a peer that the test works by hand, with a reader of this limit.
 fn connect(el: &EventLoop, limit: usize) -> (StreamReader, StreamWriter, TcpStream) {

@@ -13,7 +13,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::executor::required_loop;
-use crate::net::{ServerEndpoint, ServerOptions, bind_listeners};
+use crate::net::{ServerEndpoint, ServerOptions, first_listener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{accept, is_lost_connection};
 use crate::reactor::slot::Direction;
@@ -29,22 +29,22 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first address of an endpoint; see [`EventLoop::create_server`] for what an endpoint is, and for a
-    /// server that listens on all of them.
+    /// Listens on one address: the first of the endpoint's that is free and of this machine. See
+    /// [`EventLoop::create_server`] for what an endpoint is, and for a server that listens on all of its addresses.
+    ///
+    /// The empty host, `("", port)`, means all interfaces of IPv4 here; those of IPv6 only if that cannot be.
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::create_server`].
+    /// The resolver's; that of the first address, with an [`AddressError`](crate::AddressError), if none can be listened
+    /// on; `AddrNotAvailable` if none is of this machine; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
     /// # Panics
     ///
     /// Outside of a running event loop.
     pub async fn bind(endpoint: impl Into<ServerEndpoint>) -> io::Result<Self> {
         let el = required_loop("TcpListener::bind");
-        let mut options = ServerOptions::new(endpoint.into());
-        let sockets = bind_listeners(&el, "TcpListener::bind", &mut options).await?;
-        let socket = sockets.into_iter().next().expect("an empty list is an error");
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let socket = first_listener(&el, "TcpListener::bind", ServerOptions::new(endpoint.into())).await?;
         Self::over(&el, socket)
     }
 

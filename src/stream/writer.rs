@@ -98,9 +98,7 @@ impl StreamWriter {
                 Poll::Pending
             }
             // The connection has ended during the wait: how, its protocol is told in this turn or the next.
-            Poll::Ready(Err(_)) if waited => {
-                self.ended.poll(waiter.get_or_insert_with(|| self.ended.join()), cx)
-            }
+            Poll::Ready(Err(_)) if waited => self.ended.poll(waiter.get_or_insert_with(|| self.ended.join()), cx),
             ready => ready,
         })
         .await
