@@ -1,6 +1,7 @@
 //! A listening TCP socket as a plain async type.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use socket2::Socket;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
+use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::executor::required_loop;
 use crate::net::{ServerEndpoint, ServerOptions, first_listener};
@@ -42,10 +44,16 @@ impl TcpListener {
     /// # Panics
     ///
     /// Outside of a running event loop.
-    pub async fn bind(endpoint: impl Into<ServerEndpoint>) -> io::Result<Self> {
+    #[track_caller]
+    pub fn bind(endpoint: impl Into<ServerEndpoint>) -> TcpBinding {
         let el = required_loop("TcpListener::bind");
-        let socket = first_listener(&el, "TcpListener::bind", ServerOptions::new(endpoint.into())).await?;
-        Self::over(&el, socket)
+        let options = ServerOptions::new(endpoint.into());
+        TcpBinding {
+            future: Box::pin(async move {
+                let socket = first_listener(&el, "TcpListener::bind", options).await?;
+                Self::over(&el, socket)
+            }),
+        }
     }
 
     fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
@@ -144,6 +152,26 @@ impl AsRawFd for TcpListener {
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener").field("local", &self.local_addr().ok()).field("fd", &self.as_raw_fd()).finish()
+    }
+}
+
+/// The future of [`TcpListener::bind`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct TcpBinding {
+    future: BoxFuture<io::Result<TcpListener>>,
+}
+
+impl Future for TcpBinding {
+    type Output = io::Result<TcpListener>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for TcpBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TcpBinding")
     }
 }
 
