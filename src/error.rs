@@ -319,10 +319,14 @@ impl From<IncompleteRead> for io::Error {
     }
 }
 
-/// A separator was not found within the reader's limit. Nothing is lost: the bytes stay in the reader.
+/// A separator was not found within the reader's limit.
+///
+/// From [`readuntil`](crate::StreamReader::readuntil) nothing is lost: the bytes stay in the reader.
+/// [`readline`](crate::StreamReader::readline) and [`lines`](crate::StreamReader::lines) have dropped the line, or what has
+/// arrived of it, and go on behind that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitOverrun {
-    /// How many bytes can be read at least to get past the overrun.
+    /// How many bytes, at least, are in the way: to be read to get past the overrun, where they are still there.
     pub consumed: usize,
     /// Whether the separator was found, but beyond the limit.
     pub found: bool,
