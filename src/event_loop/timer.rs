@@ -35,16 +35,25 @@ struct Armed {
 pub struct Sleep {
     target: Target,
     armed: Option<Armed>,
-    done: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For its deadline, or for the first poll.
+    Waiting,
+    /// For the next poll, without a timer: a sleep of no time.
+    Yielding,
+    Done,
 }
 
 impl Sleep {
     pub(crate) fn after(delay: Duration) -> Self {
-        Self { target: Target::After(delay), armed: None, done: false }
+        Self { target: Target::After(delay), armed: None, state: State::Waiting }
     }
 
     pub(crate) fn until(deadline: Instant) -> Self {
-        Self { target: Target::At(deadline), armed: None, done: false }
+        Self { target: Target::At(deadline), armed: None, state: State::Waiting }
     }
 
     /// The moment it ends; `None` for a [`sleep`](crate::sleep) that was not polled yet.
@@ -58,7 +67,7 @@ impl Sleep {
     /// Waits for another moment from now on. Whoever waits for it already need not poll again.
     pub fn reset(&mut self, deadline: Instant) {
         self.target = Target::At(deadline);
-        self.done = false;
+        self.state = State::Waiting;
         let Some(Armed { core, key, waker }) = self.armed.take() else { return };
         drop(core.local.disarm(key));
         if core.is_open() {
@@ -69,7 +78,7 @@ impl Sleep {
 
     /// Whether the deadline has passed: the timer has fired and was polled since.
     pub fn is_elapsed(&self) -> bool {
-        self.done
+        self.state == State::Done
     }
 
     fn disarm(&mut self) {
@@ -86,7 +95,8 @@ impl Future for Sleep {
     ///
     /// If it is first polled outside of a running event loop.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.done {
+        if self.state != State::Waiting {
+            self.state = State::Done;
             return Poll::Ready(());
         }
         if let Some(armed) = &mut self.armed {
@@ -103,7 +113,7 @@ impl Future for Sleep {
             }
             drop(timers);
             self.armed = None;
-            self.done = true;
+            self.state = State::Done;
             return Poll::Ready(());
         }
         let Some(core) = running::current() else {
@@ -112,7 +122,8 @@ impl Future for Sleep {
         let when = match self.target {
             Target::After(Duration::ZERO) => {
                 // For one turn: whoever is ready comes first.
-                self.done = true;
+                self.target = Target::At(core.now());
+                self.state = State::Yielding;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -134,7 +145,7 @@ impl Drop for Sleep {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("armed", &self.armed.is_some()).field("done", &self.done).finish()
+        f.debug_struct("Sleep").field("armed", &self.armed.is_some()).field("done", &self.is_elapsed()).finish()
     }
 }
 
