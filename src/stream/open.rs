@@ -162,6 +162,10 @@ pub struct ServeStreams<H> {
 /// handler has dropped both halves, the connection is closed. See [`EventLoop::create_server`] for endpoints and
 /// settings.
 ///
+/// As in asyncio, debug mode warns of a connection that is closed by being dropped, for it is often forgotten: a handler
+/// that has come to its end calls [`close`](StreamWriter::close), and the warnings that are left are of those that were cut
+/// short, by an error, a panic or a cancellation.
+///
 /// # Errors
 ///
 /// As [`EventLoop::create_server`]; `InvalidInput` for a limit of zero.
@@ -177,6 +181,7 @@ pub struct ServeStreams<H> {
 ///         loop {
 ///             let data = reader.read(1024).await?;
 ///             if data.is_empty() {
+///                 writer.close();
 ///                 return std::io::Result::Ok(());
 ///             }
 ///             writer.write(&data);

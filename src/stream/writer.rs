@@ -18,7 +18,8 @@ use crate::stream::protocol::{Connection, Ended};
 /// The writing half of a stream.
 ///
 /// [`write`](Self::write) takes everything; await [`drain`](Self::drain) after it, so that a peer that reads slowly is
-/// waited for. When both halves are dropped, the connection is closed, and the loop sends what is queued first.
+/// waited for. When both halves are dropped, the connection is closed, and the loop sends what is queued first; debug mode
+/// warns of it, where [`close`](Self::close) was not called and the connection still stood.
 ///
 /// ```
 /// roundelay::block_on(async {
@@ -26,7 +27,8 @@ use crate::stream::protocol::{Connection, Ended};
 ///         async |mut reader, mut writer| {
 ///             let line = reader.readline().await?;
 ///             writer.write(&line.to_ascii_uppercase());
-///             writer.drain().await
+///             writer.close();
+///             writer.wait_closed().await
 ///         },
 ///         ("127.0.0.1", 0),
 ///     )
