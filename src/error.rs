@@ -326,10 +326,14 @@ impl From<IncompleteRead> for io::Error {
     }
 }
 
-/// A separator was not found within the reader's limit. Nothing is lost: the bytes stay in the reader.
+/// A separator was not found within the reader's limit.
+///
+/// From [`readuntil`](crate::StreamReader::readuntil) nothing is lost: the bytes stay in the reader.
+/// [`readline`](crate::StreamReader::readline) and [`lines`](crate::StreamReader::lines) have dropped the line, or what has
+/// arrived of it, and go on behind that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitOverrun {
-    /// How many bytes can be read at least to get past the overrun.
+    /// How many bytes, at least, are in the way: to be read to get past the overrun, where they are still there.
     pub consumed: usize,
     /// Whether the separator was found, but beyond the limit.
     pub found: bool,
@@ -359,7 +363,7 @@ impl From<LimitOverrun> for io::Error {
 /// system's code is in [`error`](Self::error).
 #[derive(Debug)]
 pub struct AddressError {
-    /// What was tried: `connect to` or `bind on`.
+    /// What was tried: `connect to`, `bind on` or `listen on`.
     pub action: &'static str,
     /// The address.
     pub address: SocketAddr,
@@ -414,10 +418,12 @@ impl Error for ConnectErrors {
     }
 }
 
-/// An error that is given out again and again: the operating system's code is kept, of other errors kind and text.
+/// An error that is given out again and again: the operating system's code is kept, and that the loop was closed; of other
+/// errors kind and text.
 #[derive(Clone, Debug)]
 pub(crate) enum LastingError {
     Os(i32),
+    LoopClosed,
     Other(io::ErrorKind, Rc<str>),
 }
 
@@ -425,6 +431,7 @@ impl LastingError {
     pub(crate) fn new(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(code) => Self::Os(code),
+            None if error.get_ref().is_some_and(|error| error.is::<LoopClosed>()) => Self::LoopClosed,
             None => Self::Other(error.kind(), error.to_string().into()),
         }
     }
@@ -432,6 +439,7 @@ impl LastingError {
     pub(crate) fn get(&self) -> io::Error {
         match self {
             Self::Os(code) => io::Error::from_raw_os_error(*code),
+            Self::LoopClosed => LoopClosed.into(),
             Self::Other(kind, text) => io::Error::new(*kind, &**text),
         }
     }

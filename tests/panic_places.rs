@@ -47,6 +47,8 @@ fn outside_of_a_loop() {
     check(&refused(|| spawn_blocking(|| ())), "spawn_blocking()", outside);
     check(&refused(|| open_connection(("127.0.0.1", 1))), "open_connection()", outside);
     check(&refused(|| start_server(|_, _| async {}, ("127.0.0.1", 0))), "start_server()", outside);
+    check(&refused(|| TcpStream::connect(("127.0.0.1", 1))), "TcpStream::connect()", outside);
+    check(&refused(|| TcpListener::bind(("127.0.0.1", 0))), "TcpListener::bind()", outside);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     check(&refused(|| TcpStream::from_std(stream)), "TcpStream::from_std()", outside);

@@ -232,6 +232,35 @@ fn unclosed_writers() {
     check(closed, &[]);
 }
 
+/// SR-26: a server's handler that ends without having closed its connection is warned of, once; one that closes it is not.
+#[test]
+fn handlers_that_do_not_close() {
+    for (closes, expected) in [(false, &[WRITER][..]), (true, &[])] {
+        let warned = warnings(true, |el| {
+            let handler = async move |mut reader: StreamReader, mut writer: StreamWriter| {
+                writer.write(&reader.readline().await.unwrap());
+                if closes {
+                    writer.close();
+                }
+            };
+            complete(el, async {
+                let server = start_server(handler, ("127.0.0.1", 0)).await.unwrap();
+                let (mut reader, mut writer) = open_connection(server.local_addrs()[0]).await.unwrap();
+                writer.write(b"line\n");
+                assert_eq!(reader.read_to_end().await.unwrap(), b"line\n", "it is closed in either way");
+                writer.close();
+                writer.wait_closed().await.unwrap();
+                server.close();
+                server.wait_closed().await;
+            });
+            settle(el);
+            el.close();
+            nothing()
+        });
+        check(warned, expected);
+    }
+}
+
 /// The plain types close by being dropped: that is their way, and no mistake.
 #[test]
 fn plain_types_do_not_warn() {

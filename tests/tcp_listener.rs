@@ -333,6 +333,38 @@ fn it_is_bound_to_the_first_address() {
     });
 }
 
+/// Of several addresses the first that is free is listened on, whatever is the matter with the others; the error is that of
+/// the first.
+#[test]
+fn it_is_bound_to_the_first_address_that_can_be() {
+    on_loop(|el| {
+        complete(el, async {
+            let (_holder, taken) = closed_port();
+            let free = SocketAddr::from(([127, 0, 0, 5], taken.port()));
+            let foreign = SocketAddr::from(([192, 0, 2, 1], taken.port()));
+            for addresses in [vec![free, taken], vec![taken, free], vec![foreign, taken, free], vec![free, foreign]] {
+                let listener = TcpListener::bind(addresses).await.unwrap();
+                assert_eq!(listener.local_addr().unwrap(), free);
+            }
+            let error = TcpListener::bind(vec![foreign, taken]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            assert!(error.to_string().contains(&taken.to_string()), "{error}");
+            let error = TcpListener::bind(vec![foreign]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+            // The empty host: a port that is taken on IPv6 only is free.
+            if let Ok(other) = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None) {
+                other.set_only_v6(true).unwrap();
+                if other.bind(&SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)).into()).is_ok() {
+                    other.listen(1).unwrap();
+                    let port = other.local_addr().unwrap().as_socket().unwrap().port();
+                    let listener = TcpListener::bind(("", port)).await.unwrap();
+                    assert_eq!(listener.local_addr().unwrap(), SocketAddr::from(([0, 0, 0, 0], port)));
+                }
+            }
+        });
+    });
+}
+
 /// A listener in a task goes with the loop.
 #[test]
 fn a_loop_takes_its_listeners_with_it() {
@@ -358,10 +390,7 @@ fn outside_of_a_loop_it_panics() {
     };
     let from_std = text(&mut || drop(TcpListener::from_std(plain_listener().0)));
     assert!(from_std.contains("TcpListener::from_std() was called outside of a running event loop"));
-    let bind = text(&mut || {
-        let future = pin!(TcpListener::bind(LOOPBACK));
-        let _ = future.poll(&mut Context::from_waker(Waker::noop()));
-    });
+    let bind = text(&mut || drop(TcpListener::bind(LOOPBACK)));
     assert!(bind.contains("TcpListener::bind() was called outside of a running event loop"));
 }
 

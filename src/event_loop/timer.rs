@@ -39,16 +39,25 @@ struct Armed {
 pub struct Sleep {
     target: Target,
     armed: Option<Armed>,
-    done: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For its deadline, or for the first poll.
+    Waiting,
+    /// For the next poll, without a timer: a sleep of no time.
+    Yielding,
+    Done,
 }
 
 impl Sleep {
     pub(crate) fn after(delay: Duration) -> Self {
-        Self { target: Target::After(delay), armed: None, done: false }
+        Self { target: Target::After(delay), armed: None, state: State::Waiting }
     }
 
     pub(crate) fn until(deadline: Instant) -> Self {
-        Self { target: Target::At(deadline), armed: None, done: false }
+        Self { target: Target::At(deadline), armed: None, state: State::Waiting }
     }
 
     /// The moment it ends; `None` for a [`sleep`](crate::sleep) that was not polled yet.
@@ -62,7 +71,7 @@ impl Sleep {
     /// Waits for another moment from now on. Whoever waits for it already need not poll again.
     pub fn reset(&mut self, deadline: Instant) {
         self.target = Target::At(deadline);
-        self.done = false;
+        self.state = State::Waiting;
         let Some(Armed { core, key, waker }) = self.armed.take() else { return };
         drop(core.local.disarm(key));
         if core.is_open() {
@@ -73,7 +82,7 @@ impl Sleep {
 
     /// Whether the deadline has passed: the timer has fired and was polled since.
     pub fn is_elapsed(&self) -> bool {
-        self.done
+        self.state == State::Done
     }
 
     /// How the armed timer stands; `None` if there is none that the loop at hand will fire.
@@ -102,9 +111,12 @@ impl Sleep {
             None => {
                 drop(timers);
                 // Fired, unless closing the loop has discarded it.
-                self.done = armed.core.is_open() || deadline.is_some_and(|deadline| deadline <= armed.core.now());
+                let fired = armed.core.is_open() || deadline.is_some_and(|deadline| deadline <= armed.core.now());
                 self.armed = None;
-                self.done.then_some(Poll::Ready(()))
+                if fired {
+                    self.state = State::Done;
+                }
+                fired.then_some(Poll::Ready(()))
             }
         }
     }
@@ -123,7 +135,8 @@ impl Future for Sleep {
     ///
     /// If it is polled outside of a running event loop, and its timer is not armed in an open one.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.done {
+        if self.state != State::Waiting {
+            self.state = State::Done;
             return Poll::Ready(());
         }
         if let Some(polled) = self.poll_armed(cx) {
@@ -135,7 +148,8 @@ impl Future for Sleep {
         let when = match self.target {
             Target::After(Duration::ZERO) => {
                 // For one turn: whoever is ready comes first.
-                self.done = true;
+                self.target = Target::At(core.now());
+                self.state = State::Yielding;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -157,7 +171,7 @@ impl Drop for Sleep {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("armed", &self.armed.is_some()).field("done", &self.done).finish()
+        f.debug_struct("Sleep").field("armed", &self.armed.is_some()).field("done", &self.is_elapsed()).finish()
     }
 }
 

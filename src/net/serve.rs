@@ -75,12 +75,53 @@ impl ServerOptions {
     }
 }
 
+/// What an endpoint comes to.
+enum Targets {
+    /// A bound socket that was given.
+    Socket(Socket),
+    /// Distinct addresses to bind.
+    Addresses(Vec<SocketAddr>),
+}
+
 /// Bound sockets for an endpoint, which do not listen yet.
-pub(crate) async fn bind_listeners(
-    el: &EventLoop,
-    method: &str,
-    options: &mut ServerOptions,
-) -> io::Result<Vec<Socket>> {
+async fn bind_listeners(el: &EventLoop, method: &str, options: &mut ServerOptions) -> io::Result<Vec<Socket>> {
+    match targets(el, method, options).await? {
+        Targets::Socket(socket) => Ok(vec![socket]),
+        Targets::Addresses(addresses) => bind_all(method, &addresses, options),
+    }
+}
+
+/// A socket that listens on the first address of an endpoint on which that is possible.
+pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Socket> {
+    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    let addresses = match targets(el, method, &mut options).await? {
+        Targets::Socket(socket) => {
+            socket.listen(backlog)?;
+            return Ok(socket);
+        }
+        Targets::Addresses(addresses) => addresses,
+    };
+    let mut first_error = None;
+    for address in &addresses {
+        let bound = bind_one(*address, &options).and_then(|socket| {
+            if let Some(socket) = &socket {
+                // That an address is taken may show only now.
+                socket.listen(backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
+            }
+            Ok(socket)
+        });
+        match bound {
+            Ok(Some(socket)) => return Ok(socket),
+            Ok(None) => {}
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or_else(|| nowhere(method, &addresses)))
+}
+
+async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> io::Result<Targets> {
     options.check(method)?;
     if el.is_closed() {
         return Err(LoopClosed.into());
@@ -92,7 +133,7 @@ pub(crate) async fn bind_listeners(
             if options.keep_alive {
                 socket.set_keepalive(true)?;
             }
-            return Ok(vec![socket]);
+            return Ok(Targets::Socket(socket));
         }
         ServerEndpointKind::Addresses(addresses) => addresses,
         ServerEndpointKind::Everywhere(port) => vec![
@@ -114,7 +155,7 @@ pub(crate) async fn bind_listeners(
             distinct.push(address);
         }
     }
-    bind_all(method, &distinct, options)
+    Ok(Targets::Addresses(distinct))
 }
 
 /// Binds every address that can be; those without a port share the one that the system chose for the first.
@@ -130,12 +171,14 @@ fn bind_all(method: &str, addresses: &[SocketAddr], options: &ServerOptions) -> 
         }
     }
     match result {
-        Ok(sockets) if sockets.is_empty() => Err(io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            format!("{method}: could not bind on any address out of {addresses:?}"),
-        )),
+        Ok(sockets) if sockets.is_empty() => Err(nowhere(method, addresses)),
         result => result,
     }
+}
+
+fn nowhere(method: &str, addresses: &[SocketAddr]) -> io::Error {
+    let text = format!("{method}: could not bind on any address out of {addresses:?}");
+    io::Error::new(io::ErrorKind::AddrNotAvailable, text)
 }
 
 fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: bool) -> io::Result<Vec<Socket>> {
@@ -146,45 +189,50 @@ fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: boo
         if let (true, Some(port)) = (shares_port, port) {
             address.set_port(port);
         }
-        let failed = |error| AddressError::wrap("bind on", address, error);
-        let domain = Domain::for_address(address);
-        let socket = match Socket::new(domain, Type::STREAM, Some(IpProtocol::TCP)) {
-            Ok(socket) => socket,
-            // A kernel without IPv6 serves what it has.
-            Err(error) if is_unsupported_family(&error) => {
-                tracing::debug!(target: "roundelay", "no socket of the family of {address}: {error}");
-                continue;
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        socket.set_nonblocking(true).map_err(failed)?;
-        if options.reuse_address.unwrap_or(REUSE_ADDRESS) {
-            socket.set_reuse_address(true).map_err(failed)?;
-        }
-        if options.reuse_port {
-            set_reuse_port(&socket).map_err(failed)?;
-        }
-        if options.keep_alive {
-            socket.set_keepalive(true).map_err(failed)?;
-        }
-        if address.is_ipv6() {
-            // The IPv4 side has a socket of its own.
-            socket.set_only_v6(true).map_err(failed)?;
-        }
-        match socket.bind(&SockAddr::from(address)) {
-            Ok(()) => {}
-            Err(error) if is_foreign_address(&error) => {
-                tracing::warn!(target: "roundelay", "cannot bind on {address}: {error}");
-                continue;
-            }
-            Err(error) => return Err(failed(error)),
-        }
+        let Some(socket) = bind_one(address, options)? else { continue };
         if port.is_none() {
             port = socket.local_addr()?.as_socket().map(|address| address.port());
         }
         sockets.push(socket);
     }
     Ok(sockets)
+}
+
+/// A socket that is bound to an address; `None` if it is of a family that the system does not have, or not of this machine.
+fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<Socket>> {
+    let failed = |error| AddressError::wrap("bind on", address, error);
+    let domain = Domain::for_address(address);
+    let socket = match Socket::new(domain, Type::STREAM, Some(IpProtocol::TCP)) {
+        Ok(socket) => socket,
+        // A kernel without IPv6 serves what it has.
+        Err(error) if is_unsupported_family(&error) => {
+            tracing::debug!(target: "roundelay", "no socket of the family of {address}: {error}");
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    socket.set_nonblocking(true).map_err(failed)?;
+    if options.reuse_address.unwrap_or(REUSE_ADDRESS) {
+        socket.set_reuse_address(true).map_err(failed)?;
+    }
+    if options.reuse_port {
+        set_reuse_port(&socket).map_err(failed)?;
+    }
+    if options.keep_alive {
+        socket.set_keepalive(true).map_err(failed)?;
+    }
+    if address.is_ipv6() {
+        // The IPv4 side has a socket of its own.
+        socket.set_only_v6(true).map_err(failed)?;
+    }
+    match socket.bind(&SockAddr::from(address)) {
+        Ok(()) => Ok(Some(socket)),
+        Err(error) if is_foreign_address(&error) => {
+            tracing::warn!(target: "roundelay", "cannot bind on {address}: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// A server that is about to be made: see [`EventLoop::create_server`]. Await it.

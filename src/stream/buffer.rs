@@ -48,7 +48,10 @@ impl Buffer {
         self.transport = Some(transport);
     }
 
+    /// Has no more to do with the transport, and leaves it reading if it was paused from here: from now on pausing it is
+    /// somebody else's.
     pub(crate) fn clear_transport(&mut self) {
+        self.resume();
         self.transport = None;
     }
 
@@ -92,7 +95,7 @@ impl Buffer {
     }
 
     /// Whether nothing can come any more: after an error not even the end of the stream, which would hide it.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.eof || self.error.is_some()
     }
 

@@ -1,6 +1,7 @@
 //! A listening TCP socket as a plain async type.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,9 +12,10 @@ use socket2::Socket;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
+use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::executor::required_loop;
-use crate::net::{ServerEndpoint, ServerOptions, bind_listeners};
+use crate::net::{ServerEndpoint, ServerOptions, first_listener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{accept, is_lost_connection};
 use crate::reactor::slot::Direction;
@@ -29,23 +31,29 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first address of an endpoint; see [`EventLoop::create_server`] for what an endpoint is, and for a
-    /// server that listens on all of them.
+    /// Listens on one address: the first of the endpoint's that is free and of this machine. See
+    /// [`EventLoop::create_server`] for what an endpoint is, and for a server that listens on all of its addresses.
+    ///
+    /// The empty host, `("", port)`, means all interfaces of IPv4 here; those of IPv6 only if that cannot be.
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::create_server`].
+    /// The resolver's; that of the first address, with an [`AddressError`](crate::AddressError), if none can be listened
+    /// on; `AddrNotAvailable` if none is of this machine; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
     /// # Panics
     ///
     /// Outside of a running event loop.
-    pub async fn bind(endpoint: impl Into<ServerEndpoint>) -> io::Result<Self> {
+    #[track_caller]
+    pub fn bind(endpoint: impl Into<ServerEndpoint>) -> TcpBinding {
         let el = required_loop("TcpListener::bind");
-        let mut options = ServerOptions::new(endpoint.into());
-        let sockets = bind_listeners(&el, "TcpListener::bind", &mut options).await?;
-        let socket = sockets.into_iter().next().expect("an empty list is an error");
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Self::over(&el, socket)
+        let options = ServerOptions::new(endpoint.into());
+        TcpBinding {
+            future: Box::pin(async move {
+                let socket = first_listener(&el, "TcpListener::bind", options).await?;
+                Self::over(&el, socket)
+            }),
+        }
     }
 
     fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
@@ -144,6 +152,26 @@ impl AsRawFd for TcpListener {
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener").field("local", &self.local_addr().ok()).field("fd", &self.as_raw_fd()).finish()
+    }
+}
+
+/// The future of [`TcpListener::bind`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct TcpBinding {
+    future: BoxFuture<io::Result<TcpListener>>,
+}
+
+impl Future for TcpBinding {
+    type Output = io::Result<TcpListener>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for TcpBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TcpBinding")
     }
 }
 

@@ -13,8 +13,8 @@ mod tcp;
 mod writer;
 
 pub use feeder::StreamFeeder;
-pub use listener::{Incoming, TcpListener};
+pub use listener::{Incoming, TcpBinding, TcpListener};
 pub use open::{OpenConnection, Opening, ServeStreams, StreamHandlerOutput, open_connection, start_server};
 pub use reader::{Lines, ReadError, Separators, StreamReader};
-pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpStream};
+pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpConnecting, TcpStream};
 pub use writer::StreamWriter;

@@ -16,7 +16,7 @@ use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::required_loop;
 use crate::net::{CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, server_settings};
-use crate::protocol::AnyProtocol;
+use crate::protocol::{AnyProtocol, Transport};
 use crate::sched::report::Exception;
 use crate::stream::protocol::{StartHandler, StreamProtocol};
 use crate::stream::reader::StreamReader;
@@ -156,10 +156,15 @@ pub struct ServeStreams<H> {
 
 /// Listens on a TCP endpoint, and runs `handler` in a task of its own for each connection.
 ///
-/// The handler returns nothing or a result; an error is reported to the exception handler, unless the peer has merely
-/// gone away. One that never returns has to say what it would: `async |reader, writer| -> () { loop { .. } }`. When the
+/// The handler returns nothing or a result; an error is reported to the exception handler, unless it is merely that the
+/// peer of this connection has gone away: a `BrokenPipe`, `ConnectionReset` or `ConnectionAborted`, of a connection that
+/// was lost by an error. One that never returns has to say what it would: `async |reader, writer| -> () { loop { .. } }`. When the
 /// handler has dropped both halves, the connection is closed. See [`EventLoop::create_server`] for endpoints and
 /// settings.
+///
+/// As in asyncio, debug mode warns of a connection that is closed by being dropped, for it is often forgotten: a handler
+/// that has come to its end calls [`close`](StreamWriter::close), and the warnings that are left are of those that were cut
+/// short, by an error, a panic or a cancellation.
 ///
 /// # Errors
 ///
@@ -176,6 +181,7 @@ pub struct ServeStreams<H> {
 ///         loop {
 ///             let data = reader.read(1024).await?;
 ///             if data.is_empty() {
+///                 writer.close();
 ///                 return std::io::Result::Ok(());
 ///             }
 ///             writer.write(&data);
@@ -234,8 +240,12 @@ where
         let start: StartHandler = Rc::new(move |reader, writer| {
             let (handler, el) = (handler.clone(), handle.clone());
             let task = handle.create_task(async move {
-                let transport = writer.transport().clone();
-                if let Some(error) = handler(reader, writer).await.into_error() {
+                let (transport, ended) = (writer.transport().clone(), writer.ended().clone());
+                let Some(error) = handler(reader, writer).await.into_error() else { return };
+                // A peer that goes away is no fault of the handler's; that of another connection may well be.
+                if is_lost_connection(&error) && ended.has_failed(&transport).await {
+                    tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
+                } else {
                     report(&el, transport, &error);
                 }
             });
@@ -247,13 +257,13 @@ where
     }
 }
 
-fn report(el: &EventLoop, transport: crate::protocol::Transport, error: &io::Error) {
+/// Whether an error is what reading or writing gives when the peer has gone away.
+fn is_lost_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    // A peer that goes away is no fault of the handler's.
-    if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
-        tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
-        return;
-    }
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+fn report(el: &EventLoop, transport: Transport, error: &io::Error) {
     let context = ExceptionContext::new("Unhandled exception in the handler of a stream's connection")
         .with_exception(Exception::Error(error))
         .with_subject(transport);

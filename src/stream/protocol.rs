@@ -1,12 +1,15 @@
 //! The bridge between a transport and the two halves of a stream.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use crate::error::LastingError;
+use crate::error::{LastingError, LoopClosed};
 use crate::event_loop::EventLoop;
+use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::protocol::{KeepOpen, Protocol, Transport};
 use crate::stream::buffer::{Buffer, wake};
 use crate::stream::reader::StreamReader;
@@ -29,31 +32,44 @@ impl Drop for Connection {
 }
 
 /// How a stream's connection has come to its end.
-#[derive(Default)]
 pub(crate) struct Ended {
     /// `None` while it stands.
     end: RefCell<Option<Option<LastingError>>>,
-    waiters: RefCell<Vec<Waker>>,
+    waiters: Waiters,
 }
 
 impl Ended {
+    fn new() -> Self {
+        Self { end: RefCell::new(None), waiters: Waiters::new() }
+    }
+
     fn set(&self, error: Option<&io::Error>) {
         self.end.borrow_mut().get_or_insert_with(|| error.map(LastingError::new));
-        for waiter in self.waiters.take() {
-            waiter.wake();
+        self.waiters.wake();
+    }
+
+    /// Whether an error has ended the connection; also where its protocol is told of that in this turn or the next.
+    pub(crate) async fn has_failed(&self, transport: &Transport) -> bool {
+        let lost = poll_fn(|cx| Poll::Ready(pin!(transport.ready()).poll(cx))).await;
+        if self.end.borrow().is_none() && !matches!(lost, Poll::Ready(Err(_))) {
+            return false;
         }
+        let waiter = self.join();
+        poll_fn(|cx| self.poll(&waiter, cx)).await.is_err()
+    }
+
+    /// A place for one who waits for the end.
+    pub(crate) fn join(&self) -> Waiter {
+        self.waiters.join()
     }
 
     /// Ready when the connection is gone, with the error that ended it.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<io::Result<()>> {
         match &*self.end.borrow() {
             Some(None) => Poll::Ready(Ok(())),
             Some(Some(error)) => Poll::Ready(Err(error.get())),
             None => {
-                let mut waiters = self.waiters.borrow_mut();
-                if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                    waiters.push(cx.waker().clone());
-                }
+                waiter.wait(cx);
                 Poll::Pending
             }
         }
@@ -77,7 +93,7 @@ impl StreamProtocol {
         Self {
             el: el.clone(),
             buffer: Rc::new(RefCell::new(Buffer::new(limit))),
-            ended: Rc::default(),
+            ended: Rc::new(Ended::new()),
             start: Cell::new(start),
         }
     }
@@ -128,9 +144,18 @@ impl Protocol for StreamProtocol {
 
 impl Drop for StreamProtocol {
     fn drop(&mut self) {
-        // The loop was closed, or another protocol has taken the connection over: nothing more comes by this one.
-        let waiter = self.buffer.borrow_mut().feed_eof();
-        self.ended.set(None);
+        // Nothing more comes by this protocol: another one has taken the connection over, or the loop was closed, and then
+        // what was to come or to be sent is lost.
+        let error = (!self.el.core.is_open()).then(|| io::Error::from(LoopClosed));
+        let waiter = {
+            let mut buffer = self.buffer.borrow_mut();
+            buffer.clear_transport();
+            match &error {
+                Some(error) if !buffer.has_ended() => buffer.set_error(error),
+                _ => buffer.feed_eof(),
+            }
+        };
+        self.ended.set(error.as_ref());
         wake(waiter);
     }
 }

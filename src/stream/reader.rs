@@ -67,7 +67,8 @@ impl From<io::Error> for ReadError {
 ///
 /// What has arrived and was not read is buffered, up to about twice the limit (64 KiB unless it was set); then the
 /// transport is paused until some of it is read. No read loses anything when its future is dropped before it is ready:
-/// what has arrived stays in the reader. What arrives after the reader was dropped is dropped, too.
+/// what has arrived stays in the reader. What arrives after the reader was dropped is dropped, too. Once the connection
+/// has failed, every read gives why; when its loop was closed, [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
 ///
 /// Made by [`open_connection`](crate::open_connection) and [`start_server`](crate::start_server); or by
 /// [`new`](Self::new), to be fed by hand in a test:

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use socket2::Socket;
 use crate::constants::BUF_READ_SIZE;
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
+use crate::event_loop::tasks::BoxFuture;
 use crate::executor::required_loop;
 use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -174,9 +176,11 @@ impl TcpStream {
     /// # Panics
     ///
     /// Outside of a running event loop.
-    pub async fn connect(endpoint: impl Into<Endpoint>) -> io::Result<Self> {
+    #[track_caller]
+    pub fn connect(endpoint: impl Into<Endpoint>) -> TcpConnecting {
         let el = required_loop("TcpStream::connect");
-        Self::open(&el, ConnectOptions::new(endpoint.into())).await
+        let options = ConnectOptions::new(endpoint.into());
+        TcpConnecting { future: Box::pin(async move { Self::open(&el, options).await }) }
     }
 
     async fn open(el: &EventLoop, options: ConnectOptions) -> io::Result<Self> {
@@ -245,6 +249,26 @@ impl TcpStream {
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let read = OwnedReadHalf { connection: self.connection.clone(), buffer: self.buffer };
         (read, OwnedWriteHalf { connection: Some(self.connection) })
+    }
+}
+
+/// The future of [`TcpStream::connect`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct TcpConnecting {
+    future: BoxFuture<io::Result<TcpStream>>,
+}
+
+impl Future for TcpConnecting {
+    type Output = io::Result<TcpStream>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for TcpConnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TcpConnecting")
     }
 }
 

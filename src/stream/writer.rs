@@ -18,7 +18,8 @@ use crate::stream::protocol::{Connection, Ended};
 /// The writing half of a stream.
 ///
 /// [`write`](Self::write) takes everything; await [`drain`](Self::drain) after it, so that a peer that reads slowly is
-/// waited for. When both halves are dropped, the connection is closed, and the loop sends what is queued first.
+/// waited for. When both halves are dropped, the connection is closed, and the loop sends what is queued first; debug mode
+/// warns of it, where [`close`](Self::close) was not called and the connection still stood.
 ///
 /// ```
 /// roundelay::block_on(async {
@@ -26,7 +27,8 @@ use crate::stream::protocol::{Connection, Ended};
 ///         async |mut reader, mut writer| {
 ///             let line = reader.readline().await?;
 ///             writer.write(&line.to_ascii_uppercase());
-///             writer.drain().await
+///             writer.close();
+///             writer.wait_closed().await
 ///         },
 ///         ("127.0.0.1", 0),
 ///     )
@@ -49,6 +51,10 @@ pub struct StreamWriter {
 impl StreamWriter {
     pub(crate) fn new(connection: Rc<Connection>, buffer: Rc<RefCell<Buffer>>, ended: Rc<Ended>) -> Self {
         Self { connection, buffer, ended }
+    }
+
+    pub(crate) fn ended(&self) -> &Rc<Ended> {
+        &self.ended
     }
 
     /// The transport below.
@@ -86,7 +92,7 @@ impl StreamWriter {
             // So that a loop of write and drain sees the end of the connection.
             yield_once().await;
         }
-        let mut waited = false;
+        let (mut waited, mut waiter) = (false, None);
         let mut ready = self.transport().ready();
         poll_fn(|cx| match Pin::new(&mut ready).poll(cx) {
             Poll::Pending => {
@@ -94,7 +100,7 @@ impl StreamWriter {
                 Poll::Pending
             }
             // The connection has ended during the wait: how, its protocol is told in this turn or the next.
-            Poll::Ready(Err(_)) if waited => self.ended.poll(cx),
+            Poll::Ready(Err(_)) if waited => self.ended.poll(waiter.get_or_insert_with(|| self.ended.join()), cx),
             ready => ready,
         })
         .await
@@ -124,9 +130,11 @@ impl StreamWriter {
     ///
     /// # Errors
     ///
-    /// What ended it, if it was not closed by this side or by the peer in an orderly way.
+    /// What ended it, if it was not closed by this side or by the peer in an orderly way;
+    /// [`LoopClosed`](crate::LoopClosed) as an `io::Error` if the loop was closed before.
     pub async fn wait_closed(&self) -> io::Result<()> {
-        poll_fn(|cx| self.ended.poll(cx)).await
+        let waiter = self.ended.join();
+        poll_fn(|cx| self.ended.poll(&waiter, cx)).await
     }
 
     /// What is known of the connection.
