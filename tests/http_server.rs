@@ -119,20 +119,20 @@ fn a_client_that_reads_nothing_costs_a_chunk_and_the_high_water_mark() {
     let mut site = Site::start();
     // What the server needs anyway shows in a whole fetch.
     let mut stream = site.connect();
-    stream.write_all(b"GET /big.bin HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
     let before = site.server.resident();
 
     let clients: Vec<TcpStream> = (0..10)
         .map(|_| {
             let mut stream = site.connect();
-            stream.write_all(b"GET /big.bin HTTP/1.1\r\n\r\n").unwrap();
+            stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             stream
         })
         .collect();
     // Others are served meanwhile; by the time they have their answers, the stalled ones have had their turns.
     for _ in 0..20 {
-        assert_eq!(site.status("GET /small.txt HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
     }
     let grown = site.server.resident().saturating_sub(before);
     // A chunk of 64 KiB, a queue of 64 KiB and one more chunk on top, for each; not 10 MB.
@@ -175,9 +175,9 @@ fn many_pipelined_requests_are_all_answered() {
     let mut sender = stream.try_clone().unwrap();
     let thread = std::thread::spawn(move || {
         for _ in 0..500 {
-            sender.write_all(b"GET /small.txt HTTP/1.1\r\n\r\n").unwrap();
+            sender.write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         }
-        sender.write_all(b"GET /small.txt HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+        sender.write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     });
     let mut answers = String::new();
     stream.read_to_string(&mut answers).unwrap();
@@ -189,15 +189,15 @@ fn many_pipelined_requests_are_all_answered() {
 fn no_path_escapes_the_folder() {
     let site = Site::start();
     for path in ["/../secret.txt", "/%2e%2e/secret.txt", "/sub/../../secret.txt", "/..%2fsecret.txt", "/link.txt"] {
-        let status = site.status(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+        let status = site.status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(status, "HTTP/1.1 404 Not Found", "{path}");
     }
     for path in ["secret.txt", "/%00", "/%zz", "/%f", "/%ff"] {
-        let status = site.status(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+        let status = site.status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(status, "HTTP/1.1 400 Bad Request", "{path}");
     }
     // A folder has no listing.
-    assert_eq!(site.status("GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
+    assert_eq!(site.status("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 404 Not Found");
 }
 
 #[test]
@@ -217,23 +217,23 @@ fn bad_requests_are_refused_and_the_server_lives_on() {
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100));
     assert_eq!(site.status(&many), "HTTP/1.1 431 Request Header Fields Too Large");
     assert_eq!(site.status("HEAD /small.txt HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 OK");
-    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
 }
 
 #[test]
 fn clients_that_vanish_leave_nothing_behind() {
     let site = Site::start();
-    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
     let mut last = site.connect();
     let before = site.server.descriptors();
     for _ in 0..50 {
         let mut stream = site.connect();
-        stream.write_all(b"GET /big.bin HTTP/1.1\r\n\r\n").unwrap();
+        stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         drop(stream);
     }
     // Each of these is answered after the server has had its turns with those.
     for _ in 0..500 {
-        last.write_all(b"GET /small.txt HTTP/1.1\r\n\r\n").unwrap();
+        last.write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut answer = [0; 1024];
         assert!(last.read(&mut answer).unwrap() > 0);
         if site.server.descriptors() <= before {
