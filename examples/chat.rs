@@ -3,8 +3,9 @@
 //! All connections share one room, an `Rc<RefCell<..>>`, for the loop runs on one thread and callbacks never overlap.
 //! A line is written to every transport; `write` never waits, so nobody holds the others up. But what a client does not
 //! read piles up in its queue: `set_write_buffer_cap` ends a connection whose queue grows beyond what is reasonable,
-//! and `connection_lost` says why. And as nothing else runs while a callback does, a client that sends thousands of
-//! lines at once is heard a few at a time: `call_soon` lets all others have their turn in between.
+//! and `connection_lost` says why. As nothing else runs while a callback does, and as nobody reads a flood as fast as it
+//! is written, a client that sends thousands of lines at once is heard a few at a time: `call_later` goes on with the
+//! others, and until then nothing more is read from it.
 //!
 //! Try it: `cargo run --example chat`, and in two other terminals `nc 127.0.0.1 8889`
 
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use roundelay::{Protocol, Transport, TransportId};
@@ -23,8 +25,11 @@ const PATIENCE: usize = 1024 * 1024;
 /// The longest line, in bytes.
 const LONGEST_LINE: usize = 4096;
 
-/// How many lines of one client are passed on before the others have their turn.
-const LINES_AT_ONCE: usize = 16;
+/// When one client has said so much at once, in bytes, it pauses for breath.
+const MOST_AT_ONCE: usize = 16 * 1024;
+
+/// For how long.
+const BREATH: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 struct Room {
@@ -50,33 +55,36 @@ struct Client {
 }
 
 impl Client {
-    /// Passes on what has arrived: a few lines now, the others later.
+    /// Passes on what has arrived: some lines now, what is too much for now later.
     fn pass_on(&mut self, transport: &Transport) {
-        if transport.is_closing() {
-            return;
-        }
         let mut said = Vec::new();
-        for _ in 0..LINES_AT_ONCE {
-            let Some(end) = self.arrived.iter().take(LONGEST_LINE + 1).position(|&byte| byte == b'\n') else {
-                self.room.borrow().say(&said, transport.id());
-                if self.arrived.len() > LONGEST_LINE {
-                    transport.write(b"* that line is too long\n");
-                    transport.close();
-                }
-                return transport.resume_reading();
-            };
-            let line = self.arrived[..end].trim_ascii_end();
-            said.extend_from_slice(&[self.name.as_bytes(), b": ", line, b"\n"].concat());
+        while said.len() < MOST_AT_ONCE {
+            let Some(end) = self.arrived.iter().take(LONGEST_LINE + 1).position(|&byte| byte == b'\n') else { break };
+            said.extend_from_slice(
+                &[self.name.as_bytes(), b": ", self.arrived[..end].trim_ascii_end(), b"\n"].concat(),
+            );
             self.arrived.advance(end + 1);
         }
         self.room.borrow().say(&said, transport.id());
-        // There may be more. No line of this client is to overtake that.
-        transport.pause_reading();
-        let own = transport.protocol().and_then(|protocol| protocol.downcast::<Client>());
-        if let (Some(own), Ok(el)) = (own, roundelay::get_running_loop()) {
-            let transport = transport.clone();
-            el.call_soon(move || own.with(|client| client.pass_on(&transport)));
+        if said.len() >= MOST_AT_ONCE {
+            transport.pause_reading();
+            self.go_on_later(transport.clone());
+        } else if self.arrived.len() > LONGEST_LINE {
+            transport.write(b"* that line is too long\n");
+            transport.close();
+        } else {
+            transport.resume_reading();
         }
+    }
+
+    fn go_on_later(&self, transport: Transport) {
+        let own = transport.protocol().and_then(|protocol| protocol.downcast::<Client>());
+        let (Some(own), Ok(el)) = (own, roundelay::get_running_loop()) else { return };
+        el.call_later(BREATH, move || {
+            if !transport.is_closing() {
+                own.with(|client| client.pass_on(&transport));
+            }
+        });
     }
 }
 
