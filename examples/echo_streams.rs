@@ -2,8 +2,9 @@
 //!
 //! With streams the code reads from top to bottom: each connection is a task that awaits data, writes it back, and
 //! awaits `drain`, which returns at once unless the peer is slow to read. A handler may return an `io::Result`: an
-//! error is reported, and the server goes on. When the handler returns, both halves are dropped and the connection is
-//! closed, after what is queued was sent.
+//! error is reported, and the server goes on. A handler that is done closes its writer, and waits until what is queued
+//! was sent. If it merely returned, the connection would be closed all the same, for both halves are dropped; but as that
+//! may as well be a mistake, debug mode (`ROUNDELAY_DEBUG=1`) would warn of it.
 //!
 //! Try it: `cargo run --example echo_streams` runs server and client in one program;
 //! `cargo run --example echo_streams -- 127.0.0.1:8888` serves until it is killed: `nc 127.0.0.1 8888`
@@ -18,11 +19,13 @@ async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<
     loop {
         let data = reader.read(64 * 1024).await?;
         if data.is_empty() {
-            return Ok(());
+            break;
         }
         writer.write(&data);
         writer.drain().await?;
     }
+    writer.close();
+    writer.wait_closed().await
 }
 
 async fn talk_to(server: &Server) -> io::Result<()> {

@@ -1,32 +1,30 @@
 //! An HTTP/1.1 server for the files of a folder: keep-alive, pipelining, and a bound on memory.
 //!
-//! The protocol parses requests as they arrive and puts them into a queue; one task per busy connection takes them out
-//! in order, so that pipelined answers come in the order of their requests. Disks block, so files are opened and read
-//! by `spawn_blocking`, a chunk at a time, and the next chunk is read when `ready` says that the peer has taken enough
-//! of the last one: a client that asks for a big file and reads nothing costs one chunk and the high-water mark. While
-//! many requests wait, reading is paused.
+//! What arrives is collected by the protocol; one task per busy connection takes the requests out of it and answers one
+//! after the other, so that pipelined answers come in the order of their requests. Disks block, so files are opened and
+//! read by `spawn_blocking`, a chunk at a time. After each chunk and each answer the task waits for `ready`, until the
+//! peer has taken enough of what was sent, and while much input waits for the task, reading is paused: a client that
+//! asks for much and reads nothing costs one chunk, the high-water mark and what was read in one go.
 //!
 //! Try it: `cargo run --release --example http_server`, then `curl http://127.0.0.1:8080/Cargo.toml`
-//! (usage: `http_server [--addr 127.0.0.1:8080] [--root .]`)
+//! (usage: `http_server [--addr 127.0.0.1:8080] [--root .]`). Names that begin with a dot are not served.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use roundelay::{CancelOnDrop, Protocol, ProtocolRef, Transport, spawn, spawn_blocking};
+use bytes::{Buf, BytesMut};
+use roundelay::{CancelOnDrop, KeepOpen, Protocol, ProtocolRef, Transport, spawn, spawn_blocking};
 
 /// What is read from a file at once, in bytes.
 const CHUNK: usize = 64 * 1024;
-/// The longest head of a request, in bytes.
+/// The longest head of a request, in bytes; when more than that waits for an answer, reading is paused.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// The most header lines of a request.
 const MOST_HEADERS: usize = 64;
-/// Requests of one connection that may wait before reading is paused.
-const MOST_WAITING: usize = 32;
 /// A connection on which nothing happens for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -61,75 +59,89 @@ const fn fatal(status: &'static str) -> Refusal {
 
 /// Takes one request from the front of the input: how long it is, or `None` if it has not arrived whole.
 fn parse(input: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
+    let input = &input[..input.len().min(LONGEST_HEAD)];
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut head = httparse::Request::new(&mut headers);
     let len = match head.parse(input) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if input.len() > LONGEST_HEAD => {
+        Ok(httparse::Status::Partial) if input.len() < LONGEST_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Err(fatal("431 Request Header Fields Too Large"));
         }
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(fatal("431 Request Header Fields Too Large")),
         Err(_) => return Err(fatal("400 Bad Request")),
     };
-    let mut keep_alive = head.version == Some(1);
-    for header in head.headers.iter() {
-        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        if is("connection") {
-            let value = String::from_utf8_lossy(header.value).to_ascii_lowercase();
-            for token in value.split(',').map(str::trim) {
-                keep_alive = match token {
-                    "close" => false,
-                    "keep-alive" => true,
-                    _ => keep_alive,
-                };
-            }
-        }
-        // What follows would be taken for the next request.
-        if is("transfer-encoding") || is("content-length") && header.value.trim_ascii() != b"0" {
-            return Err(fatal("413 Content Too Large"));
-        }
-    }
     let method = match head.method {
         Some("GET") => Method::Get,
         Some("HEAD") => Method::Head,
         _ => return Err(fatal("405 Method Not Allowed")),
     };
+    let (mut hosts, mut close, mut keep) = (0, false, head.version == Some(1));
+    for header in head.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("connection") {
+            for token in header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                close |= token.eq_ignore_ascii_case(b"close");
+                keep |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        hosts += usize::from(is("host"));
+        // What follows would be taken for the next request.
+        if is("transfer-encoding") || is("content-length") && header.value.trim_ascii() != b"0" {
+            return Err(fatal("413 Content Too Large"));
+        }
+    }
+    // Only a client of the old HTTP/1.0 need not say which host it means.
+    if hosts > 1 || hosts == 0 && head.version == Some(1) {
+        return Err(fatal("400 Bad Request"));
+    }
     let path = head.path.and_then(decode).ok_or(fatal("400 Bad Request"))?;
-    Ok(Some((len, Request { method, path, keep_alive })))
+    Ok(Some((len, Request { method, path, keep_alive: keep && !close })))
 }
 
-/// The path of a request target, without its query and its percent signs.
+/// The path of a request target: without scheme and host, which a proxy sends too, without the query, and decoded.
 fn decode(target: &str) -> Option<String> {
-    let path = target.split(['?', '#']).next()?;
+    let target = match target.get(..7) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("http://") => {
+            let rest = &target[7..];
+            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
+        }
+        _ if target.starts_with('/') => target,
+        _ => return None,
+    };
+    let path = target.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/");
     let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
     while let [first, tail @ ..] = rest {
         rest = tail;
         if *first == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
+            let [high, low, tail @ ..] = tail else { return None };
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            bytes.push(digit(*high)? * 16 + digit(*low)?);
+            rest = tail;
         } else {
             bytes.push(*first);
         }
     }
-    String::from_utf8(bytes).ok().filter(|path| path.starts_with('/') && !path.contains('\0'))
+    String::from_utf8(bytes).ok().filter(|path| !path.contains('\0'))
 }
 
 /// The file under `root` that a path names. No path leads out of the root, not by `..` and not by a link.
 fn locate(root: &Path, path: &str) -> Result<PathBuf, Refusal> {
     let mut file = root.to_path_buf();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        if part == ".." || part.contains('\\') {
+        // `..`, and what its owner keeps out of sight: `.git`, `.env`.
+        if part.starts_with('.') || part.contains('\\') {
             return Err(refusal("404 Not Found"));
         }
         file.push(part);
     }
     if file.is_dir() {
         file.push("index.html");
+    } else if path.ends_with('/') {
+        return Err(refusal("404 Not Found"));
     }
     match file.canonicalize() {
-        Ok(real) if real.starts_with(root) => Ok(real),
+        // Only files are opened: to open a FIFO would be to wait for somebody who writes into it.
+        Ok(real) if real.starts_with(root) && real.is_file() => Ok(real),
         _ => Err(refusal("404 Not Found")),
     }
 }
@@ -141,10 +153,8 @@ fn open(root: &Path, path: &str) -> Result<(File, u64, &'static str), Refusal> {
         io::ErrorKind::PermissionDenied => refusal("403 Forbidden"),
         _ => refusal("404 Not Found"),
     })?;
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok((file, metadata.len(), content_type(&location))),
-        _ => Err(refusal("404 Not Found")),
-    }
+    let metadata = file.metadata().map_err(|_| refusal("404 Not Found"))?;
+    Ok((file, metadata.len(), content_type(&location)))
 }
 
 /// The next chunk of a file, at most `limit` bytes. Blocks.
@@ -168,76 +178,95 @@ fn content_type(path: &Path) -> &'static str {
     }
 }
 
+/// The date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(time: SystemTime) -> String {
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut day = seconds / 86_400;
+    let weekday = WEEKDAYS[(day % 7) as usize];
+    let (mut year, mut month) = (1970, 0);
+    loop {
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let (name, days) = (MONTHS[month], DAYS[month] + u64::from(leap && month == 1));
+        if day < days {
+            let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+            return format!("{weekday}, {:02} {name} {year} {hour:02}:{minute:02}:{second:02} GMT", day + 1);
+        }
+        day -= days;
+        month = (month + 1) % 12;
+        year += u64::from(month == 0);
+    }
+}
+
 fn head(status: &str, content_type: &str, len: u64, keep_alive: bool) -> String {
+    let date = date(SystemTime::now());
     let connection = if keep_alive { "keep-alive" } else { "close" };
+    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status}\r\nServer: roundelay\r\nContent-Type: {content_type}\r\nContent-Length: {len}\r\n\
-         Connection: {connection}\r\n\r\n"
+        "HTTP/1.1 {status}\r\nServer: roundelay\r\nDate: {date}\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {len}\r\n{allow}Connection: {connection}\r\n\r\n"
     )
 }
 
 /// One connection.
 struct Http {
     root: Rc<Path>,
-    /// The beginning of a request whose end has not arrived.
-    partial: Vec<u8>,
-    waiting: VecDeque<Result<Request, Refusal>>,
-    /// Answers what waits; ends with the connection.
+    /// What has arrived and is not answered.
+    arrived: BytesMut,
+    /// Answers it; ends with the connection.
     answering: Option<CancelOnDrop<()>>,
-    /// Nothing that arrives is of interest any more.
-    deaf: bool,
+    /// The peer will send no more.
+    ended: bool,
 }
 
 impl Http {
     fn new(root: Rc<Path>) -> Self {
-        Self { root, partial: Vec::new(), waiting: VecDeque::new(), answering: None, deaf: false }
+        Self { root, arrived: BytesMut::new(), answering: None, ended: false }
     }
 
-    /// The next request, or `None` when there is nothing left to do.
+    /// The next request, or `None` when nothing is left to answer for now.
     fn next(&mut self, transport: &Transport) -> Option<Result<Request, Refusal>> {
-        let next = self.waiting.pop_front();
-        if next.is_none() {
-            // This task is about to end: it must not be cancelled by its own handle.
-            drop(self.answering.take().map(CancelOnDrop::detach_on_drop));
+        let parsed = parse(&self.arrived).transpose();
+        if let Some(Ok((len, _))) = parsed {
+            self.arrived.advance(len);
         }
-        if self.waiting.len() < MOST_WAITING {
+        if self.arrived.len() <= LONGEST_HEAD {
             transport.resume_reading();
         }
-        next
+        if parsed.is_none() {
+            // This task is about to end: it must not be cancelled by its own handle.
+            drop(self.answering.take().map(CancelOnDrop::detach_on_drop));
+            if self.ended {
+                transport.close();
+            }
+        }
+        if self.arrived.is_empty() {
+            // An idle connection keeps no memory.
+            self.arrived = BytesMut::new();
+        }
+        parsed.map(|parsed| parsed.map(|(_, request)| request))
     }
 }
 
 impl Protocol for Http {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
-        if self.deaf {
-            return;
-        }
-        self.partial.extend_from_slice(data);
-        let mut used = 0;
-        while !self.deaf {
-            let parsed = match parse(&self.partial[used..]) {
-                Ok(None) => break,
-                Ok(Some((len, request))) => {
-                    used += len;
-                    self.deaf = !request.keep_alive;
-                    Ok(request)
-                }
-                Err(refusal) => {
-                    self.deaf = true;
-                    Err(refusal)
-                }
-            };
-            self.waiting.push_back(parsed);
-        }
-        self.partial.drain(..used);
-        if self.waiting.len() >= MOST_WAITING || self.deaf {
+        self.arrived.extend_from_slice(data);
+        if self.arrived.len() > LONGEST_HEAD {
             transport.pause_reading();
         }
-        if self.answering.is_none() && !self.waiting.is_empty() {
+        if self.answering.is_none() {
             let Some(own) = transport.protocol().and_then(|protocol| protocol.downcast::<Http>()) else { return };
             let task = spawn(answer_all(own, transport.clone(), self.root.clone()));
             self.answering = Some(task.cancel_on_drop());
         }
+    }
+
+    /// A client may say that it has no more requests before it has read the answers.
+    fn eof_received(&mut self, _: &Transport) -> KeepOpen {
+        self.ended = true;
+        if self.answering.is_some() { KeepOpen::Yes } else { KeepOpen::No }
     }
 
     fn connection_lost(&mut self, _: &Transport, _: Option<io::Error>) {
@@ -253,6 +282,10 @@ async fn answer_all(http: ProtocolRef<Http>, transport: Transport, root: Rc<Path
             Ok(false) => return transport.close(),
             // Half of an answer cannot be taken back.
             Err(_) => return transport.abort(),
+        }
+        // The next answer when the peer has read enough of this one.
+        if transport.ready().await.is_err() {
+            return;
         }
     }
 }

@@ -19,6 +19,10 @@ pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1000 * 365 * 24 * 36
 /// The same where `Instant` cannot hold that either: thirty years.
 pub(crate) const NEAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
+/// Posts of other threads that one turn takes; more wait for the next one. Threads that post faster than the loop runs what
+/// they post would make each turn longer than the one before.
+pub(crate) const POSTS_PER_TURN: usize = 4096;
+
 /// Events taken from the kernel in one wait; more wait for the next turn.
 pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 

@@ -137,3 +137,8 @@ pub mod selector {
     pub use crate::reactor::portable::Polling;
     pub use crate::reactor::{Event, Interest, Mode, Notify, Readiness, Selector};
 }
+
+/// The README's programs compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,8 +4,9 @@
 mod program;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 use program::{Running, example, expect, output};
 
@@ -75,18 +76,31 @@ fn echo_streams_echoes() {
     check_echo("echo_streams");
 }
 
+/// Comes into the room. The kernel keeps tens of kilobytes of what this client is sent, not megabytes.
+fn join_chat(address: SocketAddr) -> (TcpStream, BufReader<TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    // So that a test of a server that says nothing fails.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    assert_eq!(line(&mut reader), "* welcome");
+    (stream, reader)
+}
+
+fn line(reader: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
 #[test]
 fn chat_lets_all_hear_and_a_slow_reader_holds_nobody_up() {
     let mut server = Running::start(Command::new(example("chat")).arg("127.0.0.1:0"));
     let address = server.address();
-    let connect = || {
-        let stream = TcpStream::connect(address).unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut welcome = String::new();
-        reader.read_line(&mut welcome).unwrap();
-        assert_eq!(welcome, "* welcome\n");
-        (stream, reader)
-    };
+    let connect = || join_chat(address);
     let (_slow, _unread) = connect();
     let (mut ann, _) = connect();
     let (_bob, mut bob_reads) = connect();
@@ -95,7 +109,7 @@ fn chat_lets_all_hear_and_a_slow_reader_holds_nobody_up() {
     let line = [b"x".repeat(4000), b"\n".to_vec()].concat();
     let name = ann.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
-        for _ in 0..3000 {
+        for _ in 0..1500 {
             ann.write_all(&line).unwrap();
         }
         ann.write_all(b"the last\n").unwrap();
@@ -110,8 +124,70 @@ fn chat_lets_all_hear_and_a_slow_reader_holds_nobody_up() {
             break;
         }
     }
-    assert_eq!(heard, 3000);
+    assert_eq!(heard, 1500);
     thread.join().unwrap();
     let gone = server.line();
     assert!(gone.contains("the peer does not read"), "{gone}");
+}
+
+/// What a flood of short lines is for the others is twenty times as long, and far more than may wait for one client.
+#[test]
+fn chat_lets_honest_readers_hear_a_flood() {
+    const LINES: usize = 160_000;
+    let mut server = Running::start(Command::new(example("chat")).arg("127.0.0.1:0"));
+    let address = server.address();
+    let (mut ann, _unread) = join_chat(address);
+    let (mut bob, mut bob_reads) = join_chat(address);
+    let (_carol, mut carol_reads) = join_chat(address);
+    let (ann_is, bob_is) = (ann.local_addr().unwrap(), bob.local_addr().unwrap());
+    assert!(line(&mut bob_reads).ends_with("has come"));
+
+    let thread = std::thread::spawn(move || {
+        ann.write_all(&vec![b'\n'; LINES]).unwrap();
+        // What was said before is heard, although the connection is closed at once.
+        ann.write_all(b"the last\n").unwrap();
+        ann.shutdown(Shutdown::Write).unwrap();
+        ann
+    });
+    bob.write_all(b"may I\n").unwrap();
+    let empty = format!("{ann_is}:");
+    let hear = |reads: &mut BufReader<TcpStream>, name: &str| {
+        let (mut heard, mut bob_was_heard) = (0, false);
+        loop {
+            let said = line(reads);
+            match said.strip_prefix(&empty) {
+                Some("") => heard += 1,
+                Some(" the last") => break,
+                _ if said == format!("{bob_is}: may I") => bob_was_heard = true,
+                _ => panic!("{name} reads {said:?} after {heard} lines"),
+            }
+        }
+        assert_eq!(heard, LINES, "{name}");
+        assert_eq!(bob_was_heard, name == "carol");
+        assert_eq!(line(reads), format!("* {ann_is} has gone"));
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| hear(&mut bob_reads, "bob"));
+        hear(&mut carol_reads, "carol");
+    });
+    let _ann = thread.join().unwrap();
+    assert_eq!(server.line(), format!("{ann_is} has gone"));
+}
+
+#[test]
+fn chat_takes_no_line_that_is_too_long() {
+    let mut server = Running::start(Command::new(example("chat")).arg("127.0.0.1:0"));
+    let address = server.address();
+    let (_bob, mut bob_reads) = join_chat(address);
+    for ending in ["", "\nmore\n"] {
+        let (mut ann, mut ann_reads) = join_chat(address);
+        let ann_is = ann.local_addr().unwrap();
+        assert_eq!(line(&mut bob_reads), format!("* {ann_is} has come"));
+        let longest = "x".repeat(4096);
+        ann.write_all(format!("{longest}\nx{longest}{ending}").as_bytes()).unwrap();
+        assert_eq!(line(&mut ann_reads), "* that line is too long");
+        assert_eq!(line(&mut bob_reads), format!("{ann_is}: {longest}"));
+        assert_eq!(line(&mut bob_reads), format!("* {ann_is} has gone"));
+    }
+    assert!(server.child.try_wait().unwrap().is_none());
 }

@@ -4,11 +4,12 @@
 mod program;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use program::{Running, available, example, expect, output};
+use program::{Running, available, example, output};
 use tempfile::TempDir;
 
 const BIG: usize = 10 * 1024 * 1024;
@@ -48,7 +49,32 @@ impl Site {
     }
 
     fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).unwrap()
+        let stream = TcpStream::connect(self.address).unwrap();
+        // So that a test of a server that says nothing fails.
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// A connection on whose way little fits: the kernel keeps tens of kilobytes for it, not megabytes.
+    fn connect_narrowly(&self) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        socket.set_send_buffer_size(16 * 1024).unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// Sends what it sends, says that no more comes, and gives all that is answered.
+    fn half_closed(&self, request: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// Sends a request as it is, and gives the first line of the answer.
@@ -64,6 +90,27 @@ impl Site {
         }
         String::from_utf8_lossy(&answer).lines().next().unwrap().to_owned()
     }
+}
+
+/// The next answer: its head without the date, and its body.
+fn answer(stream: &mut impl BufRead, has_body: bool) -> (String, String) {
+    let (mut head, mut len) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the end of file in {head:?}");
+        if let Some(value) = line.strip_prefix("Content-Length: ") {
+            len = value.trim().parse().unwrap();
+        }
+        if !line.starts_with("Date: ") {
+            head.push_str(&line);
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; if has_body { len } else { 0 }];
+    stream.read_exact(&mut body).unwrap();
+    (head, String::from_utf8(body).unwrap())
 }
 
 fn curl() -> Command {
@@ -122,26 +169,136 @@ fn a_client_that_reads_nothing_costs_a_chunk_and_the_high_water_mark() {
     let mut site = Site::start();
     // What the server needs anyway shows in a whole fetch.
     let mut stream = site.connect();
-    stream.write_all(b"GET /big.bin HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
     let before = site.server.resident();
 
     let clients: Vec<TcpStream> = (0..10)
         .map(|_| {
             let mut stream = site.connect();
-            stream.write_all(b"GET /big.bin HTTP/1.1\r\n\r\n").unwrap();
+            stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             stream
         })
         .collect();
     // Others are served meanwhile; by the time they have their answers, the stalled ones have had their turns.
     for _ in 0..20 {
-        assert_eq!(site.status("GET /small.txt HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
     }
     let grown = site.server.resident().saturating_sub(before);
     // A chunk of 64 KiB, a queue of 64 KiB and one more chunk on top, for each; not 10 MB.
     assert!(grown < 10 * 256 * 1024 + 1024 * 1024, "ten clients that do not read cost {grown} bytes");
     drop(clients);
     assert!(site.server.child.try_wait().unwrap().is_none());
+}
+
+/// The bound holds for answers that have no file in them too: sooner or later such a client can write no more.
+#[test]
+fn a_client_that_pipelines_and_reads_nothing_is_not_read_any_more() {
+    let site = Site::start();
+    for target in ["GET /nope", "GET /empty.txt", "HEAD /big.bin"] {
+        let mut probe = BufReader::new(site.connect());
+        let mut flood = site.connect_narrowly();
+        flood.set_nonblocking(true).unwrap();
+        let request = format!("{target}?{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1000));
+        let (mut written, mut without_progress) = (0, 0);
+        // While others are answered so often, what the server has in its buffer of this one could be answered several
+        // times.
+        while without_progress < 1500 {
+            match flood.write(&request.as_bytes()[written % request.len()..]) {
+                Ok(n) => (written, without_progress) = (written + n, 0),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    without_progress += 1;
+                    probe.get_mut().write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                    assert_eq!(answer(&mut probe, true).1, "small\n");
+                }
+            }
+            assert!(written < 32 * 1024 * 1024, "{target}: the server takes whatever it is sent");
+        }
+        // When the client reads at last, nothing is missing.
+        flood.set_nonblocking(false).unwrap();
+        let mut sender = flood.try_clone().unwrap();
+        let rest = request.as_bytes()[written % request.len()..].to_vec();
+        let thread = std::thread::spawn(move || {
+            sender.write_all(&rest).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut answers = String::new();
+        flood.read_to_string(&mut answers).unwrap();
+        thread.join().unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), written / request.len() + 1, "{target}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_half_is_answered() {
+    let site = Site::start();
+    let one = "GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = site.half_closed(one);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nsmall\n"), "{answer}");
+    let answer = site.half_closed(&one.repeat(100));
+    assert_eq!(answer.matches("\r\n\r\nsmall\n").count(), 100);
+    let answer = site.half_closed("GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\nGET /small");
+    assert!(answer.contains(&format!("Content-Length: {BIG}\r\n")), "{}", &answer[..500]);
+    // There is nothing to say to half a request, and to none.
+    assert_eq!(site.half_closed("GET /small"), "");
+    assert_eq!(site.half_closed(""), "");
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_not_a_file_keeps_nobody_waiting() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let site = Site::start();
+    mknodat(CWD, site.folder.path().join("root/fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    // As many as would block any pool.
+    for _ in 0..64 {
+        assert_eq!(site.status("GET /fifo HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 404 Not Found");
+    }
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn a_connection_is_kept_unless_one_side_says_otherwise() {
+    let site = Site::start();
+    let kept = |version: &str, headers: &str| {
+        let mut stream = BufReader::new(site.connect());
+        let request = format!("GET /small.txt HTTP/{version}\r\nHost: x\r\n{headers}\r\n");
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+        let head = answer(&mut stream, true).0;
+        let kept = head.contains("Connection: keep-alive\r\n");
+        assert!(kept != head.contains("Connection: close\r\n"), "{head}");
+        if !kept {
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        kept
+    };
+    assert!(kept("1.1", ""));
+    assert!(!kept("1.1", "Connection: close\r\n"));
+    assert!(!kept("1.1", "Connection: close, keep-alive\r\n"));
+    assert!(!kept("1.1", "Connection: Keep-Alive\r\nConnection: Close\r\n"));
+    assert!(!kept("1.0", ""));
+    assert!(kept("1.0", "Connection: Keep-Alive\r\n"));
+}
+
+#[test]
+fn answers_say_when_they_were_given() {
+    if !available("date") {
+        return;
+    }
+    let site = Site::start();
+    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let before = seconds();
+    let answer = site.half_closed("HEAD /small.txt HTTP/1.1\r\nHost: x\r\n\r\n");
+    let said = answer.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap();
+    let expected: Vec<String> = (before..=seconds())
+        .map(|time| {
+            let mut date = Command::new("date");
+            date.env("LC_ALL", "C").args(["-u", "-d", &format!("@{time}"), "+%a, %d %b %Y %H:%M:%S GMT"]);
+            String::from_utf8(output(&mut date)).unwrap().trim().to_owned()
+        })
+        .collect();
+    assert!(expected.iter().any(|expected| expected == said), "{said:?} is none of {expected:?}");
 }
 
 #[test]
@@ -154,21 +311,22 @@ fn pipelined_requests_are_answered_in_order() {
     let (first, second) = requests.as_bytes().split_at(70);
     stream.write_all(first).unwrap();
     stream.write_all(second).unwrap();
-    let mut answer = |status: &str, content_type: &str, body: &str| {
+    let mut stream = BufReader::new(stream);
+    let mut check = |status: &str, content_type: &str, body: &str| {
         let head = format!(
             "HTTP/1.1 {status}\r\nServer: roundelay\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-             Connection: keep-alive\r\n\r\n{body}",
+             Connection: keep-alive\r\n\r\n",
             body.len()
         );
-        expect(&mut stream, head.as_bytes());
+        assert_eq!(answer(&mut stream, true), (head, body.to_owned()));
     };
     let text = "text/plain; charset=utf-8";
-    answer("200 OK", text, "small\n");
-    answer("404 Not Found", text, "404 Not Found\n");
-    answer("200 OK", text, "");
-    answer("200 OK", text, "space\n");
-    answer("200 OK", "text/html; charset=utf-8", "<p>index</p>\n");
-    answer("200 OK", text, "small\n");
+    check("200 OK", text, "small\n");
+    check("404 Not Found", text, "404 Not Found\n");
+    check("200 OK", text, "");
+    check("200 OK", text, "space\n");
+    check("200 OK", "text/html; charset=utf-8", "<p>index</p>\n");
+    check("200 OK", text, "small\n");
 }
 
 #[test]
@@ -178,9 +336,9 @@ fn many_pipelined_requests_are_all_answered() {
     let mut sender = stream.try_clone().unwrap();
     let thread = std::thread::spawn(move || {
         for _ in 0..500 {
-            sender.write_all(b"GET /small.txt HTTP/1.1\r\n\r\n").unwrap();
+            sender.write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         }
-        sender.write_all(b"GET /small.txt HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+        sender.write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     });
     let mut answers = String::new();
     stream.read_to_string(&mut answers).unwrap();
@@ -192,15 +350,30 @@ fn many_pipelined_requests_are_all_answered() {
 fn no_path_escapes_the_folder() {
     let site = Site::start();
     for path in ["/../secret.txt", "/%2e%2e/secret.txt", "/sub/../../secret.txt", "/..%2fsecret.txt", "/link.txt"] {
-        let status = site.status(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+        let status = site.status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(status, "HTTP/1.1 404 Not Found", "{path}");
     }
-    for path in ["secret.txt", "/%00", "/%zz", "/%f", "/%ff"] {
-        let status = site.status(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+    for path in ["secret.txt", "/%00", "/%zz", "/%f", "/%ff", "/%+1", "/%1", "*", "ftp://x/small.txt"] {
+        let status = site.status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(status, "HTTP/1.1 400 Bad Request", "{path}");
     }
+    // What its owner keeps out of sight, by its own name or inside.
+    fs::create_dir(site.folder.path().join("root/.git")).unwrap();
+    fs::write(site.folder.path().join("root/.git/config"), "secret\n").unwrap();
+    fs::write(site.folder.path().join("root/.env"), "secret\n").unwrap();
+    for path in ["/.git/config", "/.env", "/%2eenv", "/sub/../.env", "/.git/"] {
+        let status = site.status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(status, "HTTP/1.1 404 Not Found", "{path}");
+    }
+    // A file is no folder.
+    assert_eq!(site.status("GET /small.txt/ HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 404 Not Found");
+    for path in ["/sub/", "/sub", "/./small.txt", "http://x/small.txt", "HTTP://x:80/sub/?query", "/small.txt?%zz"] {
+        let status = site.status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(status, "HTTP/1.1 200 OK", "{path}");
+    }
+    assert_eq!(site.status("GET http://x HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 404 Not Found");
     // A folder has no listing.
-    assert_eq!(site.status("GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
+    assert_eq!(site.status("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 404 Not Found");
 }
 
 #[test]
@@ -209,6 +382,9 @@ fn bad_requests_are_refused_and_the_server_lives_on() {
     let cases = [
         ("nonsense\r\n\r\n", "HTTP/1.1 400 Bad Request"),
         ("POST /small.txt HTTP/1.1\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
+        ("POST /small.txt HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 405 Method Not Allowed"),
+        ("GET /small.txt HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+        ("GET /small.txt HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "HTTP/1.1 400 Bad Request"),
         ("GET /small.txt HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 413 Content Too Large"),
         ("GET /small.txt HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 413 Content Too Large"),
     ];
@@ -219,17 +395,19 @@ fn bad_requests_are_refused_and_the_server_lives_on() {
     assert_eq!(site.status(&long), "HTTP/1.1 431 Request Header Fields Too Large");
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100));
     assert_eq!(site.status(&many), "HTTP/1.1 431 Request Header Fields Too Large");
+    let refused = site.half_closed("POST /small.txt HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(refused.contains("\r\nAllow: GET, HEAD\r\n"), "{refused}");
     assert_eq!(site.status("HEAD /small.txt HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 OK");
-    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
 }
 
 #[test]
 fn clients_that_vanish_leave_nothing_behind() {
     let site = Site::start();
-    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
     let mut last = site.connect();
     let mut ask = || {
-        last.write_all(b"GET /small.txt HTTP/1.1\r\n\r\n").unwrap();
+        last.write_all(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert!(last.read(&mut [0; 1024]).unwrap() > 0);
     };
     // Once it has its answer, it is among the descriptors of the server.
@@ -237,7 +415,7 @@ fn clients_that_vanish_leave_nothing_behind() {
     let before = site.server.descriptors();
     for _ in 0..50 {
         let mut stream = site.connect();
-        stream.write_all(b"GET /big.bin HTTP/1.1\r\n\r\n").unwrap();
+        stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         drop(stream);
     }
     // Each of these is answered after the server has had its turns with those.

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use common::{alone, complete, on_loop};
 use roundelay::{
     ContextVar, EventLoop, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, TcpListener, TcpStream,
@@ -47,12 +49,29 @@ fn outside_of_a_loop() {
     check(&refused(|| spawn_blocking(|| ())), "spawn_blocking()", outside);
     check(&refused(|| open_connection(("127.0.0.1", 1))), "open_connection()", outside);
     check(&refused(|| start_server(|_, _| async {}, ("127.0.0.1", 0))), "start_server()", outside);
-    check(&refused(|| TcpStream::connect(("127.0.0.1", 1))), "TcpStream::connect()", outside);
-    check(&refused(|| TcpListener::bind(("127.0.0.1", 0))), "TcpListener::bind()", outside);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     check(&refused(|| TcpStream::from_std(stream)), "TcpStream::from_std()", outside);
     check(&refused(|| TcpListener::from_std(listener)), "TcpListener::from_std()", outside);
+}
+
+/// What may be made anywhere and awaited in a loop names, when it is awaited elsewhere, where it was made.
+#[test]
+fn awaited_outside_of_a_loop() {
+    let _alone = alone();
+    let text = |future: &mut dyn FnMut()| {
+        let payload = catch_unwind(AssertUnwindSafe(future)).expect_err("it is refused");
+        *payload.downcast::<String>().unwrap()
+    };
+    let connect = text(&mut || drop(TcpStream::connect(("127.0.0.1", 1)).now_or_never()));
+    check(&connect, "TcpStream::connect() of tests", "was awaited outside of a running event loop");
+    assert!(connect.contains(file!()), "{connect}");
+    let bind = text(&mut || drop(TcpListener::bind(("127.0.0.1", 0)).now_or_never()));
+    check(&bind, "TcpListener::bind() of tests", "was awaited outside of a running event loop");
+    assert!(bind.contains(file!()), "{bind}");
+    // Made before there is a loop, awaited in it.
+    let listener = block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+    drop(listener);
 }
 
 #[test]

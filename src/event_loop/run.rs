@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::constants::{CLOSING_WAIT, MAX_WAIT};
+use crate::constants::{CLOSING_WAIT, MAX_WAIT, POSTS_PER_TURN};
 use crate::error::{Fatal, Stopped};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
@@ -418,9 +418,10 @@ impl Core {
             self.queue_due(now);
         }
 
-        // 5. No more than are there now: a flood from another thread does not hold the turn up.
+        // 5. No more than are there now, and no more than a turn may well take: a flood from another thread does not hold
+        // it up, nor the next one twice as long.
         let inject = local.shared_ref().inject_queue();
-        for _ in 0..inject.len() {
+        for _ in 0..inject.len().min(POSTS_PER_TURN) {
             let Some(posted) = inject.pop() else { break };
             local.ready.push(posted.into());
         }

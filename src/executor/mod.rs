@@ -304,6 +304,34 @@ where
     required_loop("spawn_blocking").run_in_executor(None, function)
 }
 
+/// The running loop of a future that a free function has made: the one in which it was made, else the one in which it is
+/// awaited.
+pub(crate) struct LaterLoop {
+    made_in: Option<EventLoop>,
+    function: &'static str,
+    called_at: &'static Location<'static>,
+}
+
+impl LaterLoop {
+    #[track_caller]
+    pub(crate) fn new(function: &'static str) -> Self {
+        Self { made_in: running::current().map(EventLoop::handle), function, called_at: Location::caller() }
+    }
+
+    /// The loop, at the first poll.
+    ///
+    /// # Panics
+    ///
+    /// If no loop runs, and none did when the function was called.
+    pub(crate) fn get(self) -> EventLoop {
+        let Self { made_in, function, called_at } = self;
+        match made_in.or_else(|| running::current().map(EventLoop::handle)) {
+            Some(el) => el,
+            None => panic!("roundelay::{function}() of {called_at} was awaited outside of a running event loop"),
+        }
+    }
+}
+
 /// The running loop, for a free function that cannot do without.
 #[track_caller]
 pub(crate) fn required_loop(function: &str) -> EventLoop {

@@ -14,7 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::waiters::{Waiter, Waiters};
-use crate::executor::required_loop;
+use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ServerEndpoint, ServerOptions, first_listener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{accept, is_lost_connection};
@@ -43,13 +43,14 @@ impl TcpListener {
     ///
     /// # Panics
     ///
-    /// Outside of a running event loop.
+    /// If it is awaited outside of a running event loop.
     #[track_caller]
     pub fn bind(endpoint: impl Into<ServerEndpoint>) -> TcpBinding {
-        let el = required_loop("TcpListener::bind");
+        let el = LaterLoop::new("TcpListener::bind");
         let options = ServerOptions::new(endpoint.into());
         TcpBinding {
             future: Box::pin(async move {
+                let el = el.get();
                 let socket = first_listener(&el, "TcpListener::bind", options).await?;
                 Self::over(&el, socket)
             }),

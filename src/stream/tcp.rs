@@ -16,7 +16,7 @@ use crate::constants::BUF_READ_SIZE;
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
-use crate::executor::required_loop;
+use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{recv, send, send_vectored};
@@ -175,12 +175,12 @@ impl TcpStream {
     ///
     /// # Panics
     ///
-    /// Outside of a running event loop.
+    /// If it is awaited outside of a running event loop.
     #[track_caller]
     pub fn connect(endpoint: impl Into<Endpoint>) -> TcpConnecting {
-        let el = required_loop("TcpStream::connect");
+        let el = LaterLoop::new("TcpStream::connect");
         let options = ConnectOptions::new(endpoint.into());
-        TcpConnecting { future: Box::pin(async move { Self::open(&el, options).await }) }
+        TcpConnecting { future: Box::pin(async move { Self::open(&el.get(), options).await }) }
     }
 
     async fn open(el: &EventLoop, options: ConnectOptions) -> io::Result<Self> {
