@@ -52,7 +52,7 @@
 //!    at most 24 hours; else none.
 //! 3. Asks the selector. Each event goes to the tail of the queue.
 //! 4. Puts timers that are due to the tail, in order of (deadline, creation).
-//! 5. Puts what other threads have posted to the tail, in the order in which it was posted.
+//! 5. Puts what other threads have posted to the tail, in the order in which it was posted, and at most 4096 of it.
 //! 6. Takes the length of the queue, and runs exactly so many items. What they schedule runs in the next turn.
 //! 7. If [`EventLoop::stop`] was called, leaves.
 //!

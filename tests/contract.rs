@@ -169,6 +169,24 @@ fn the_order_within_a_turn() {
     });
 }
 
+/// 5: a turn takes 4096 posts at most, in order; the rest has its place behind what was ready by the next turn, and the
+/// loop does not sleep before it has taken them all.
+#[test]
+fn a_turn_takes_so_many_posts() {
+    on_tape(|el, tape, _| {
+        let log = SharedLog::default();
+        let posts: Vec<String> = (0..4096 + 2).map(|n| n.to_string()).collect();
+        log.post(el, &posts);
+        assert_eq!(el.run_once(None).unwrap(), 4096);
+        el.call_soon(log.entry("soon"));
+        assert_eq!(el.run_once(None).unwrap(), 3);
+        let mut expected = posts;
+        expected.insert(4096, "soon".into());
+        assert_eq!(log.take(), expected);
+        assert!(tape.waits().iter().all(|wait| *wait == ZERO));
+    });
+}
+
 /// 4, TM-08: timers that are due run in order of deadline, and of creation where that is the same.
 #[test]
 fn due_timers_run_in_order_of_deadline_and_creation() {

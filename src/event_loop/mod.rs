@@ -9,7 +9,7 @@
 //!    24 hours; else without end.
 //! 3. Ask the selector. Each event becomes an item at the tail of the ready queue.
 //! 4. Timers that are due (`when <= now + clock resolution`) go to the tail in order of (when, sequence of creation).
-//! 5. What other threads have posted goes to the tail in the order in which it was posted.
+//! 5. What other threads have posted goes to the tail in the order in which it was posted, at most 4096 of it.
 //! 6. Take the length of the ready queue; run exactly that many items, first in, first out. What they schedule runs in
 //!    the next turn: I/O and timers cannot be starved by callbacks that schedule callbacks.
 //! 7. If `stop()` was called, leave.
