@@ -872,3 +872,25 @@ fn set_by_its_own_task() {
         assert_eq!(complete(el, task).unwrap(), 1);
     });
 }
+
+/// A waker of the application's own that panics is reported, and the others that wait are woken.
+#[test]
+fn a_waker_that_panics() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker's bomb");
+        }
+    }
+
+    on_loop(|el| {
+        let future = el.create_future::<u32>();
+        let (mut bombed, other) = (future.clone(), el.create_task(future.clone().into_future()));
+        assert!(Pin::new(&mut bombed).poll(&mut Context::from_waker(&Arc::new(Bomb).into())).is_pending());
+        settle(el);
+        future.set_result(7).unwrap();
+        assert_eq!(complete(el, other).unwrap().unwrap(), 7);
+        let reports = take_reports();
+        assert!(reports.len() == 1 && reports[0].contains("a waker's bomb"), "{reports:?}");
+    });
+}

@@ -177,7 +177,7 @@ impl<T> LoopFuture<T> {
         let waiting = self.shared.waiting.replace(Line::EMPTY);
         for waiting in waiting.places.into_iter().filter_map(|(_, waiting)| waiting) {
             match waiting {
-                Waiting::Awaiter(waker) => waker.wake(),
+                Waiting::Awaiter(waker) => self.shared.local.wake(waker),
                 Waiting::Callback(callback) => self.schedule(callback),
             }
         }

@@ -84,7 +84,7 @@ impl<T> Head<T> {
             counters.handles.closed()
         }
         if let Some(waker) = self.waker.take() {
-            waker.wake();
+            self.local.wake(waker);
         }
     }
 

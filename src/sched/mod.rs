@@ -341,7 +341,7 @@ impl Local {
         }
     }
 
-    /// Wakes whoever waits for an event or a timer. A waker may be the application's own, and panic.
+    /// Wakes one of those who wait. A waker may be the application's own, and panic: the others are woken all the same.
     pub(crate) fn wake(&self, waker: Waker) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
             self.caught("Exception in a waker", payload, None, None);

@@ -103,7 +103,7 @@ impl SocketTransport {
 
     pub(super) fn wake_waiters(&self) {
         for (_, waker) in self.waiters.take() {
-            waker.wake();
+            self.core.local.wake(waker);
         }
     }
     /// Sends what is queued, until the socket is full or this event has had its share.
