@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{Kind, complete, on_loop, poll_times, run, run_until, settle, take_reports};
+use common::{Kind, alone, complete, on_loop, poll_times, run_alone, run_until, settle, take_reports};
 use roundelay::{EventLoop, Protocol, StreamReader, StreamWriter, Transport, open_connection, yield_now};
 use socket2::SockRef;
 
@@ -519,7 +519,11 @@ fn warnings(debug: bool, body: impl FnOnce(&EventLoop)) -> Vec<String> {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    tracing::subscriber::with_default(subscriber, || run(Kind::Epoll, debug, body));
+    // Alone before: a place that writes to `tracing` and is met for the first time on another thread, at the moment at
+    // which a subscriber is made, would stay without it.
+    let _alone = alone();
+    let build = || Kind::Epoll.builder().debug(debug);
+    tracing::subscriber::with_default(subscriber, || run_alone(build, body));
     let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
     text.lines().map(str::to_owned).collect()
 }

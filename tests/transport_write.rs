@@ -621,8 +621,10 @@ fn writes_to_a_lost_connection_are_warned_of() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        on_loop(|el| {
+    on_loop(|el| {
+        // Not before the test is alone: a place that writes to `tracing` and is met for the first time on another thread,
+        // at the moment at which a subscriber is made, would stay without it.
+        tracing::subscriber::with_default(subscriber, || {
             let record = Record::new();
             let (transport, _peer) = connect(el, Net::Unix, Tap::new(&record));
             transport.abort();
