@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload, panic_text};
+use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload, give_up_payload, panic_text};
 use crate::event_loop::exception::emit;
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock};
 use crate::event_loop::running;
@@ -211,7 +211,7 @@ impl LostPanic {
             emit(tracing::Level::ERROR, &format!("{message}: {text}{subject}\n  created at {place}"));
             if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 // Nobody is left to be told, and there may be no end to it.
-                std::mem::forget(second);
+                give_up_payload(second);
             }
         }
     }
