@@ -29,12 +29,11 @@ impl Family {
 
     /// Those of the addresses that are of the family. It is a contradiction if addresses were given and none is.
     pub(crate) fn select(self, method: &str, mut addresses: Vec<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
-        let given = addresses.clone();
-        addresses.retain(|address| self.admits(address));
-        if !addresses.is_empty() || given.is_empty() {
+        if addresses.is_empty() || addresses.iter().any(|address| self.admits(address)) {
+            addresses.retain(|address| self.admits(address));
             return Ok(addresses);
         }
-        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+        let given: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         Err(invalid_input(format!("{method}: {} is not of the family asked for by family()", given.join(", "))))
     }
 }

@@ -21,9 +21,9 @@
 //! least once in 250 microseconds (both settable; an interval of 1 is asyncio's own behaviour), and always in the first
 //! turn of a run, when nothing is ready, when a timer is due, and when the loop is stopping.
 //!
-//! No one starves the others: one event lets a transport read at most 16 times or 256 KiB, then it goes to the tail; a
-//! task whose I/O is always ready yields after 128 completions or 4 MiB in one poll. A turn in which nothing happened costs one
-//! system call.
+//! No one starves the others: one event lets a transport read at most 16 times or 256 KiB, and it goes on in the next
+//! turn; a task whose I/O is always ready yields after 128 completions or 4 MiB in one poll. A turn in which nothing
+//! happened costs one system call.
 
 mod abstract_loop;
 mod builder;

@@ -387,7 +387,6 @@ impl Core {
 
         // 2. and 3.
         let ready = local.ready.len() > 0;
-        let events = self.reactor.borrow().has_events();
         let stopping = self.stopping.get();
         let mut now = self.now();
         let turns = self.turns_since_wait.get().saturating_add(1);
@@ -398,7 +397,7 @@ impl Core {
             || now.saturating_duration_since(self.waited_at.get()) >= self.event_period;
         self.turns_since_wait.set(turns);
         if wait {
-            let timeout = if ready || events || stopping {
+            let timeout = if ready || stopping || self.reactor.borrow().has_events() {
                 Some(Duration::ZERO)
             } else {
                 let sleep = deadline.and_then(|deadline| self.sleep_until(deadline)).map(|sleep| sleep.min(MAX_WAIT));
