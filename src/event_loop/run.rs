@@ -17,7 +17,7 @@ use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
-use crate::sched::active::{Ending, Entry, Kind, TaskId, TaskRef};
+use crate::sched::active::{Ending, Entry, Kind, NewEntry, TaskId, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::ready::{Injected, Item};
 use crate::sched::{Due, Phase, Shared, task};
@@ -206,12 +206,15 @@ impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
         let id = TaskId::next();
         let handle = Arc::new(RootWaker { shared: local.shared(), id: id.as_u64(), queued: AtomicBool::new(false) });
         let waker: Waker = handle.clone().into();
-        let mut entry = Entry::new(id, how.context, None, how.spawned_at);
-        entry.kind = how.kind;
+        let new = NewEntry { id, context: how.context, name: None, spawned_at: how.spawned_at, kind: how.kind };
+        let mut active = local.active.borrow_mut();
+        let entry = active.insert(new);
         if how.kind == Kind::Main {
-            entry.waker = Some(waker.clone());
+            // The root holds the waker for longer than the entry.
+            entry.wake.set(Some(WakeParts::of(&waker)));
         }
-        let task = local.active.borrow_mut().insert(entry);
+        let task = entry.task();
+        drop(active);
         Self { poll, core, task, waker, handle, done: false }
     }
 }
@@ -223,10 +226,10 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
         }
         self.handle.queued.store(false, Ordering::Release);
         let local = &core.local;
-        let (slot, cancelled) = match local.active.borrow_mut().get_mut(self.task) {
+        let (slot, cancelled) = match local.active.borrow().get(self.task) {
             Some(entry) => {
-                entry.polls += 1;
-                (std::mem::replace(&mut entry.context, Slot::EMPTY), entry.ending != Ending::No)
+                entry.count_poll();
+                (entry.context.replace(Slot::EMPTY), entry.ending.get() != Ending::No)
             }
             None => (Slot::EMPTY, false),
         };
@@ -234,8 +237,8 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
         let mut cx = Context::from_waker(&self.waker);
         let (polled, slot) = context::enter(slot, || (self.poll)((!cancelled).then_some(&mut cx)));
         self.done = polled.is_ready();
-        if let Some(entry) = local.active.borrow_mut().get_mut(self.task) {
-            entry.context = slot;
+        if let Some(entry) = local.active.borrow().get(self.task) {
+            entry.context.set(slot);
         }
     }
 }
@@ -514,7 +517,7 @@ impl Core {
 
         // All tasks are told to end. Those that a thread is just waking are not in any queue yet: an empty queue proves
         // nothing, the number of live tasks does.
-        let tasks: Vec<TaskRef> = local.active.borrow().iter().map(|(task, _)| task).collect();
+        let tasks: Vec<TaskRef> = local.active.borrow().iter().map(Entry::task).collect();
         for task in tasks {
             local.end_task(task, Ending::Closed);
         }

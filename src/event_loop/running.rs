@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::error::NoRunningLoop;
 use crate::event_loop::{Core, EventLoop};
-use crate::sched::set_running_loop_id;
+use crate::sched::set_running_loop;
 
 thread_local! {
     static RUNNING: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -35,23 +35,20 @@ pub(crate) fn current() -> Option<Rc<Core>> {
     RUNNING.try_with(|running| running.borrow().clone()).ok().flatten()
 }
 
-/// Marks a loop as running for as long as it lives.
-pub(crate) struct Running {
-    /// The id marked before; zero, for loops do not nest.
-    outer: u64,
-}
+/// Marks a loop as running for as long as it lives. Loops do not nest.
+pub(crate) struct Running;
 
 impl Running {
     pub(crate) fn enter(core: Rc<Core>) -> Self {
-        let outer = set_running_loop_id(core.local.loop_id());
+        set_running_loop(Some(&core.local));
         RUNNING.with(|running| *running.borrow_mut() = Some(core));
-        Self { outer }
+        Self
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        set_running_loop_id(self.outer);
+        set_running_loop(None);
         drop(RUNNING.with(|running| running.borrow_mut().take()));
     }
 }

@@ -168,18 +168,18 @@ impl TaskBuilder<'_> {
         if !core.is_open() {
             return refuse(core, future, id, spawned_at);
         }
-        let factory = self.el.task_factory();
+        let factory = core.task_factory.borrow().clone();
         let context = self.context.map_or_else(context::fork_current, Slot::Shared);
-        let new = NewTask { id, name: self.name.clone(), context, spawned_at };
         // What makes the future is the application's, and may have closed the loop.
         let Some(factory) = factory else {
             let future = future.into_future();
             if !core.is_open() {
                 return refuse(core, future, id, spawned_at);
             }
-            return task::spawn(&core.local, new, future);
+            return task::spawn(&core.local, NewTask { id, name: self.name, context, spawned_at }, future);
         };
 
+        let new = NewTask { id, name: self.name.clone(), context, spawned_at };
         let output = Rc::new(Cell::new(None));
         let (inner, slot) = (future.into_future(), output.clone());
         let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });

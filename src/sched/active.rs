@@ -2,31 +2,59 @@
 //!
 //! It is also the list of what `close()` must end: a task stands here from its creation until its future is dropped.
 
+use std::cell::Cell;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{RawWakerVTable, Waker};
 
+use crate::sched::Shared;
 use crate::sched::context::Slot;
 use crate::sched::join::{Canceller, Outcome};
 
 /// Marks the end of the list of free places.
-const NONE: u32 = u32::MAX;
+const NONE: u64 = u64::MAX;
 
-/// The number of a task: unique in the process, in order of creation, starting at 1.
+/// Task numbers that a thread takes at a time.
+const ID_BLOCK: u64 = 64;
+
+thread_local! {
+    /// The numbers this thread has taken and not given out: the next one, and the one behind the last.
+    static IDS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// The number of a task: unique in the process, and among the tasks of a thread in order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskId(pub(crate) u64);
+pub struct TaskId(NonZeroU64);
 
 impl TaskId {
+    #[inline]
     pub(crate) fn next() -> Self {
+        let (next, end) = IDS.get();
+        if next == end {
+            return Self::of_new_block();
+        }
+        IDS.set((next + 1, end));
+        Self::new(next)
+    }
+
+    #[cold]
+    fn of_new_block() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        let first = NEXT.fetch_add(ID_BLOCK, Ordering::Relaxed);
+        IDS.set((first + 1, first + ID_BLOCK));
+        Self::new(first)
+    }
+
+    fn new(number: u64) -> Self {
+        Self(NonZeroU64::new(number).expect("numbers begin at one and never wrap"))
     }
 
     /// The number itself.
     pub fn as_u64(self) -> u64 {
-        self.0
+        self.0.get()
     }
 }
 
@@ -73,47 +101,141 @@ pub(crate) struct DoneCallback {
     pub(crate) call: Box<dyn FnOnce(Outcome)>,
 }
 
-/// What the loop keeps of a live task.
-pub(crate) struct Entry {
-    pub(crate) id: TaskId,
-    /// Schedules the task; `None` only while it is being made.
-    pub(crate) waker: Option<Waker>,
-    /// The context it runs in; empty while it runs, because then it is the current one.
-    pub(crate) context: Slot,
+/// What only some tasks have.
+#[derive(Default)]
+pub(crate) struct Extra {
     pub(crate) name: Option<Rc<str>>,
-    pub(crate) spawned_at: &'static Location<'static>,
-    /// How often it was polled.
-    pub(crate) polls: u64,
-    pub(crate) ending: Ending,
-    /// Whether nobody can await it any more.
-    pub(crate) detached: bool,
-    pub(crate) kind: Kind,
     pub(crate) done_callbacks: Vec<DoneCallback>,
 }
 
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.done_callbacks.is_empty()
+    }
+}
+
+/// What the loop keeps of a live task. It stays where it is for as long as the loop lives, and is used again for others:
+/// the task's own memory holds no more than a pointer to it.
+pub(crate) struct Entry {
+    /// Zero while the place is free.
+    id: Cell<u64>,
+    /// The loop. Never changes, and is all that other threads may look at.
+    pub(crate) shared: *const Shared,
+    /// The context it runs in; empty while it runs, because then it is the current one.
+    pub(crate) context: Cell<Slot>,
+    spawned_at: Cell<&'static Location<'static>>,
+    /// How to schedule it, once it has been polled. It is no counted waker, see `task::wake`.
+    pub(crate) wake: Cell<Option<WakeParts>>,
+    /// How often it was polled; the next free place while this one is free.
+    polls: Cell<u64>,
+    extra: Cell<Option<Box<Extra>>>,
+    place: u32,
+    pub(crate) ending: Cell<Ending>,
+    /// Whether nobody can await it any more.
+    pub(crate) detached: Cell<bool>,
+    /// Whether `wake` is counted after all, because the task is detached.
+    pub(crate) kept: Cell<bool>,
+    kind: Cell<Kind>,
+}
+
+/// A waker taken to pieces.
+#[derive(Clone, Copy)]
+pub(crate) struct WakeParts {
+    pub(crate) data: *const (),
+    pub(crate) vtable: &'static RawWakerVTable,
+}
+
+impl WakeParts {
+    pub(crate) fn of(waker: &Waker) -> Self {
+        Self { data: waker.data(), vtable: waker.vtable() }
+    }
+}
+
+/// What an entry begins with.
+pub(crate) struct NewEntry {
+    pub(crate) id: TaskId,
+    pub(crate) context: Slot,
+    pub(crate) name: Option<Rc<str>>,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) kind: Kind,
+}
+
 impl Entry {
-    pub(crate) fn new(
-        id: TaskId,
-        context: Slot,
-        name: Option<Rc<str>>,
-        spawned_at: &'static Location<'static>,
-    ) -> Self {
+    fn free(shared: *const Shared, place: u32) -> Self {
         Self {
-            id,
-            waker: None,
-            context,
-            name,
-            spawned_at,
-            polls: 0,
-            ending: Ending::No,
-            detached: false,
-            kind: Kind::Task,
-            done_callbacks: Vec::new(),
+            id: Cell::new(0),
+            shared,
+            context: Cell::new(Slot::EMPTY),
+            spawned_at: Cell::new(Location::caller()),
+            wake: Cell::new(None),
+            polls: Cell::new(NONE),
+            extra: Cell::new(None),
+            place,
+            ending: Cell::new(Ending::No),
+            detached: Cell::new(false),
+            kept: Cell::new(false),
+            kind: Cell::new(Kind::Task),
         }
     }
 
+    pub(crate) fn id(&self) -> TaskId {
+        TaskId::new(self.id.get())
+    }
+
+    pub(crate) fn task(&self) -> TaskRef {
+        TaskRef { place: self.place, id: self.id() }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind.get()
+    }
+
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.spawned_at.get()
+    }
+
+    pub(crate) fn polls(&self) -> u64 {
+        self.polls.get()
+    }
+
+    #[inline]
+    pub(crate) fn count_poll(&self) {
+        self.polls.set(self.polls.get() + 1);
+    }
+
     pub(crate) fn name(&self) -> Rc<str> {
-        self.name.clone().unwrap_or_else(|| default_name(self.id))
+        self.given_name().unwrap_or_else(|| default_name(self.id()))
+    }
+
+    pub(crate) fn given_name(&self) -> Option<Rc<str>> {
+        self.with_extra(|extra| extra.name.clone())
+    }
+
+    pub(crate) fn set_name(&self, name: Rc<str>) -> Option<Rc<str>> {
+        self.with_extra(|extra| extra.name.replace(name))
+    }
+
+    pub(crate) fn add_done_callback(&self, callback: DoneCallback) {
+        self.with_extra(|extra| extra.done_callbacks.push(callback));
+    }
+
+    pub(crate) fn remove_done_callback(&self, id: u64) -> Option<DoneCallback> {
+        self.with_extra(|extra| {
+            let place = extra.done_callbacks.iter().position(|callback| callback.id == id)?;
+            Some(extra.done_callbacks.remove(place))
+        })
+    }
+
+    /// `f` runs no code of the application's.
+    fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        let mut boxed = self.extra.take();
+        let mut none = Extra::default();
+        let result = f(boxed.as_deref_mut().unwrap_or(&mut none));
+        if !none.is_empty() {
+            boxed = Some(Box::new(none));
+        }
+        self.extra.set(boxed);
+        result
     }
 }
 
@@ -122,83 +244,111 @@ pub(crate) fn default_name(id: TaskId) -> Rc<str> {
     format!("Task-{id}").into()
 }
 
-enum Place {
-    Taken(Entry),
-    Free { next: u32 },
-}
+/// Entries that are made at a time.
+const CHUNK: usize = 32;
 
 /// All live tasks.
 pub(crate) struct Active {
-    places: Vec<Place>,
+    /// What the entries point to.
+    shared: *const Shared,
+    /// `Rc`, because others point into them.
+    chunks: Vec<Rc<[Entry]>>,
     /// First free place.
-    free: u32,
+    free: u64,
     live: usize,
 }
 
 impl Active {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), free: NONE, live: 0 }
+        Self { shared: std::ptr::null(), chunks: Vec::new(), free: NONE, live: 0 }
+    }
+
+    /// Says which loop it is, before the first task.
+    pub(crate) fn belong_to(&mut self, shared: *const Shared) {
+        self.shared = shared;
     }
 
     pub(crate) fn len(&self) -> usize {
         self.live
     }
 
-    pub(crate) fn insert(&mut self, entry: Entry) -> TaskRef {
-        let id = entry.id;
+    pub(crate) fn insert(&mut self, new: NewEntry) -> &Entry {
+        if self.free == NONE {
+            self.grow();
+        }
+        let place = self.free as usize;
+        let entry = &self.chunks[place / CHUNK][place % CHUNK];
+        self.free = entry.polls.replace(0);
         self.live += 1;
-        let place = self.free;
-        if place == NONE {
-            let place = u32::try_from(self.places.len()).expect("fewer than 2^32 tasks");
-            self.places.push(Place::Taken(entry));
-            return TaskRef { place, id };
+        let NewEntry { id, context, name, spawned_at, kind } = new;
+        entry.id.set(id.as_u64());
+        entry.spawned_at.set(spawned_at);
+        entry.kind.set(kind);
+        if !context.is_empty() {
+            entry.context.set(context);
         }
-        match std::mem::replace(&mut self.places[place as usize], Place::Taken(entry)) {
-            Place::Free { next } => self.free = next,
-            Place::Taken(_) => unreachable!("the free list holds free places"),
+        if name.is_some() {
+            entry.extra.set(Some(Box::new(Extra { name, done_callbacks: Vec::new() })));
         }
-        TaskRef { place, id }
+        entry
     }
 
+    #[cold]
+    fn grow(&mut self) {
+        let first = self.chunks.len() * CHUNK;
+        let place = |place: usize| u32::try_from(place).expect("fewer than 2^32 tasks");
+        let chunk: Rc<[Entry]> =
+            (first..first + CHUNK).map(|number| Entry::free(self.shared, place(number))).collect();
+        for entry in chunk.iter().rev() {
+            entry.polls.set(self.free);
+            self.free = entry.place.into();
+        }
+        self.chunks.push(chunk);
+    }
+
+    #[inline]
     pub(crate) fn get(&self, task: TaskRef) -> Option<&Entry> {
-        match self.places.get(task.place as usize) {
-            Some(Place::Taken(entry)) if entry.id == task.id => Some(entry),
-            _ => None,
-        }
+        let place = task.place as usize;
+        let entry = self.chunks.get(place / CHUNK)?.get(place % CHUNK)?;
+        (entry.id.get() == task.id.as_u64()).then_some(entry)
     }
 
-    pub(crate) fn get_mut(&mut self, task: TaskRef) -> Option<&mut Entry> {
-        match self.places.get_mut(task.place as usize) {
-            Some(Place::Taken(entry)) if entry.id == task.id => Some(entry),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn remove(&mut self, task: TaskRef) -> Option<Entry> {
-        self.get(task)?;
-        let freed = std::mem::replace(&mut self.places[task.place as usize], Place::Free { next: self.free });
-        self.free = task.place;
+    /// Frees a place: what is left to be dropped, with nothing borrowed.
+    pub(crate) fn remove(&mut self, task: TaskRef) -> Option<Removed> {
+        let entry = self.get(task)?;
+        let removed = Removed {
+            context: entry.context.replace(Slot::EMPTY),
+            extra: entry.extra.take(),
+            detached: entry.detached.replace(false),
+        };
+        entry.id.set(0);
+        entry.wake.set(None);
+        entry.ending.set(Ending::No);
+        entry.kept.set(false);
+        entry.polls.set(self.free);
+        self.free = task.place.into();
         self.live -= 1;
-        match freed {
-            Place::Taken(entry) => Some(entry),
-            Place::Free { .. } => unreachable!("the place was looked at above"),
-        }
+        Some(removed)
     }
 
     /// All live tasks with their entries, in order of place.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskRef, &Entry)> {
-        self.places.iter().enumerate().filter_map(|(place, content)| match content {
-            Place::Taken(entry) => Some((TaskRef { place: place as u32, id: entry.id }, entry)),
-            Place::Free { .. } => None,
-        })
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).filter(|entry| entry.id.get() != 0)
     }
 
     /// Forgets the free places, for the end of the loop.
     pub(crate) fn shrink(&mut self) {
         if self.live == 0 {
-            *self = Self::new();
+            *self = Self { shared: self.shared, ..Self::new() };
         }
     }
+}
+
+/// What an entry held at its end.
+pub(crate) struct Removed {
+    pub(crate) context: Slot,
+    pub(crate) extra: Option<Box<Extra>>,
+    pub(crate) detached: bool,
 }
 
 /// What a live task is doing.
@@ -250,7 +400,7 @@ pub(crate) struct Panicked {
 impl fmt::Debug for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskInfo")
-            .field("id", &self.id.0)
+            .field("id", &self.id.as_u64())
             .field("name", &self.name)
             .field("spawned_at", &format_args!("{}", self.spawned_at))
             .field("state", &self.state)

@@ -13,7 +13,7 @@ use crate::sched::Local;
 use crate::sched::active::{DoneCallback, Panicked, TaskId, TaskRef, TaskState, default_name};
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::report::emit;
-use crate::sched::task::{Joinable, drop_output, subject};
+use crate::sched::task::{Joinable, detach, drop_output, subject};
 
 /// How a task ended, as a done callback is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +78,11 @@ impl<T> Task<T> {
     /// Where the task is listed while it is live.
     fn task_ref(&self) -> TaskRef {
         match &self.inner {
-            Some(inner) => inner.metadata().task,
-            // No task has both this place and this id.
-            None => TaskRef { place: 0, id: self.id },
+            Some(inner) => inner.metadata().task(),
+            None => None,
         }
+        // An id names no other task, wherever it is looked for.
+        .unwrap_or(TaskRef { place: 0, id: self.id })
     }
 
     fn outcome(&self) -> Option<Outcome> {
@@ -111,9 +112,14 @@ impl<T> Task<T> {
             return;
         };
         let name = name.into();
-        match local.active.borrow_mut().get_mut(self.task_ref()) {
-            Some(entry) => entry.name = Some(name),
-            None => drop(local.names.borrow_mut().insert(self.id, name)),
+        match local.active.borrow().get(self.task_ref()) {
+            Some(entry) => drop(entry.set_name(name)),
+            None => {
+                local.names.borrow_mut().insert(self.id, name);
+                if let Some(inner) = &self.inner {
+                    inner.metadata().note_record();
+                }
+            }
         }
     }
 
@@ -197,8 +203,8 @@ impl<T> Task<T> {
         match self.outcome() {
             Some(outcome) => local.schedule_done(callback, outcome),
             None => {
-                if let Some(entry) = local.active.borrow_mut().get_mut(self.task_ref()) {
-                    entry.done_callbacks.push(callback);
+                if let Some(entry) = local.active.borrow().get(self.task_ref()) {
+                    entry.add_done_callback(callback);
                 }
             }
         }
@@ -210,11 +216,14 @@ impl<T> Task<T> {
         let Some(local) = self.local.upgrade() else {
             return false;
         };
-        let removed = local.active.borrow_mut().get_mut(self.task_ref()).and_then(|entry| {
-            let place = entry.done_callbacks.iter().position(|callback| callback.id == id.0)?;
-            Some(entry.done_callbacks.remove(place))
-        });
+        let removed = local.active.borrow().get(self.task_ref()).and_then(|entry| entry.remove_done_callback(id.0));
         removed.is_some()
+    }
+
+    fn forget_name(&self) {
+        if let Some(local) = self.local.upgrade() {
+            let _name = local.names.borrow_mut().remove(&self.id);
+        }
     }
 
     /// A handle whose drop cancels the task.
@@ -231,15 +240,14 @@ impl<T> Future for Task<T> {
     /// If it is polled again after it was ready, or by another loop than the task's own.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "Task polled after its output was taken");
-        let Some(inner) = &mut self.inner else {
-            self.taken = true;
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else {
+            this.taken = true;
             return Poll::Ready(Err(JoinError::closed()));
         };
-        let (own, running) = (inner.metadata().loop_id(), super::running_loop_id());
-        assert!(
-            running == 0 || running == own,
-            "a task of loop {own} was awaited in loop {running}: use RemoteTask to cross loops"
-        );
+        if super::runs_another_loop(&this.local) {
+            refuse_foreign(&this.local);
+        }
         let result = std::task::ready!(Pin::new(inner).poll(cx));
         self.taken = true;
         Poll::Ready(result)
@@ -248,24 +256,20 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        let local = self.local.upgrade();
-        let panicked = local.as_ref().and_then(|local| {
-            if !local.names.borrow().is_empty() {
-                local.names.borrow_mut().remove(&self.id);
-            }
-            if local.panicked.borrow().is_empty() { None } else { local.panicked.borrow_mut().remove(&self.id) }
-        });
         let Some(mut inner) = self.inner.take() else {
-            return;
+            return self.forget_name();
         };
-        if self.taken || !inner.is_finished() {
-            if let Some(local) = &local {
-                if let Some(entry) = local.active.borrow_mut().get_mut(inner.metadata().task) {
-                    entry.detached = true;
-                }
-            }
-            inner.detach();
-            return;
+        if self.taken && !inner.metadata().has_record() {
+            return inner.detach();
+        }
+        let local = self.local.upgrade();
+        if !self.taken && !inner.is_finished() {
+            return detach(local.as_deref(), inner);
+        }
+        self.forget_name();
+        let panicked = local.as_ref().and_then(|local| local.panicked.borrow_mut().remove(&self.id));
+        if self.taken {
+            return inner.detach();
         }
         // An output that nobody took. Its destructor must not run inside async-task, which would abort on a panic.
         let output = Pin::new(&mut inner).poll(&mut task::Context::from_waker(Waker::noop()));
@@ -276,6 +280,12 @@ impl<T> Drop for Task<T> {
             (output, _) => drop(catch_unwind(AssertUnwindSafe(|| drop(output)))),
         }
     }
+}
+
+#[cold]
+fn refuse_foreign(local: &Weak<Local>) -> ! {
+    let (own, running) = (local.upgrade().map_or(0, |local| local.loop_id()), super::running_loop_id());
+    panic!("a task of loop {own} was awaited in loop {running}: use RemoteTask to cross loops");
 }
 
 /// Tells of a panic that nobody has asked for, in the context that the task had.

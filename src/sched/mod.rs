@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use crate::constants::NESTED_REFUSALS;
 use crate::error::{Fatal, PanicPayload, give_up_payload};
-use crate::sched::active::{Active, DoneCallback, Ending, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
+use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
@@ -36,18 +36,27 @@ use crate::sched::report::{Exception, Problem, Report, Subject};
 use crate::sched::timers::{TimerKey, Timers};
 
 thread_local! {
-    /// The id of the loop that runs on this thread, zero where none does.
-    static RUNNING: Cell<u64> = const { Cell::new(0) };
+    /// The loop that runs on this thread: its id and where its own part is, to be compared with; zero and null where
+    /// none does.
+    static RUNNING: Cell<(u64, *const Local)> = const { Cell::new((0, std::ptr::null())) };
 }
 
 /// The id of the loop that runs on this thread, zero where none does.
+#[inline]
 pub(crate) fn running_loop_id() -> u64 {
-    RUNNING.with(Cell::get)
+    RUNNING.get().0
 }
 
-/// Marks a loop as the one that runs on this thread; returns the mark before.
-pub(crate) fn set_running_loop_id(id: u64) -> u64 {
-    RUNNING.with(|running| running.replace(id))
+/// Whether a loop runs on this thread, and is another one than that of `local`.
+#[inline]
+pub(crate) fn runs_another_loop(local: &Weak<Local>) -> bool {
+    let running = RUNNING.get().1;
+    !running.is_null() && running != local.as_ptr()
+}
+
+/// Marks a loop as the one that runs on this thread, or none.
+pub(crate) fn set_running_loop(local: Option<&Local>) {
+    RUNNING.set(local.map_or((0, std::ptr::null()), |local| (local.loop_id, local)));
 }
 
 /// Where a loop is in its life.
@@ -149,7 +158,9 @@ impl Local {
             budget: Cell::new(None),
         });
         let shared = Shared { id: loop_id, local: ThreadBound::new(local.clone()), inject: Inject::new(), wake };
-        let _ = local.shared.set(Arc::new(shared));
+        let shared = Arc::new(shared);
+        local.active.borrow_mut().belong_to(Arc::as_ptr(&shared));
+        let _ = local.shared.set(shared);
         local
     }
 
@@ -230,15 +241,16 @@ impl Local {
     /// Marks a task for its end and schedules it.
     pub(crate) fn end_task(&self, task: TaskRef, ending: Ending) -> bool {
         let waker = {
-            let mut active = self.active.borrow_mut();
-            let Some(entry) = active.get_mut(task).filter(|entry| entry.kind != Kind::Root) else {
+            let active = self.active.borrow();
+            let Some(entry) = active.get(task).filter(|entry| entry.kind() != Kind::Root) else {
                 return false;
             };
-            if entry.ending == Ending::No {
-                entry.ending = ending;
+            if entry.ending.get() == Ending::No {
+                entry.ending.set(ending);
             }
-            entry.waker.clone()
+            task::waker(entry)
         };
+        // One that was never polled is in the queue.
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -248,25 +260,25 @@ impl Local {
     pub(crate) fn task_info(&self, task: TaskRef) -> Option<TaskInfo> {
         let active = self.active.borrow();
         let entry = active.get(task)?;
-        let state = match entry.ending {
+        let state = match entry.ending.get() {
             _ if self.current.get() == Some(task) => TaskState::Running,
             Ending::No => TaskState::Pending,
             _ => TaskState::Cancelling,
         };
         Some(TaskInfo {
-            id: entry.id,
+            id: task.id,
             name: entry.name(),
-            spawned_at: entry.spawned_at,
+            spawned_at: entry.spawned_at(),
             state,
-            polls: entry.polls,
-            is_root: entry.kind != Kind::Task,
+            polls: entry.polls(),
+            is_root: entry.kind() != Kind::Task,
             canceller: Canceller::new(&self.shared_ref().local()?, task),
         })
     }
 
     /// All live tasks in order of creation.
     pub(crate) fn all_tasks(&self) -> Vec<TaskInfo> {
-        let tasks: Vec<TaskRef> = self.active.borrow().iter().map(|(task, _)| task).collect();
+        let tasks: Vec<TaskRef> = self.active.borrow().iter().map(Entry::task).collect();
         let mut infos: Vec<TaskInfo> = tasks.into_iter().filter_map(|task| self.task_info(task)).collect();
         infos.sort_by_key(|info| info.id);
         infos
@@ -432,6 +444,12 @@ impl Shared {
     #[inline]
     pub(crate) fn local(&self) -> Option<Rc<Local>> {
         self.local.get()
+    }
+
+    /// Whether this is the loop's thread, and it is not closed for good.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.local.is_here()
     }
 
     pub(crate) fn inject_queue(&self) -> &Inject<Injected> {

@@ -137,6 +137,23 @@ impl<T> ThreadBound<T> {
         })
     }
 
+    /// Whether this is the thread that made it, and it was not cleared.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        thread_token() == self.owner && !self.value.load(Ordering::Relaxed).is_null()
+    }
+
+    /// The value without counting a reference.
+    ///
+    /// # Safety
+    ///
+    /// Only on the thread that made it, and the value must not be cleared while the reference lives.
+    #[inline]
+    pub(crate) unsafe fn get_unchecked(&self) -> &T {
+        // SAFETY: the caller's promise; a value that was not cleared is kept alive by the count that this holds.
+        unsafe { &*self.value.load(Ordering::Relaxed) }
+    }
+
     /// Gives the value up. Does nothing on another thread.
     pub(crate) fn clear(&self) {
         if thread_token() != self.owner {
