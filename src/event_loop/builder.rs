@@ -106,6 +106,7 @@ impl Builder {
         if self.event_interval == 0 {
             return Err(invalid_input("Builder::event_interval(): it must be at least 1"));
         }
+        let foreign = self.selector.is_some();
         let selector = match self.selector {
             Some(selector) => selector,
             None => default_selector()?,
@@ -135,7 +136,7 @@ impl Builder {
         let core = Rc::new_cyclic(|me: &Weak<Core>| Core {
             me: me.clone(),
             local,
-            reactor: Rc::new(RefCell::new(Reactor::new(selector))),
+            reactor: Rc::new(RefCell::new(Reactor::new(selector, foreign))),
             clock: self.clock,
             clock_wake: Cell::new(clock_wake),
             backend_fd: OnceCell::new(),
@@ -147,6 +148,7 @@ impl Builder {
             hosted: Cell::new(false),
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),
+            called: Cell::new(false),
             turn_time: Cell::new(now),
             event_interval: self.event_interval,
             event_period: self.event_period,

@@ -142,6 +142,7 @@ impl<'a> Run<'a> {
         core.local.hosted_idle.set(false);
         // The first turn of a run asks the selector.
         core.turns_since_wait.set(u32::MAX);
+        core.called.set(core.local.shared_ref().inject_queue().enter());
         Self { core, running: Some(Running::enter(core.clone())) }
     }
 }
@@ -390,34 +391,27 @@ impl Core {
 
         // 2. and 3.
         let ready = local.ready.len() > 0;
-        let stopping = self.stopping.get();
-        let mut now = self.now();
-        let turns = self.turns_since_wait.get().saturating_add(1);
-        let wait = !ready
-            || stopping
-            || turns >= self.event_interval
-            || deadline.is_some_and(|deadline| self.is_due(deadline, now))
-            || now.saturating_duration_since(self.waited_at.get()) >= self.event_period;
-        self.turns_since_wait.set(turns);
-        if wait {
-            let timeout = if ready || stopping || self.reactor.borrow().has_events() {
+        let mut now = None;
+        if self.is_to_ask(ready, deadline, &mut now) {
+            let timeout = if ready || self.stopping.get() || self.reactor.borrow().has_events() {
                 Some(Duration::ZERO)
             } else {
                 let sleep = deadline.and_then(|deadline| self.sleep_until(deadline)).map(|sleep| sleep.min(MAX_WAIT));
                 shorter(sleep, limit)
             };
             self.wait(timeout)?;
-            if timeout != Some(Duration::ZERO) {
-                now = self.now();
+            if timeout != Some(Duration::ZERO) || now.is_none() {
+                let after = self.now();
+                now = Some(after);
+                self.turn_time.set(after);
             }
-            self.waited_at.set(now);
+            self.waited_at.set(self.turn_time.get());
             self.turns_since_wait.set(0);
         }
-        self.turn_time.set(now);
 
         // 4.
         if deadline.is_some() {
-            self.queue_due(now);
+            self.queue_due(now.unwrap_or_else(|| self.now()));
         }
 
         // 5. No more than are there now, and no more than a turn may well take: a flood from another thread does not hold
@@ -440,6 +434,27 @@ impl Core {
         Ok(batch)
     }
 
+    /// Whether this turn asks the selector. Says what time it is if that had to be looked up.
+    ///
+    /// Where nothing is registered, a wait that does not sleep could find nothing, and is left out: then a turn that has
+    /// work and no timers costs no system call and does not read the clock.
+    fn is_to_ask(&self, ready: bool, deadline: Option<Instant>, now: &mut Option<Instant>) -> bool {
+        let stopping = self.stopping.get();
+        if (ready || stopping) && self.reactor.borrow().is_bare() && !self.called.get() && !self.hosted.get() {
+            return false;
+        }
+        let turns = self.turns_since_wait.get().saturating_add(1);
+        self.turns_since_wait.set(turns);
+        if !ready || stopping || turns >= self.event_interval {
+            return true;
+        }
+        let time = self.now();
+        self.turn_time.set(time);
+        *now = Some(time);
+        deadline.is_some_and(|deadline| self.is_due(deadline, time))
+            || time.saturating_duration_since(self.waited_at.get()) >= self.event_period
+    }
+
     /// Asks the selector and queues what it found.
     fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let local = &*self.local;
@@ -450,6 +465,7 @@ impl Core {
         let mut fired = self.fired.take();
         let result = self.reactor.borrow_mut().wait(timeout, &mut fired);
         inject.wake_up();
+        self.called.set(false);
         for fired in fired.drain(..) {
             match fired {
                 Fired::Callback(callback) => local.ready.push(Item::Callback(callback)),

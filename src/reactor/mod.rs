@@ -195,6 +195,8 @@ pub(crate) struct Reactor<C> {
     selector: Option<Box<dyn Selector>>,
     /// Whether the selector honours edge-triggered mode.
     edge: bool,
+    /// Whether the selector may do more when it is asked than look at what is registered.
+    foreign: bool,
     slots: Slots<C>,
     by_fd: FdTable,
     /// Whose handlers want another event from the next wait, whatever the selector says.
@@ -207,8 +209,10 @@ pub(crate) struct Reactor<C> {
 }
 
 impl<C: Clone> Reactor<C> {
-    pub(crate) fn new(selector: Box<dyn Selector>) -> Self {
+    /// `foreign` says that the selector is the application's, and always to be asked.
+    pub(crate) fn new(selector: Box<dyn Selector>, foreign: bool) -> Self {
         Self {
+            foreign,
             edge: selector.supports_edge(),
             selector: Some(selector),
             slots: Slots::new(),
@@ -332,6 +336,12 @@ impl<C: Clone> Reactor<C> {
     /// Whether the next wait has events to give that the selector does not know of.
     pub(crate) fn has_events(&self) -> bool {
         !self.again.is_empty()
+    }
+
+    /// Whether a wait of no time could find nothing.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.opened == self.closed && !self.foreign
     }
 
     /// Asks the selector and appends what it means to `fired`.
