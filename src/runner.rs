@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::constants::{END_ROUNDS, SHUTDOWN_BOUND};
 use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::exception::ExceptionContext;
-use crate::event_loop::run::{RootEnd, RunRoot};
+use crate::event_loop::root::{RootEnd, RunRoot};
 use crate::event_loop::{EventLoop, running};
 use crate::executor::required_loop;
 use crate::reactor::slot::End;

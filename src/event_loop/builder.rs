@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::constants::{EVENT_INTERVAL, EVENT_PERIOD};
 use crate::error::invalid_input;
+use crate::event_loop::root::RootWakers;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::{ClockSource, Core, EventLoop, RunState, WakeTargets, debug};
@@ -153,6 +154,7 @@ impl Builder {
             event_interval: self.event_interval,
             event_period: self.event_period,
             fired: Cell::new(Vec::new()),
+            root_waker: RootWakers::default(),
             exception_handler: RefCell::new(None),
             handling: Cell::new(0),
             task_factory: RefCell::new(None),

@@ -32,6 +32,7 @@ mod debug;
 pub(crate) mod exception;
 pub(crate) mod job;
 pub(crate) mod remote;
+pub(crate) mod root;
 pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod services;
@@ -54,6 +55,7 @@ use std::time::{Duration, Instant};
 
 use crate::event_loop::exception::ExceptionHandler;
 use crate::event_loop::job::lock;
+use crate::event_loop::root::RootWakers;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::tasks::TaskFactory;
@@ -172,6 +174,8 @@ pub(crate) struct Core {
     event_period: Duration,
     /// What the latest wait found out; kept for its memory.
     fired: Cell<Vec<Fired<Rc<dyn Ready>>>>,
+    /// What woke the latest root; kept for its memory.
+    root_waker: RootWakers,
     exception_handler: RefCell<Option<ExceptionHandler>>,
     /// How many calls of it are on the stack.
     handling: Cell<u32>,
@@ -370,7 +374,8 @@ impl EventLoop {
         self.core.hosted.set(true);
         let idle = !self.is_running();
         self.core.local.hosted_idle.set(idle);
-        idle && self.core.has_work()
+        // The end of a run without a host does not look whether a thread was just posting.
+        idle && (self.core.local.shared_ref().inject_queue().leave() || self.core.has_work())
     }
 }
 

@@ -1,26 +1,21 @@
 //! The turn of the loop, and the ways to run it and to end it.
 
-use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::panic::resume_unwind;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::constants::{CLOSING_WAIT, MAX_WAIT, POSTS_PER_TURN};
-use crate::error::{Fatal, Stopped};
+use crate::error::Stopped;
+use crate::event_loop::root::{RootEnd, RootFuture, RunRoot};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
-use crate::sched::active::{Ending, Entry, Kind, NewEntry, TaskId, TaskRef, WakeParts};
-use crate::sched::context::{self, Slot};
-use crate::sched::ready::{Injected, Item};
-use crate::sched::{Due, Phase, Shared, task};
+use crate::sched::active::{Ending, Entry, TaskRef};
+use crate::sched::ready::Item;
+use crate::sched::{Due, Phase, task};
 
 impl EventLoop {
     /// Runs the loop until [`stop`](Self::stop) is called.
@@ -121,14 +116,14 @@ impl EventLoop {
 }
 
 /// A run of the loop; ends it however it is left.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     core: &'a Rc<Core>,
     running: Option<Running>,
 }
 
 impl<'a> Run<'a> {
     #[track_caller]
-    fn enter(core: &'a Rc<Core>, method: &str) -> Self {
+    pub(super) fn enter(core: &'a Rc<Core>, method: &str) -> Self {
         assert!(core.is_open(), "{method}(): event loop is closed");
         assert!(!core.is_running(), "{method}(): this event loop is already running");
         if let Some(other) = running::current() {
@@ -154,8 +149,10 @@ impl Drop for Run<'_> {
         core.stopping.set(false);
         core.local.hosted_idle.set(core.hosted.get());
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
-        let waiting = core.local.shared_ref().inject_queue().leave();
-        if core.hosted.get() && (waiting || core.has_own_work()) {
+        let inject = core.local.shared_ref().inject_queue();
+        if !core.hosted.get() {
+            inject.rest();
+        } else if inject.leave() || core.has_own_work() {
             core.local.shared_ref().wake_if_asleep();
         }
         if close {
@@ -164,193 +161,7 @@ impl Drop for Run<'_> {
     }
 }
 
-/// The future of `run_until_complete`, which is polled in place and not known by its type here.
-trait RootFuture {
-    /// Polls it if the id is its own.
-    fn poll(&mut self, core: &Core, id: u64);
-}
-
-/// Wakes the root. Wakers of an earlier root carry another id and wake nobody.
-struct RootWaker {
-    shared: Arc<Shared>,
-    id: u64,
-    /// Whether it is in the queue already.
-    queued: AtomicBool,
-}
-
-impl Wake for RootWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            // A loop that is closed or closing has no root any more.
-            let _ = self.shared.post(Injected::Root(self.id));
-        }
-    }
-}
-
-struct Root<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> {
-    poll: P,
-    core: &'a Core,
-    task: TaskRef,
-    waker: Waker,
-    handle: Arc<RootWaker>,
-    done: bool,
-}
-
-impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
-    /// `poll` polls the future, or drops it where it is given no context.
-    fn new(core: &'a Core, how: RunRoot, poll: P) -> Self {
-        let local = &core.local;
-        let id = TaskId::next();
-        let handle = Arc::new(RootWaker { shared: local.shared(), id: id.as_u64(), queued: AtomicBool::new(false) });
-        let waker: Waker = handle.clone().into();
-        let new = NewEntry { id, context: how.context, name: None, spawned_at: how.spawned_at, kind: how.kind };
-        let mut active = local.active.borrow_mut();
-        let entry = active.insert(new);
-        if how.kind == Kind::Main {
-            // The root holds the waker for longer than the entry.
-            entry.wake.set(Some(WakeParts::of(&waker)));
-        }
-        let task = entry.task();
-        drop(active);
-        Self { poll, core, task, waker, handle, done: false }
-    }
-}
-
-impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> {
-    fn poll(&mut self, core: &Core, id: u64) {
-        if id != self.handle.id || self.done {
-            return;
-        }
-        self.handle.queued.store(false, Ordering::Release);
-        let local = &core.local;
-        let (slot, cancelled) = match local.active.borrow().get(self.task) {
-            Some(entry) => {
-                entry.count_poll();
-                (entry.context.replace(Slot::EMPTY), entry.ending.get() != Ending::No)
-            }
-            None => (Slot::EMPTY, false),
-        };
-        let _current = CurrentRoot { core, outer: local.current.replace(Some(self.task)) };
-        let mut cx = Context::from_waker(&self.waker);
-        let (polled, slot) = context::enter(slot, || (self.poll)((!cancelled).then_some(&mut cx)));
-        self.done = polled.is_ready();
-        if let Some(entry) = local.active.borrow().get(self.task) {
-            entry.context.set(slot);
-        }
-    }
-}
-
-impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
-    fn drop(&mut self) {
-        let entry = self.core.local.active.borrow_mut().remove(self.task);
-        if let (Some(entry), false) = (entry, self.done) {
-            // Its destructors run in its context, as a task's do.
-            let (_, left) = context::enter(entry.context, || (self.poll)(None));
-            drop(left);
-        }
-    }
-}
-
-/// Brings the current task back, also when the root panics.
-struct CurrentRoot<'a> {
-    core: &'a Core,
-    outer: Option<TaskRef>,
-}
-
-impl Drop for CurrentRoot<'_> {
-    fn drop(&mut self) {
-        self.core.local.current.set(self.outer);
-        self.core.local.budget.set(None);
-    }
-}
-
-/// How a root is run.
-pub(crate) struct RunRoot {
-    /// What was called, for the panics.
-    pub(crate) method: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) context: Slot,
-    /// Where it was called.
-    pub(crate) spawned_at: &'static Location<'static>,
-}
-
-impl RunRoot {
-    /// A future that cannot be cancelled, in a copy of the current context.
-    #[track_caller]
-    pub(crate) fn plain(method: &'static str) -> Self {
-        Self { method, kind: Kind::Root, context: context::fork_current(), spawned_at: Location::caller() }
-    }
-}
-
-/// Why a root gave no output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RootEnd {
-    Stopped,
-    Cancelled,
-}
-
 impl Core {
-    /// Runs until the future, which is polled in place, is done.
-    #[track_caller]
-    pub(crate) fn run_root<F: Future>(self: &Rc<Self>, how: RunRoot, future: F) -> Result<F::Output, RootEnd> {
-        let _run = Run::enter(self, how.method);
-        let mut future = pin!(Some(future));
-        let mut output = None;
-        let mut root = Root::new(self, how, |cx: Option<&mut Context<'_>>| {
-            let polled = match (cx, future.as_mut().as_pin_mut()) {
-                (Some(cx), Some(pinned)) => catch_unwind(AssertUnwindSafe(|| pinned.poll(cx))),
-                // Cancelled.
-                _ => {
-                    future.set(None);
-                    return Poll::Ready(());
-                }
-            };
-            let ended = match polled {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(value)) => Ok(value),
-                Err(payload) if payload.is::<Fatal>() => resume_unwind(payload),
-                Err(payload) => Err(payload),
-            };
-            // What it holds is released before its end is seen, as a task's is.
-            let released = catch_unwind(AssertUnwindSafe(|| future.set(None)));
-            output = Some(match (ended, released) {
-                (ended, Ok(())) => ended,
-                (Ok(_), Err(payload)) => Err(payload),
-                (Err(payload), Err(second)) => {
-                    // Only one can unwind.
-                    self.local.caught("Exception in the destructor of the root future", second, None, None);
-                    Err(payload)
-                }
-            });
-            Poll::Ready(())
-        });
-        root.waker.wake_by_ref();
-        loop {
-            self.turn_or_panic(Some(&mut root));
-            if self.stopping.get() {
-                break;
-            }
-            if root.done {
-                if !self.has_more() {
-                    break;
-                }
-                // As asyncio's own done callback: what is scheduled, due or ready by now still runs.
-                self.stopping.set(true);
-            }
-        }
-        let end = if root.done { RootEnd::Cancelled } else { RootEnd::Stopped };
-        drop(root);
-        match output {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(payload)) => resume_unwind(payload),
-            None => Err(end),
-        }
-    }
-
     /// Whether anything is ready.
     pub(crate) fn has_work(&self) -> bool {
         self.has_own_work() || self.local.shared_ref().inject_queue().len() > 0
@@ -362,7 +173,7 @@ impl Core {
     }
 
     /// Whether another turn that does not wait might find something to do.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         let local = &self.local;
         let (opened, closed) = self.reactor.borrow().counts();
         self.has_work()
@@ -371,7 +182,7 @@ impl Core {
     }
 
     #[track_caller]
-    fn turn_or_panic(&self, root: Option<&mut dyn RootFuture>) {
+    pub(super) fn turn_or_panic(&self, root: Option<&mut dyn RootFuture>) {
         if let Err(error) = self.turn(None, root) {
             panic!("the event loop's selector failed: {error}");
         }

@@ -297,8 +297,7 @@ impl Active {
     fn grow(&mut self) {
         let first = self.chunks.len() * CHUNK;
         let place = |place: usize| u32::try_from(place).expect("fewer than 2^32 tasks");
-        let chunk: Rc<[Entry]> =
-            (first..first + CHUNK).map(|number| Entry::free(self.shared, place(number))).collect();
+        let chunk: Rc<[Entry]> = (first..first + CHUNK).map(|number| Entry::free(self.shared, place(number))).collect();
         for entry in chunk.iter().rev() {
             entry.polls.set(self.free);
             self.free = entry.place.into();

@@ -146,7 +146,15 @@ impl<T> Inject<T> {
 
     /// The loop begins to be run. True if the wake-up call was made meanwhile, and may still be to be heard.
     pub(crate) fn enter(&self) -> bool {
-        self.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED
+        // One that comes in between is not noted: then the next sleep ends early.
+        let called = self.state.load(Ordering::Relaxed) == NOTIFIED;
+        self.wake_up();
+        called
+    }
+
+    /// As `leave`, where nobody is told what waits: the next run will see it.
+    pub(crate) fn rest(&self) {
+        self.state.store(ASLEEP, Ordering::Relaxed);
     }
 
     /// The loop is not being run any more: whatever comes has to be told. True if something is waiting already.

@@ -287,12 +287,7 @@ impl<F> Guarded<'_, F> {
     }
 
     #[inline]
-    fn poll_inside<T>(
-        &mut self,
-        entry: &Entry,
-        local: &Local,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<T, JoinError>>
+    fn poll_inside<T>(&mut self, entry: &Entry, local: &Local, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>
     where
         F: Future<Output = Option<T>>,
     {
