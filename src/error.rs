@@ -168,8 +168,8 @@ pub struct JoinError {
 
 enum Repr {
     Cancelled,
-    /// A `Mutex` makes the error `Sync`, which the payload is not.
-    Panic(Mutex<PanicPayload>),
+    /// A `Mutex` makes the error `Sync`, which the payload is not. Boxed, because each task has room for an error.
+    Panic(Box<Mutex<PanicPayload>>),
     /// A panic with a [`Fatal`], which has left the loop.
     Fatal,
     Closed,
@@ -188,7 +188,7 @@ impl JoinError {
     }
 
     pub(crate) fn panic(payload: PanicPayload) -> Self {
-        Self { repr: Repr::Panic(Mutex::new(payload)) }
+        Self { repr: Repr::Panic(Box::new(Mutex::new(payload))) }
     }
 
     /// Of a panic whose payload unwinds out of the loop's run.

@@ -14,6 +14,7 @@ use crate::event_loop::Core;
 use crate::event_loop::run::Run;
 use crate::sched::active::{Ending, Kind, NewEntry, TaskId, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
+use crate::sched::join::Outcome;
 use crate::sched::ready::{Injected, Item};
 use crate::sched::{Local, Shared};
 
@@ -135,10 +136,13 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
 
 impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
     fn drop(&mut self) {
-        let entry = self.core.local.active.borrow_mut().remove(self.task);
-        if let (Some(entry), false) = (entry, self.done) {
+        let ended = {
+            let active = self.core.local.active.borrow();
+            active.get(self.task).map(|entry| active.end(entry, Outcome::Finished))
+        };
+        if let (Some(ended), false) = (ended, self.done) {
             // Its destructors run in its context, as a task's do.
-            let (_, left) = context::enter(entry.context, || (self.poll)(None));
+            let (_, left) = context::enter(ended.context, || (self.poll)(None));
             drop(left);
         }
         self.core.root_waker.spare.set(self.waker.take());

@@ -166,7 +166,7 @@ impl TaskBuilder<'_> {
         let core = &self.el.core;
         let id = TaskId::next();
         if !core.is_open() {
-            return refuse(core, future, id, spawned_at);
+            return refuse(core, future, self.name, id, spawned_at);
         }
         let factory = core.task_factory.borrow().clone();
         let context = self.context.map_or_else(context::fork_current, Slot::Shared);
@@ -174,7 +174,7 @@ impl TaskBuilder<'_> {
         let Some(factory) = factory else {
             let future = future.into_future();
             if !core.is_open() {
-                return refuse(core, future, id, spawned_at);
+                return refuse(core, future, self.name, id, spawned_at);
             }
             return task::spawn(&core.local, NewTask { id, name: self.name, context, spawned_at }, future);
         };
@@ -185,7 +185,7 @@ impl TaskBuilder<'_> {
         let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
         let wrapped = factory(self.el, boxed, &TaskMeta { id, name: self.name, spawned_at });
         if !core.is_open() {
-            return refuse(core, wrapped, id, spawned_at);
+            return refuse(core, wrapped, new.name, id, spawned_at);
         }
         let wrapped = async move {
             wrapped.await;
@@ -196,10 +196,16 @@ impl TaskBuilder<'_> {
 }
 
 /// Drops a future that a closed loop was given, and says so.
-fn refuse<F, T>(core: &Core, future: F, id: TaskId, spawned_at: &'static Location<'static>) -> Task<T> {
+fn refuse<F, T: 'static>(
+    core: &Core,
+    future: F,
+    name: Option<Rc<str>>,
+    id: TaskId,
+    spawned_at: &'static Location<'static>,
+) -> Task<T> {
     core.local.refuse(future, drop);
     core.local.report_closed("create_task", spawned_at);
-    Task::closed(&core.local, id)
+    task::closed(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at })
 }
 
 impl fmt::Debug for TaskBuilder<'_> {

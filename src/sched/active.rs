@@ -1,6 +1,7 @@
-//! The live tasks of a loop: what each is called, where it was made, which context it runs in, how to wake it.
+//! The tasks of a loop: what each is called, where it was made, which context it runs in, how to wake it.
 //!
-//! It is also the list of what `close()` must end: a task stands here from its creation until its future is dropped.
+//! It is also the list of what `close()` must end: a task is live from its creation until its future is dropped. Its
+//! entry stays until its handle is dropped, too, which finds there how the task ended.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{RawWakerVTable, Waker};
 
-use crate::sched::Shared;
+use crate::sched::Local;
 use crate::sched::context::Slot;
 use crate::sched::join::{Canceller, Outcome};
 
@@ -106,21 +107,22 @@ pub(crate) struct DoneCallback {
 pub(crate) struct Extra {
     pub(crate) name: Option<Rc<str>>,
     pub(crate) done_callbacks: Vec<DoneCallback>,
+    pub(crate) panicked: Option<Panicked>,
 }
 
 impl Extra {
     fn is_empty(&self) -> bool {
-        self.name.is_none() && self.done_callbacks.is_empty()
+        self.name.is_none() && self.done_callbacks.is_empty() && self.panicked.is_none()
     }
 }
 
-/// What the loop keeps of a live task. It stays where it is for as long as the loop lives, and is used again for others:
-/// the task's own memory holds no more than a pointer to it.
+/// What the loop keeps of a task. It stays where it is for as long as the loop's local part is there, and is used again
+/// for other tasks: the task's own memory and its handle hold no more than a pointer to it.
 pub(crate) struct Entry {
     /// Zero while the place is free.
     id: Cell<u64>,
     /// The loop. Never changes, and is all that other threads may look at.
-    pub(crate) shared: *const Shared,
+    pub(crate) local: *const Local,
     /// The context it runs in; empty while it runs, because then it is the current one.
     pub(crate) context: Cell<Slot>,
     spawned_at: Cell<&'static Location<'static>>,
@@ -131,11 +133,23 @@ pub(crate) struct Entry {
     extra: Cell<Option<Box<Extra>>>,
     place: u32,
     pub(crate) ending: Cell<Ending>,
-    /// Whether nobody can await it any more.
-    pub(crate) detached: Cell<bool>,
-    /// Whether `wake` is counted after all, because the task is detached.
+    /// How it ended; `None` while its future is there.
+    outcome: Cell<Option<Outcome>>,
+    pub(crate) handle: Cell<Handle>,
+    /// Whether `wake` is counted after all, because the handle is gone.
     pub(crate) kept: Cell<bool>,
     kind: Cell<Kind>,
+}
+
+/// Who can ask for a task's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handle {
+    /// The one who holds the handle.
+    Held,
+    /// He has got it.
+    Answered,
+    /// Nobody: the task is detached.
+    Dropped,
 }
 
 /// A waker taken to pieces.
@@ -161,10 +175,10 @@ pub(crate) struct NewEntry {
 }
 
 impl Entry {
-    fn free(shared: *const Shared, place: u32) -> Self {
+    fn free(local: *const Local, place: u32) -> Self {
         Self {
             id: Cell::new(0),
-            shared,
+            local,
             context: Cell::new(Slot::EMPTY),
             spawned_at: Cell::new(Location::caller()),
             wake: Cell::new(None),
@@ -172,7 +186,8 @@ impl Entry {
             extra: Cell::new(None),
             place,
             ending: Cell::new(Ending::No),
-            detached: Cell::new(false),
+            outcome: Cell::new(None),
+            handle: Cell::new(Handle::Dropped),
             kept: Cell::new(false),
             kind: Cell::new(Kind::Task),
         }
@@ -184,6 +199,12 @@ impl Entry {
 
     pub(crate) fn task(&self) -> TaskRef {
         TaskRef { place: self.place, id: self.id() }
+    }
+
+    /// How it ended, if it has.
+    #[inline]
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get()
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -204,15 +225,19 @@ impl Entry {
     }
 
     pub(crate) fn name(&self) -> Rc<str> {
-        self.given_name().unwrap_or_else(|| default_name(self.id()))
-    }
-
-    pub(crate) fn given_name(&self) -> Option<Rc<str>> {
-        self.with_extra(|extra| extra.name.clone())
+        self.with_extra(|extra| extra.name.clone()).unwrap_or_else(|| default_name(self.id()))
     }
 
     pub(crate) fn set_name(&self, name: Rc<str>) -> Option<Rc<str>> {
         self.with_extra(|extra| extra.name.replace(name))
+    }
+
+    pub(crate) fn set_panicked(&self, panicked: Panicked) {
+        self.with_extra(|extra| extra.panicked = Some(panicked));
+    }
+
+    pub(crate) fn take_panicked(&self) -> Option<Panicked> {
+        self.with_extra(|extra| extra.panicked.take())
     }
 
     pub(crate) fn add_done_callback(&self, callback: DoneCallback) {
@@ -247,48 +272,61 @@ pub(crate) fn default_name(id: TaskId) -> Rc<str> {
 /// Entries that are made at a time.
 const CHUNK: usize = 32;
 
-/// All live tasks.
+/// All tasks that are live or have a handle.
 pub(crate) struct Active {
     /// What the entries point to.
-    shared: *const Shared,
+    local: *const Local,
     /// `Rc`, because others point into them.
     chunks: Vec<Rc<[Entry]>>,
     /// First free place.
-    free: u64,
-    live: usize,
+    free: Cell<u64>,
+    /// Tasks whose future is not dropped.
+    live: Cell<usize>,
+    /// Places that are not free.
+    taken: Cell<usize>,
 }
 
 impl Active {
     pub(crate) fn new() -> Self {
-        Self { shared: std::ptr::null(), chunks: Vec::new(), free: NONE, live: 0 }
+        Self {
+            local: std::ptr::null(),
+            chunks: Vec::new(),
+            free: Cell::new(NONE),
+            live: Cell::new(0),
+            taken: Cell::new(0),
+        }
     }
 
-    /// Says which loop it is, before the first task.
-    pub(crate) fn belong_to(&mut self, shared: *const Shared) {
-        self.shared = shared;
+    /// Says whose tasks they are, before the first one.
+    pub(crate) fn belong_to(&mut self, local: &Rc<Local>) {
+        self.local = Rc::as_ptr(local);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.live
+    /// How many tasks are live.
+    pub(crate) fn live(&self) -> usize {
+        self.live.get()
     }
 
     pub(crate) fn insert(&mut self, new: NewEntry) -> &Entry {
-        if self.free == NONE {
+        if self.free.get() == NONE {
             self.grow();
         }
-        let place = self.free as usize;
+        let place = self.free.get() as usize;
         let entry = &self.chunks[place / CHUNK][place % CHUNK];
-        self.free = entry.polls.replace(0);
-        self.live += 1;
+        self.free.set(entry.polls.replace(0));
+        self.live.set(self.live.get() + 1);
+        self.taken.set(self.taken.get() + 1);
         let NewEntry { id, context, name, spawned_at, kind } = new;
         entry.id.set(id.as_u64());
+        entry.outcome.set(None);
+        entry.handle.set(if kind == Kind::Task { Handle::Held } else { Handle::Dropped });
         entry.spawned_at.set(spawned_at);
         entry.kind.set(kind);
         if !context.is_empty() {
             entry.context.set(context);
         }
         if name.is_some() {
-            entry.extra.set(Some(Box::new(Extra { name, done_callbacks: Vec::new() })));
+            entry.extra.set(Some(Box::new(Extra { name, ..Extra::default() })));
         }
         entry
     }
@@ -297,10 +335,9 @@ impl Active {
     fn grow(&mut self) {
         let first = self.chunks.len() * CHUNK;
         let place = |place: usize| u32::try_from(place).expect("fewer than 2^32 tasks");
-        let chunk: Rc<[Entry]> = (first..first + CHUNK).map(|number| Entry::free(self.shared, place(number))).collect();
+        let chunk: Rc<[Entry]> = (first..first + CHUNK).map(|number| Entry::free(self.local, place(number))).collect();
         for entry in chunk.iter().rev() {
-            entry.polls.set(self.free);
-            self.free = entry.place.into();
+            entry.polls.set(self.free.replace(entry.place.into()));
         }
         self.chunks.push(chunk);
     }
@@ -312,42 +349,58 @@ impl Active {
         (entry.id.get() == task.id.as_u64()).then_some(entry)
     }
 
-    /// Frees a place: what is left to be dropped, with nothing borrowed.
-    pub(crate) fn remove(&mut self, task: TaskRef) -> Option<Removed> {
-        let entry = self.get(task)?;
-        let removed = Removed {
-            context: entry.context.replace(Slot::EMPTY),
-            extra: entry.extra.take(),
-            detached: entry.detached.replace(false),
-        };
-        entry.id.set(0);
+    /// As `get`, for a live task.
+    pub(crate) fn get_live(&self, task: TaskRef) -> Option<&Entry> {
+        self.get(task).filter(|entry| entry.outcome.get().is_none())
+    }
+
+    /// The future is dropped. Returns what is to be dropped or told, with nothing borrowed.
+    #[inline]
+    pub(crate) fn end(&self, entry: &Entry, outcome: Outcome) -> Ended {
+        entry.outcome.set(Some(outcome));
+        self.live.set(self.live.get() - 1);
+        let context = entry.context.replace(Slot::EMPTY);
         entry.wake.set(None);
-        entry.ending.set(Ending::No);
         entry.kept.set(false);
-        entry.polls.set(self.free);
-        self.free = task.place.into();
-        self.live -= 1;
-        Some(removed)
+        if entry.handle.get() == Handle::Dropped {
+            return Ended { context, done_callbacks: Vec::new(), extra: self.free(entry) };
+        }
+        let mut extra = entry.extra.take();
+        let done_callbacks = extra.as_mut().map_or_else(Vec::new, |extra| std::mem::take(&mut extra.done_callbacks));
+        entry.extra.set(extra.filter(|extra| !extra.is_empty()));
+        Ended { context, done_callbacks, extra: None }
+    }
+
+    /// Nobody looks at a task that is not live any more. Returns what is to be dropped, with nothing borrowed.
+    #[inline]
+    pub(crate) fn free(&self, entry: &Entry) -> Option<Box<Extra>> {
+        entry.id.set(0);
+        entry.ending.set(Ending::No);
+        entry.polls.set(self.free.replace(entry.place.into()));
+        self.taken.set(self.taken.get() - 1);
+        entry.extra.take()
     }
 
     /// All live tasks with their entries, in order of place.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter()).filter(|entry| entry.id.get() != 0)
+        let all = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        all.filter(|entry| entry.id.get() != 0 && entry.outcome.get().is_none())
     }
 
-    /// Forgets the free places, for the end of the loop.
+    /// Gives the memory back, for the end of the loop.
     pub(crate) fn shrink(&mut self) {
-        if self.live == 0 {
-            *self = Self { shared: self.shared, ..Self::new() };
+        if self.taken.get() == 0 {
+            *self = Self { local: self.local, ..Self::new() };
         }
     }
 }
 
-/// What an entry held at its end.
-pub(crate) struct Removed {
+/// What an entry held when its task ended.
+pub(crate) struct Ended {
     pub(crate) context: Slot,
+    pub(crate) done_callbacks: Vec<DoneCallback>,
+    /// With more of them, where the task was detached.
     pub(crate) extra: Option<Box<Extra>>,
-    pub(crate) detached: bool,
 }
 
 /// What a live task is doing.

@@ -2,40 +2,29 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{self, Poll, Waker};
 
-use crate::error::{JoinError, panic_text};
+use crate::error::JoinError;
 use crate::sched::Local;
-use crate::sched::active::{DoneCallback, Panicked, TaskId, TaskRef, TaskState, default_name};
+use crate::sched::active::{DoneCallback, Handle, Panicked, TaskId, TaskRef, TaskState};
 use crate::sched::context::{self, Context, Slot};
-use crate::sched::report::emit;
-use crate::sched::task::{Joinable, detach, drop_output, subject};
+use crate::sched::task::{Held, drop_output, subject};
 
 /// How a task ended, as a done callback is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[repr(u8)]
 pub enum Outcome {
     /// It ran to its end; what it returned is with its [`Task`].
-    Finished = 1,
+    Finished,
     /// It was cancelled.
-    Cancelled = 2,
+    Cancelled,
     /// It panicked.
-    Panicked = 3,
+    Panicked,
     /// The loop was closed under it.
-    Closed = 4,
-}
-
-impl Outcome {
-    pub(crate) fn from_u8(number: u8) -> Option<Self> {
-        [Self::Finished, Self::Cancelled, Self::Panicked, Self::Closed]
-            .into_iter()
-            .find(|&outcome| outcome as u8 == number)
-    }
+    Closed,
 }
 
 /// A future that the loop runs by itself, and the handle to await its output or to cancel it.
@@ -54,73 +43,31 @@ impl Outcome {
 /// ```
 #[must_use = "dropping a Task detaches it: write `drop(task)` or keep it"]
 pub struct Task<T> {
-    /// `None` where the loop was closed before the task could be made.
-    inner: Option<Joinable<T>>,
-    /// The loop, which this does not keep alive.
-    local: Weak<Local>,
-    id: TaskId,
-    /// Whether the output was given out.
-    taken: bool,
-    /// A task belongs to its loop's thread.
-    not_send: PhantomData<Rc<()>>,
+    held: Held<T>,
 }
 
 impl<T> Task<T> {
-    pub(crate) fn new(local: &Rc<Local>, inner: Joinable<T>, id: TaskId) -> Self {
-        Self { inner: Some(inner), local: Rc::downgrade(local), id, taken: false, not_send: PhantomData }
-    }
-
-    /// A task of a closed loop: done, with [`JoinError::is_closed`].
-    pub(crate) fn closed(local: &Rc<Local>, id: TaskId) -> Self {
-        Self { inner: None, local: Rc::downgrade(local), id, taken: false, not_send: PhantomData }
-    }
-
-    /// Where the task is listed while it is live.
-    fn task_ref(&self) -> TaskRef {
-        match &self.inner {
-            Some(inner) => inner.metadata().task(),
-            None => None,
-        }
-        // An id names no other task, wherever it is looked for.
-        .unwrap_or(TaskRef { place: 0, id: self.id })
+    pub(crate) fn new(held: Held<T>) -> Self {
+        Self { held }
     }
 
     fn outcome(&self) -> Option<Outcome> {
-        match &self.inner {
-            Some(inner) => inner.metadata().outcome(),
-            None => Some(Outcome::Closed),
-        }
+        self.held.entry().outcome()
     }
 
     /// The task's number, which no other task of the process has.
     pub fn id(&self) -> TaskId {
-        self.id
+        self.held.entry().id()
     }
 
     /// The task's name: the one given to it, or `Task-<id>`.
     pub fn name(&self) -> Rc<str> {
-        let kept = self.local.upgrade().and_then(|local| match local.active.borrow().get(self.task_ref()) {
-            Some(entry) => Some(entry.name()),
-            None => local.names.borrow().get(&self.id).cloned(),
-        });
-        kept.unwrap_or_else(|| default_name(self.id))
+        self.held.entry().name()
     }
 
     /// Gives the task another name.
     pub fn set_name(&self, name: impl Into<Rc<str>>) {
-        let Some(local) = self.local.upgrade() else {
-            return;
-        };
-        let name = name.into();
-        match local.active.borrow().get(self.task_ref()) {
-            Some(entry) => drop(entry.set_name(name)),
-            None => {
-                local.names.borrow_mut().insert(self.id, name);
-                if let Some(inner) = &self.inner {
-                    inner.metadata().note_record();
-                }
-            }
-        }
+        drop(self.held.entry().set_name(name.into()));
     }
 
     /// Whether the task has ended, in whichever way.
@@ -138,7 +85,7 @@ impl<T> Task<T> {
     /// True if the task was not done yet. It is not done before its turn has come; a second call changes nothing. A
     /// task that cancels itself is dropped at its next await, or ends as cancelled if there is none.
     pub fn cancel(&self) -> bool {
-        self.canceller().cancel()
+        self.held.local().cancel(self.held.entry().task())
     }
 
     /// Cancels the task and waits until its future is dropped. Gives the output if the task was done before.
@@ -165,7 +112,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn canceller(&self) -> Canceller {
-        Canceller { local: self.local.clone(), task: self.task_ref() }
+        Canceller { local: self.held.weak_local(), task: self.held.entry().task() }
     }
 
     /// Calls `callback` in the turn after the task's end, in a copy of the context of this call; in the next turn if the
@@ -190,9 +137,7 @@ impl<T> Task<T> {
         created_at: &'static Location<'static>,
         call: Box<dyn FnOnce(Outcome)>,
     ) -> CallbackId {
-        let Some(local) = self.local.upgrade() else {
-            return CallbackId(0);
-        };
+        let local = self.held.local();
         let id = CallbackId(local.next_callback_id());
         if !local.is_open() {
             drop(call);
@@ -202,28 +147,14 @@ impl<T> Task<T> {
         let callback = DoneCallback { id: id.0, context, created_at, call };
         match self.outcome() {
             Some(outcome) => local.schedule_done(callback, outcome),
-            None => {
-                if let Some(entry) = local.active.borrow().get(self.task_ref()) {
-                    entry.add_done_callback(callback);
-                }
-            }
+            None => self.held.entry().add_done_callback(callback),
         }
         id
     }
 
     /// Takes a done callback back: true if it was still waiting for the task's end.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
-        let Some(local) = self.local.upgrade() else {
-            return false;
-        };
-        let removed = local.active.borrow().get(self.task_ref()).and_then(|entry| entry.remove_done_callback(id.0));
-        removed.is_some()
-    }
-
-    fn forget_name(&self) {
-        if let Some(local) = self.local.upgrade() {
-            let _name = local.names.borrow_mut().remove(&self.id);
-        }
+        self.held.entry().remove_done_callback(id.0).is_some()
     }
 
     /// A handle whose drop cancels the task.
@@ -239,77 +170,66 @@ impl<T> Future for Task<T> {
     ///
     /// If it is polled again after it was ready, or by another loop than the task's own.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.taken, "Task polled after its output was taken");
-        let this = &mut *self;
-        let Some(inner) = &mut this.inner else {
-            this.taken = true;
-            return Poll::Ready(Err(JoinError::closed()));
-        };
-        if super::runs_another_loop(&this.local) {
-            refuse_foreign(&this.local);
+        let entry = self.held.entry();
+        assert!(entry.handle.get() == Handle::Held, "Task polled after its output was taken");
+        if super::runs_another_loop(entry.local) {
+            refuse_foreign(self.held.local());
         }
-        let result = std::task::ready!(Pin::new(inner).poll(cx));
-        self.taken = true;
+        let result = std::task::ready!(self.held.poll(cx));
+        self.held.entry().handle.set(Handle::Answered);
         Poll::Ready(result)
     }
 }
 
 impl<T> Drop for Task<T> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take() else {
-            return self.forget_name();
+        let entry = self.held.entry();
+        if entry.outcome().is_some() && entry.handle.get() == Handle::Held {
+            self.drop_untaken();
+        }
+    }
+}
+
+impl<T> Task<T> {
+    /// Drops an output that nobody took. Its destructor must not run inside async-task, which would abort on a panic.
+    #[cold]
+    fn drop_untaken(&mut self) {
+        let output = self.held.poll(&mut task::Context::from_waker(Waker::noop()));
+        self.held.entry().handle.set(Handle::Answered);
+        let local = self.held.local();
+        match output {
+            Poll::Ready(Ok(output)) => drop_output(local, output),
+            Poll::Ready(Err(error)) => self.report_lost(error),
+            Poll::Pending => {}
+        }
+    }
+
+    /// Tells of a panic that nobody has asked for, in the context that the task had.
+    fn report_lost(&self, error: JoinError) {
+        if error.is_fatal() {
+            return;
+        }
+        let Ok(payload) = error.try_into_panic() else {
+            return;
         };
-        if self.taken && !inner.metadata().has_record() {
-            return inner.detach();
-        }
-        let local = self.local.upgrade();
-        if !self.taken && !inner.is_finished() {
-            return detach(local.as_deref(), inner);
-        }
-        self.forget_name();
-        let panicked = local.as_ref().and_then(|local| local.panicked.borrow_mut().remove(&self.id));
-        if self.taken {
-            return inner.detach();
-        }
-        // An output that nobody took. Its destructor must not run inside async-task, which would abort on a panic.
-        let output = Pin::new(&mut inner).poll(&mut task::Context::from_waker(Waker::noop()));
-        inner.detach();
-        match (output, local) {
-            (Poll::Ready(Ok(output)), Some(local)) => drop_output(&local, output),
-            (Poll::Ready(Err(error)), local) => report_lost(local, error, panicked, self.id),
-            (output, _) => drop(catch_unwind(AssertUnwindSafe(|| drop(output)))),
-        }
+        let (info, context) = match self.held.entry().take_panicked() {
+            Some(Panicked { info, context }) => (Some(info), context),
+            None => (None, Slot::EMPTY),
+        };
+        let local = self.held.local();
+        let (subject, spawned_at) = subject(info);
+        let ((), left) = context::enter(context, || {
+            local.caught("Task exception was never retrieved", payload, subject, spawned_at);
+        });
+        local.dispose(left);
     }
 }
 
 #[cold]
-fn refuse_foreign(local: &Weak<Local>) -> ! {
-    let (own, running) = (local.upgrade().map_or(0, |local| local.loop_id()), super::running_loop_id());
+fn refuse_foreign(local: &Local) -> ! {
+    let (own, running) = (local.loop_id(), super::running_loop_id());
     panic!("a task of loop {own} was awaited in loop {running}: use RemoteTask to cross loops");
-}
-
-/// Tells of a panic that nobody has asked for, in the context that the task had.
-fn report_lost(local: Option<Rc<Local>>, error: JoinError, panicked: Option<Panicked>, id: TaskId) {
-    if error.is_fatal() {
-        return;
-    }
-    let Ok(payload) = error.try_into_panic() else {
-        return;
-    };
-    const MESSAGE: &str = "Task exception was never retrieved";
-    let Some(local) = local else {
-        // The loop is gone for good.
-        let name = default_name(id);
-        emit(tracing::Level::ERROR, &format!("{MESSAGE}: {}\n  <Task {name:?}>", panic_text(&*payload)));
-        return drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
-    };
-    let (info, context) = match panicked {
-        Some(Panicked { info, context }) => (Some(info), context),
-        None => (None, Slot::EMPTY),
-    };
-    let (subject, spawned_at) = subject(info);
-    let ((), left) = context::enter(context, || local.caught(MESSAGE, payload, subject, spawned_at));
-    local.dispose(left);
 }
 
 impl<T> fmt::Debug for Task<T> {
@@ -321,7 +241,7 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Closed) => "closed",
             None => "pending",
         };
-        let live = self.local.upgrade().and_then(|local| local.task_info(self.task_ref()));
+        let live = self.held.local().task_info(self.held.entry().task());
         let cancelling = live.as_ref().is_some_and(|info| info.state == TaskState::Cancelling);
         write!(f, "<Task {} name={:?}", if cancelling { "cancelling" } else { state }, self.name())?;
         if let Some(info) = live {

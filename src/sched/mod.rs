@@ -16,8 +16,7 @@ pub(crate) mod task;
 pub(crate) mod timers;
 
 use std::any::Any;
-use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use std::time::Instant;
 
 use crate::constants::NESTED_REFUSALS;
 use crate::error::{Fatal, PanicPayload, give_up_payload};
-use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, Panicked, TaskId, TaskInfo, TaskRef, TaskState};
+use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
@@ -49,9 +48,9 @@ pub(crate) fn running_loop_id() -> u64 {
 
 /// Whether a loop runs on this thread, and is another one than that of `local`.
 #[inline]
-pub(crate) fn runs_another_loop(local: &Weak<Local>) -> bool {
+pub(crate) fn runs_another_loop(local: *const Local) -> bool {
     let running = RUNNING.get().1;
-    !running.is_null() && running != local.as_ptr()
+    !running.is_null() && running != local
 }
 
 /// Marks a loop as the one that runs on this thread, or none.
@@ -109,7 +108,7 @@ pub(crate) struct Counters {
 /// The part of a loop that only its own thread touches.
 pub(crate) struct Local {
     loop_id: u64,
-    shared: OnceCell<Arc<Shared>>,
+    shared: Arc<Shared>,
     pub(crate) ready: ReadyQueue,
     pub(crate) timers: RefCell<Timers<Due>>,
     pub(crate) active: RefCell<Active>,
@@ -121,10 +120,6 @@ pub(crate) struct Local {
     /// Where panics and lost errors are reported.
     report: RefCell<Option<Weak<dyn Report>>>,
     pub(crate) counters: Counters,
-    /// Names given to tasks that have ended and whose handle is still there.
-    pub(crate) names: RefCell<HashMap<TaskId, Rc<str>>>,
-    /// What is known of tasks that have panicked and whose handle is still there.
-    pub(crate) panicked: RefCell<HashMap<TaskId, Panicked>>,
     callback_ids: Cell<u64>,
     /// Whether a push must wake the loop: it lives in a foreign loop and is outside of a turn.
     pub(crate) hosted_idle: Cell<bool>,
@@ -139,9 +134,11 @@ impl Local {
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Rc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let loop_id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let local = ThreadBound::empty();
+        let shared = Arc::new(Shared { id: loop_id, local, inject: Inject::new(), wake });
         let local = Rc::new(Self {
             loop_id,
-            shared: OnceCell::new(),
+            shared,
             ready: ReadyQueue::new(),
             timers: RefCell::new(Timers::new()),
             active: RefCell::new(Active::new()),
@@ -150,17 +147,13 @@ impl Local {
             fatal: Cell::new(None),
             report: RefCell::new(None),
             counters: Counters::default(),
-            names: RefCell::new(HashMap::new()),
-            panicked: RefCell::new(HashMap::new()),
             callback_ids: Cell::new(1),
             hosted_idle: Cell::new(false),
             refusals: Cell::new(0),
             budget: Cell::new(None),
         });
-        let shared = Shared { id: loop_id, local: ThreadBound::new(local.clone()), inject: Inject::new(), wake };
-        let shared = Arc::new(shared);
-        local.active.borrow_mut().belong_to(Arc::as_ptr(&shared));
-        let _ = local.shared.set(shared);
+        local.active.borrow_mut().belong_to(&local);
+        local.shared.local.fill(local.clone());
         local
     }
 
@@ -178,7 +171,7 @@ impl Local {
     }
 
     pub(crate) fn shared_ref(&self) -> &Arc<Shared> {
-        self.shared.get().expect("set by Local::new")
+        &self.shared
     }
 
     pub(crate) fn set_report(&self, report: Weak<dyn Report>) {
@@ -242,7 +235,7 @@ impl Local {
     pub(crate) fn end_task(&self, task: TaskRef, ending: Ending) -> bool {
         let waker = {
             let active = self.active.borrow();
-            let Some(entry) = active.get(task).filter(|entry| entry.kind() != Kind::Root) else {
+            let Some(entry) = active.get_live(task).filter(|entry| entry.kind() != Kind::Root) else {
                 return false;
             };
             if entry.ending.get() == Ending::No {
@@ -259,7 +252,7 @@ impl Local {
 
     pub(crate) fn task_info(&self, task: TaskRef) -> Option<TaskInfo> {
         let active = self.active.borrow();
-        let entry = active.get(task)?;
+        let entry = active.get_live(task)?;
         let state = match entry.ending.get() {
             _ if self.current.get() == Some(task) => TaskState::Running,
             Ending::No => TaskState::Pending,
@@ -444,12 +437,6 @@ impl Shared {
     #[inline]
     pub(crate) fn local(&self) -> Option<Rc<Local>> {
         self.local.get()
-    }
-
-    /// Whether this is the loop's thread, and it is not closed for good.
-    #[inline]
-    pub(crate) fn is_here(&self) -> bool {
-        self.local.is_here()
     }
 
     pub(crate) fn inject_queue(&self) -> &Inject<Injected> {

@@ -112,19 +112,33 @@ pub(crate) fn thread_token() -> u64 {
 pub(crate) struct ThreadBound<T> {
     /// The token of the thread that made it.
     owner: u64,
-    /// Holds one strong count of an `Rc<T>`; null after `clear`.
+    /// Holds one strong count of an `Rc<T>`; null before `fill` and after `clear`.
     value: AtomicPtr<T>,
 }
 
 impl<T> ThreadBound<T> {
-    pub(crate) fn new(value: Rc<T>) -> Self {
-        Self { owner: thread_token(), value: AtomicPtr::new(Rc::into_raw(value).cast_mut()) }
+    /// Of this thread, and nothing yet.
+    pub(crate) fn empty() -> Self {
+        Self { owner: thread_token(), value: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// Takes the value, once. Does nothing on another thread.
+    pub(crate) fn fill(&self, value: Rc<T>) {
+        if self.is_own_thread() && self.value.load(Ordering::Relaxed).is_null() {
+            self.value.store(Rc::into_raw(value).cast_mut(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this is the thread that made it.
+    #[inline]
+    pub(crate) fn is_own_thread(&self) -> bool {
+        thread_token() == self.owner
     }
 
     /// The value: on the thread that made it, until it was cleared.
     #[inline]
     pub(crate) fn get(&self) -> Option<Rc<T>> {
-        if thread_token() != self.owner {
+        if !self.is_own_thread() {
             return None;
         }
         let value = self.value.load(Ordering::Relaxed);
@@ -137,26 +151,9 @@ impl<T> ThreadBound<T> {
         })
     }
 
-    /// Whether this is the thread that made it, and it was not cleared.
-    #[inline]
-    pub(crate) fn is_here(&self) -> bool {
-        thread_token() == self.owner && !self.value.load(Ordering::Relaxed).is_null()
-    }
-
-    /// The value without counting a reference.
-    ///
-    /// # Safety
-    ///
-    /// Only on the thread that made it, and the value must not be cleared while the reference lives.
-    #[inline]
-    pub(crate) unsafe fn get_unchecked(&self) -> &T {
-        // SAFETY: the caller's promise; a value that was not cleared is kept alive by the count that this holds.
-        unsafe { &*self.value.load(Ordering::Relaxed) }
-    }
-
     /// Gives the value up. Does nothing on another thread.
     pub(crate) fn clear(&self) {
-        if thread_token() != self.owner {
+        if !self.is_own_thread() {
             return;
         }
         let value = self.value.swap(std::ptr::null_mut(), Ordering::Relaxed);

@@ -7,28 +7,30 @@
 //! cancelled future when the loop polls it for the last time.
 //!
 //! What is stored in the task itself is seen by every thread that holds a waker and is dropped on whichever thread
-//! drops the last reference. Therefore the metadata is one atomic word: where the task's [`Entry`] is in the loop's
-//! [`Active`](super::active::Active) list, which belongs to the loop's thread, or, once the future is dropped, how it
-//! ended. No reference is counted for it: a live task cannot outlive its loop, for `close()` waits for all of them.
+//! drops the last reference. Therefore the metadata is one word: where the task's [`Entry`] is in the loop's
+//! [`Active`](super::active::Active) list, which belongs to the loop's thread. No reference is counted for it: a live
+//! task cannot outlive its loop, for `close()` waits for all of them, and a handle, which can, keeps the loop's local
+//! part, in which the entry is.
 //!
 //! Nor does the entry hold a counted waker. Whoever may have to schedule a task by its entry (a cancellation, a timer)
 //! uses the parts of the waker that the task was last polled with. They are good for as long as the future is not
-//! dropped, because the task's memory is: the [`Task`] keeps it, and where that was dropped, a count taken for it.
+//! dropped, because the task's memory is: the handle keeps it, and where that was dropped, a count taken for it.
 
 #![allow(unsafe_code)]
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ending, Entry, Kind, NewEntry, Panicked, TaskId, TaskInfo, TaskRef, WakeParts};
+use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item};
@@ -41,53 +43,83 @@ pub(crate) type Runnable = async_task::Runnable<Meta>;
 /// async-task's side of a [`Task`].
 pub(crate) type Joinable<T> = async_task::Task<Result<T, JoinError>, Meta>;
 
-/// What is stored in the task's own memory: the address of its entry, or, as a small number, its end. Changed by the
-/// loop's thread only; read by others while they hold a `Runnable`, during which it does not change.
+/// What is stored in the task's own memory: the address of its entry, which never changes. Good while the task is live
+/// or has its handle.
 pub(crate) struct Meta(AtomicPtr<Entry>);
 
-/// The mark, beside the [`Outcome`], that the loop has kept a record of the task: its name, or its panic.
-const RECORD: usize = 8;
-
 impl Meta {
-    fn new(entry: &Entry) -> Self {
-        Self(AtomicPtr::new(ptr::from_ref(entry).cast_mut()))
-    }
-
-    /// How the task ended, if it has.
-    #[inline]
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        let address = self.0.load(Ordering::Relaxed).addr();
-        if address > RECORD | 7 { None } else { Outcome::from_u8((address & 7) as u8) }
-    }
-
-    /// Whether the task has ended and something is kept of it.
-    #[inline]
-    pub(crate) fn has_record(&self) -> bool {
-        let address = self.0.load(Ordering::Relaxed).addr();
-        address <= RECORD | 7 && address & RECORD != 0
-    }
-
-    /// Something is kept of the task, which has ended.
-    pub(crate) fn note_record(&self) {
-        if let Some(outcome) = self.outcome() {
-            self.end(outcome, RECORD);
-        }
-    }
-
-    fn end(&self, outcome: Outcome, record: usize) {
-        self.0.store(ptr::without_provenance_mut(outcome as usize | record), Ordering::Relaxed);
-    }
-
-    /// The entry of a task whose future is not dropped.
     #[inline]
     fn entry(&self) -> *const Entry {
         self.0.load(Ordering::Relaxed)
     }
+}
 
-    /// Where the task is listed while it is live.
-    pub(crate) fn task(&self) -> Option<TaskRef> {
-        // SAFETY: called on the loop's thread (a `Task` is not `Send`); the entry of a live task is where it was made.
-        self.outcome().is_none().then(|| unsafe { (*self.entry()).task() })
+/// What a task's handle is made of. It cannot leave the loop's thread, as the entry cannot.
+pub(crate) struct Held<T> {
+    /// Taken in the end only.
+    joinable: ManuallyDrop<Joinable<T>>,
+    /// A task belongs to its loop's thread.
+    not_send: PhantomData<Rc<()>>,
+}
+
+impl<T> Held<T> {
+    /// Counts a reference to the loop's local part, which the drop gives up.
+    fn new(local: &Rc<Local>, joinable: Joinable<T>) -> Self {
+        std::mem::forget(local.clone());
+        Self { joinable: ManuallyDrop::new(joinable), not_send: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self) -> &Entry {
+        // SAFETY: the entry is not freed before the drop of this, and the count keeps its memory.
+        unsafe { &*self.joinable.metadata().entry() }
+    }
+
+    #[inline]
+    pub(crate) fn local(&self) -> &Local {
+        // SAFETY: the count that this holds keeps it.
+        unsafe { &*self.entry().local }
+    }
+
+    pub(crate) fn weak_local(&self) -> Weak<Local> {
+        // SAFETY: the pointer is that of an `Rc`, as it was given to `belong_to`, and is kept by the count that this
+        // holds; another one is made of it for a moment.
+        unsafe {
+            let local = ManuallyDrop::new(Rc::from_raw(self.entry().local));
+            Rc::downgrade(&local)
+        }
+    }
+
+    #[inline]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        Pin::new(&mut *self.joinable).poll(cx)
+    }
+
+    /// The handle of a live task goes: from now on a count taken for the entry keeps the task.
+    fn detach(&self) {
+        let entry = self.entry();
+        entry.handle.set(Handle::Dropped);
+        keep(entry);
+    }
+}
+
+impl<T> Drop for Held<T> {
+    #[inline]
+    fn drop(&mut self) {
+        let entry = self.entry();
+        let mut left = None;
+        if entry.outcome().is_none() {
+            self.detach();
+        } else {
+            left = self.local().active.borrow().free(entry);
+        }
+        // SAFETY: the pointer is that of an `Rc`, and this the count that `new` took.
+        let local = unsafe { Rc::from_raw(entry.local) };
+        // SAFETY: this is the drop, and nothing below looks at it.
+        unsafe { ManuallyDrop::take(&mut self.joinable) }.detach();
+        if left.is_some() {
+            local.dispose(left);
+        }
     }
 }
 
@@ -133,7 +165,8 @@ where
     let NewTask { id, name, context, spawned_at } = new;
     let meta = {
         let mut active = local.active.borrow_mut();
-        Meta::new(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }))
+        let entry = active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task });
+        Meta(AtomicPtr::new(ptr::from_ref(entry).cast_mut()))
     };
     local.counters.tasks.opened();
     // SAFETY: `spawn_unchecked` asks four things.
@@ -150,31 +183,49 @@ where
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
             .metadata(meta)
-            .spawn_unchecked(|meta| Guarded { meta, future: ManuallyDrop::new(future) }, schedule)
+            .spawn_unchecked(|meta| Guarded { meta, future: ManuallyDrop::new(future), dropped: false }, schedule)
     };
     local.push(Item::Task(runnable));
-    Task::new(local, joinable, id)
+    Task::new(Held::new(local, joinable))
+}
+
+/// The task of a closed loop: done.
+pub(crate) fn closed<T: 'static>(local: &Rc<Local>, new: NewTask) -> Task<T> {
+    let NewTask { id, name, context, spawned_at } = new;
+    let (meta, ended) = {
+        let mut active = local.active.borrow_mut();
+        let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
+        // SAFETY: it was just made.
+        (Meta(AtomicPtr::new(entry.cast_mut())), active.end(unsafe { &*entry }, Outcome::Closed))
+    };
+    // SAFETY: as in `spawn_fallible`; the future is run to its end here, so that it is never scheduled.
+    let (runnable, joinable) = unsafe {
+        async_task::Builder::new()
+            .metadata(meta)
+            .spawn_unchecked(|_| std::future::ready(Err(JoinError::closed())), std::mem::forget::<Runnable>)
+    };
+    runnable.run();
+    local.dispose(ended.context);
+    Task::new(Held::new(local, joinable))
 }
 
 /// Puts a woken task where its loop will find it. Called by wakers, on any thread.
 fn schedule(runnable: Runnable) {
-    let entry = runnable.metadata().entry();
-    // SAFETY: there is a `Runnable`, so the future is not dropped, and neither the entry nor the loop's shared part goes
-    // before that: `close` waits for it. The field is never written once the entry exists, and others are not read here.
-    let shared: *const Shared = unsafe { *(&raw const (*entry).shared) };
-    // SAFETY: as said; `is_here` looks at what every thread may look at.
-    if unsafe { (*shared).is_here() } {
-        // SAFETY: this is the loop's thread, and it is not closed for good.
-        let local = unsafe { (*shared).local.get_unchecked() };
-        local.push(Item::Task(runnable));
+    // SAFETY: there is a `Runnable`, so the future is not dropped, and neither the entry nor the loop goes before that:
+    // `close` waits for it. Both fields are set before there is a task and never written after, and nothing else of
+    // the entry or of the local part is looked at before the thread is known to be the loop's own.
+    let (local, shared) = unsafe {
+        let local: *const Local = *(&raw const (*runnable.metadata().entry()).local);
+        (local, &*(&raw const (*local).shared))
+    };
+    if shared.local.is_own_thread() {
+        // SAFETY: this is the loop's thread, and as said it is not closed for good.
+        unsafe { (*local).push(Item::Task(runnable)) };
         return;
     }
-    // SAFETY: the pointer is that of an `Arc`, which is alive, see above. The count keeps it so: once pushed, the task may
-    // be run and freed by the other thread, and the loop be closed, before the wake-up call is made.
-    let shared = unsafe {
-        Arc::increment_strong_count(shared);
-        Arc::from_raw(shared)
-    };
+    // The clone keeps the loop's shared part alive: once pushed, the task may be run and freed by the other thread, and
+    // the loop be closed, before the wake-up call is made.
+    let shared: Arc<Shared> = shared.clone();
     if let Err(Injected::Task(refused)) = shared.inject(Injected::Task(runnable)) {
         // Cannot happen, see the proof in `spawn`. Were it wrong, leaking is what keeps memory safe.
         std::mem::forget(refused);
@@ -207,18 +258,6 @@ unsafe fn borrowed(parts: &WakeParts) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(parts.data, parts.vtable) })
 }
 
-/// The handle of a task that is not done goes: from now on a count taken for the entry keeps the task.
-pub(crate) fn detach<T>(local: Option<&Local>, joinable: Joinable<T>) {
-    if let Some((local, task)) = local.zip(joinable.metadata().task()) {
-        let active = local.active.borrow();
-        if let Some(entry) = active.get(task) {
-            entry.detached.set(true);
-            keep(entry);
-        }
-    }
-    joinable.detach();
-}
-
 /// Takes a count for the entry, unless the task is yet to be polled.
 fn keep(entry: &Entry) {
     if !entry.kept.get() {
@@ -232,7 +271,9 @@ fn keep(entry: &Entry) {
 /// Polls a task. Called by the loop only.
 #[inline]
 pub(crate) fn step(local: &Local, runnable: Runnable) {
-    let outer = local.current.replace(runnable.metadata().task());
+    // SAFETY: there is a `Runnable`, so the task is live.
+    let task = unsafe { (*runnable.metadata().entry()).task() };
+    let outer = local.current.replace(Some(task));
     // Does not unwind: `Guarded` catches everything.
     runnable.run();
     local.current.set(outer);
@@ -241,8 +282,9 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
 /// A future whose panics stay inside, and which runs in the task's context.
 struct Guarded<'a, F> {
     meta: &'a Meta,
-    /// Dropped when `meta` says how the task ended.
     future: ManuallyDrop<F>,
+    /// Whether it was dropped. From then on the entry may be another's.
+    dropped: bool,
 }
 
 impl<F, T> Future for Guarded<'_, F>
@@ -282,7 +324,7 @@ impl<F> Guarded<'_, F> {
         // in memory of the loop's, outlive the poll.
         unsafe {
             let entry = &*self.meta.entry();
-            (entry, (*entry.shared).local.get_unchecked())
+            (entry, &*entry.local)
         }
     }
 
@@ -293,7 +335,7 @@ impl<F> Guarded<'_, F> {
     {
         let ending = entry.ending.get();
         if ending != Ending::No {
-            return Poll::Ready(Err(self.end_early(local, ending)));
+            return Poll::Ready(Err(self.end_early(entry, local, ending)));
         }
         // SAFETY: see `poll`.
         let future = unsafe { Pin::new_unchecked(&mut *self.future) };
@@ -306,121 +348,102 @@ impl<F> Guarded<'_, F> {
                         cx.waker().wake_by_ref();
                     }
                 }
-                if entry.detached.get() {
+                if entry.handle.get() == Handle::Dropped {
                     keep(entry);
                 }
                 Poll::Pending
             }
             Ok(Poll::Ready(output)) => {
-                self.drop_future(local);
+                self.drop_future(entry, local);
                 // A task that cancelled itself and then came to its end without another await was still cancelled.
                 let ending = entry.ending.get();
                 if ending != Ending::No {
                     drop_output(local, output);
-                    return Poll::Ready(Err(self.end_early_dropped(local, ending)));
+                    return Poll::Ready(Err(self.end_early_dropped(entry, local, ending)));
                 }
                 let Some(output) = output else {
-                    return Poll::Ready(Err(self.end_early_dropped(local, Ending::Cancelled)));
+                    return Poll::Ready(Err(self.end_early_dropped(entry, local, Ending::Cancelled)));
                 };
-                if self.finish(local, Outcome::Finished, 0) == Handle::Dropped {
+                if self.finish(entry, local, Outcome::Finished) == Handle::Dropped {
                     drop_output(local, output);
                     return Poll::Ready(Err(JoinError::cancelled()));
                 }
                 Poll::Ready(Ok(output))
             }
             Err(payload) => {
-                self.drop_future(local);
-                Poll::Ready(Err(self.end_panicked(local, payload)))
+                self.drop_future(entry, local);
+                Poll::Ready(Err(self.end_panicked(entry, local, payload)))
             }
         }
     }
 
-    /// Drops the future in place, once; a panic of its destructor is reported. `finish` comes next.
+    /// Drops the future in place, once; a panic of its destructor is reported.
     #[inline]
-    fn drop_future(&mut self, local: &Local) {
+    fn drop_future(&mut self, entry: &Entry, local: &Local) {
+        self.dropped = true;
         if !std::mem::needs_drop::<F>() {
             return;
         }
-        // SAFETY: `finish` follows in each case, after which the future is neither polled nor dropped.
+        // SAFETY: called once, at the end, after which the future is neither polled nor dropped: see `dropped`.
         let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(&mut self.future) }));
         if let Err(payload) = dropped {
-            let info = self.meta.task().and_then(|task| local.task_info(task));
-            let (subject, spawned_at) = subject(info);
+            let (subject, spawned_at) = subject(local.task_info(entry.task()));
             local.caught("Exception in the destructor of a task's future", payload, subject, spawned_at);
         }
     }
 
     #[cold]
-    fn end_early(&mut self, local: &Local, ending: Ending) -> JoinError {
-        self.drop_future(local);
-        self.end_early_dropped(local, ending)
+    fn end_early(&mut self, entry: &Entry, local: &Local, ending: Ending) -> JoinError {
+        self.drop_future(entry, local);
+        self.end_early_dropped(entry, local, ending)
     }
 
-    fn end_early_dropped(&mut self, local: &Local, ending: Ending) -> JoinError {
+    fn end_early_dropped(&mut self, entry: &Entry, local: &Local, ending: Ending) -> JoinError {
         if ending == Ending::Closed {
-            self.finish(local, Outcome::Closed, 0);
+            self.finish(entry, local, Outcome::Closed);
             JoinError::closed()
         } else {
-            self.finish(local, Outcome::Cancelled, 0);
+            self.finish(entry, local, Outcome::Cancelled);
             JoinError::cancelled()
         }
     }
 
     #[cold]
-    fn end_panicked(&mut self, local: &Local, payload: PanicPayload) -> JoinError {
-        let info = self.meta.task().and_then(|task| local.task_info(task));
+    fn end_panicked(&mut self, entry: &Entry, local: &Local, payload: PanicPayload) -> JoinError {
+        let info = local.task_info(entry.task());
         let Some(payload) = local.take_fatal(payload) else {
-            self.finish(local, Outcome::Panicked, 0);
+            self.finish(entry, local, Outcome::Panicked);
             return JoinError::fatal();
         };
-        if self.finish(local, Outcome::Panicked, RECORD) == Handle::Dropped {
+        if self.finish(entry, local, Outcome::Panicked) == Handle::Dropped {
             let (subject, spawned_at) = subject(info);
             local.caught("Exception in a task that nobody awaits", payload, subject, spawned_at);
             return JoinError::cancelled();
         }
         if let Some(info) = info {
-            let panicked = Panicked { context: context::fork_current(), info };
-            local.panicked.borrow_mut().insert(panicked.info.id, panicked);
+            entry.set_panicked(Panicked { info, context: context::fork_current() });
         }
         JoinError::panic(payload)
     }
 
-    /// Takes the task off the list of live ones and calls what waits for its end.
+    /// Takes the task off the list of live ones and calls what waits for its end. Says whether anybody can take the
+    /// output; if not, the entry is another's from now on.
     #[inline]
-    fn finish(&mut self, local: &Local, outcome: Outcome, mut record: usize) -> Handle {
-        let (entry, _) = self.place();
-        let task = entry.task();
+    fn finish(&mut self, entry: &Entry, local: &Local, outcome: Outcome) -> Handle {
+        let handle = entry.handle.get();
         let kept = entry.kept.get().then(|| entry.wake.get()).flatten();
-        let Some(removed) = local.active.borrow_mut().remove(task) else {
-            unreachable!("a future that is not dropped has its entry");
-        };
+        let ended = local.active.borrow().end(entry, outcome);
         local.counters.tasks.closed();
         if let Some(parts) = kept {
             // SAFETY: gives up the count that `keep` took; this poll has another one.
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
-        let handle = if removed.detached { Handle::Dropped } else { Handle::Held };
-        if let Some(extra) = removed.extra {
-            if let (Some(name), Handle::Held) = (extra.name, handle) {
-                local.names.borrow_mut().insert(task.id, name);
-                record = RECORD;
-            }
-            self.meta.end(outcome, record);
-            for callback in extra.done_callbacks {
-                local.schedule_done(callback, outcome);
-            }
-        } else {
-            self.meta.end(outcome, record);
+        let of_extra = ended.extra.map_or_else(Vec::new, |extra| extra.done_callbacks);
+        for callback in ended.done_callbacks.into_iter().chain(of_extra) {
+            local.schedule_done(callback, outcome);
         }
         handle
     }
-}
-
-/// Whether anybody can take a task's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Handle {
-    Held,
-    Dropped,
 }
 
 /// What a report says of the task it is about.
@@ -432,11 +455,11 @@ pub(crate) fn subject(info: Option<TaskInfo>) -> (Option<Rc<dyn Subject>>, Optio
 impl<F> Drop for Guarded<'_, F> {
     #[inline]
     fn drop(&mut self) {
-        if self.meta.outcome().is_none() {
+        if !self.dropped {
             // A `Runnable` that was dropped without being run.
             let (entry, local) = self.place();
             let outer = context::swap(entry.context.replace(Slot::EMPTY));
-            self.end_early(local, Ending::Cancelled);
+            self.end_early(entry, local, Ending::Cancelled);
             local.dispose(context::swap(outer));
         }
     }
