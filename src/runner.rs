@@ -14,8 +14,9 @@ use crate::constants::{END_ROUNDS, SHUTDOWN_BOUND};
 use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::root::{RootEnd, RunRoot};
+use crate::event_loop::tasks::create_task;
 use crate::event_loop::{EventLoop, running};
-use crate::executor::required_loop;
+use crate::executor::no_loop;
 use crate::reactor::slot::End;
 use crate::sched::active::Kind;
 use crate::sched::clock::deadline;
@@ -93,7 +94,11 @@ where
     F::IntoFuture: 'static,
     F::Output: 'static,
 {
-    required_loop("spawn").create_task(future)
+    let spawned_at = Location::caller();
+    match running::with_current(|core| core.map(|core| create_task(core, None, None, spawned_at, future))) {
+        Some(task) => task,
+        None => no_loop("spawn"),
+    }
 }
 
 type LoopFactory = Box<dyn FnOnce() -> io::Result<EventLoop>>;

@@ -138,11 +138,14 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
     fn drop(&mut self) {
         let ended = {
             let active = self.core.local.active.borrow();
-            active.get(self.task).map(|entry| active.end(entry, Outcome::Finished))
+            active.get(self.task).map(|entry| {
+                let context = entry.context.replace(Slot::EMPTY);
+                (active.end(entry, Outcome::Finished), context)
+            })
         };
-        if let (Some(ended), false) = (ended, self.done) {
+        if let (Some((_, context)), false) = (ended, self.done) {
             // Its destructors run in its context, as a task's do.
-            let (_, left) = context::enter(ended.context, || (self.poll)(None));
+            let (_, left) = context::enter(context, || (self.poll)(None));
             drop(left);
         }
         self.core.root_waker.spare.set(self.waker.take());

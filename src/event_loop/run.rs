@@ -348,7 +348,7 @@ impl Core {
         for task in tasks {
             local.end_task(task, Ending::Closed);
         }
-        while local.active.borrow().live() > 0 {
+        while local.counters.tasks.live() > 0 {
             // One by one: threads that never stop posting must not hold this up once the last task is gone.
             if self.end_next() {
                 continue;

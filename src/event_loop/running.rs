@@ -35,6 +35,19 @@ pub(crate) fn current() -> Option<Rc<Core>> {
     RUNNING.try_with(|running| running.borrow().clone()).ok().flatten()
 }
 
+/// Calls `f` with the core of the running loop, without counting a reference to it. No run begins or ends meanwhile.
+#[inline]
+pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Rc<Core>>) -> R) -> R {
+    let mut f = Some(f);
+    let called = RUNNING.try_with(|running| f.take().map(|f| f(running.borrow().as_ref())));
+    match (called, f) {
+        (Ok(Some(result)), _) => result,
+        // While the thread ends there is none any more.
+        (_, Some(f)) => f(None),
+        (_, None) => unreachable!("it was called or is still here"),
+    }
+}
+
 /// Marks a loop as running for as long as it lives. Loops do not nest.
 pub(crate) struct Running;
 

@@ -163,39 +163,71 @@ impl TaskBuilder<'_> {
         F::IntoFuture: 'static,
         F::Output: 'static,
     {
-        let core = &self.el.core;
-        let id = TaskId::next();
-        if !core.is_open() {
-            return refuse(core, future, self.name, id, spawned_at);
-        }
-        let factory = core.task_factory.borrow().clone();
-        let context = self.context.map_or_else(context::fork_current, Slot::Shared);
-        // What makes the future is the application's, and may have closed the loop.
-        let Some(factory) = factory else {
-            let future = future.into_future();
-            if !core.is_open() {
-                return refuse(core, future, self.name, id, spawned_at);
-            }
-            return task::spawn(&core.local, NewTask { id, name: self.name, context, spawned_at }, future);
-        };
-
-        let new = NewTask { id, name: self.name.clone(), context, spawned_at };
-        let output = Rc::new(Cell::new(None));
-        let (inner, slot) = (future.into_future(), output.clone());
-        let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
-        let wrapped = factory(self.el, boxed, &TaskMeta { id, name: self.name, spawned_at });
-        if !core.is_open() {
-            return refuse(core, wrapped, new.name, id, spawned_at);
-        }
-        let wrapped = async move {
-            wrapped.await;
-            output.take()
-        };
-        task::spawn_fallible(&core.local, new, wrapped)
+        create_task(&self.el.core, self.name, self.context, spawned_at, future)
     }
 }
 
+/// Makes a task, in `context` itself or in a copy of the current one.
+#[inline]
+pub(crate) fn create_task<F>(
+    core: &Rc<Core>,
+    name: Option<Rc<str>>,
+    context: Option<Context>,
+    spawned_at: &'static Location<'static>,
+    future: F,
+) -> Task<F::Output>
+where
+    F: IntoFuture,
+    F::IntoFuture: 'static,
+    F::Output: 'static,
+{
+    let id = TaskId::next();
+    if !core.is_open() {
+        return refuse(core, future, name, id, spawned_at);
+    }
+    let context = context.map_or_else(context::fork_current, Slot::Shared);
+    let new = NewTask { id, name, context, spawned_at };
+    let factory = core.task_factory.borrow().clone();
+    if let Some(factory) = factory {
+        return create_by(&*factory, core, new, future);
+    }
+    // What makes the future is the application's, and may have closed the loop.
+    let future = future.into_future();
+    if !core.is_open() {
+        return refuse(core, future, new.name, id, spawned_at);
+    }
+    task::spawn(&core.local, new, future)
+}
+
+/// Makes a task by the factory.
+fn create_by<F>(
+    factory: &dyn Fn(&EventLoop, TaskFuture, &TaskMeta) -> TaskFuture,
+    core: &Rc<Core>,
+    new: NewTask,
+    future: F,
+) -> Task<F::Output>
+where
+    F: IntoFuture,
+    F::IntoFuture: 'static,
+    F::Output: 'static,
+{
+    let meta = TaskMeta { id: new.id, name: new.name.clone(), spawned_at: new.spawned_at };
+    let output = Rc::new(Cell::new(None));
+    let (inner, slot) = (future.into_future(), output.clone());
+    let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
+    let wrapped = factory(&EventLoop::handle(core.clone()), boxed, &meta);
+    if !core.is_open() {
+        return refuse(core, wrapped, new.name, new.id, new.spawned_at);
+    }
+    let wrapped = async move {
+        wrapped.await;
+        output.take()
+    };
+    task::spawn_fallible(&core.local, new, wrapped)
+}
+
 /// Drops a future that a closed loop was given, and says so.
+#[cold]
 fn refuse<F, T: 'static>(
     core: &Core,
     future: F,

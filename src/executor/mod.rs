@@ -337,6 +337,12 @@ impl LaterLoop {
 pub(crate) fn required_loop(function: &str) -> EventLoop {
     match running::current() {
         Some(core) => EventLoop::handle(core),
-        None => panic!("roundelay::{function}() was called outside of a running event loop"),
+        None => no_loop(function),
     }
+}
+
+#[cold]
+#[track_caller]
+pub(crate) fn no_loop(function: &str) -> ! {
+    panic!("roundelay::{function}() was called outside of a running event loop")
 }

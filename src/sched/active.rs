@@ -139,6 +139,8 @@ pub(crate) struct Entry {
     /// Whether `wake` is counted after all, because the handle is gone.
     pub(crate) kept: Cell<bool>,
     kind: Cell<Kind>,
+    /// Whether there is an `extra`.
+    has_extra: Cell<bool>,
 }
 
 /// Who can ask for a task's output.
@@ -190,6 +192,7 @@ impl Entry {
             handle: Cell::new(Handle::Dropped),
             kept: Cell::new(false),
             kind: Cell::new(Kind::Task),
+            has_extra: Cell::new(false),
         }
     }
 
@@ -244,6 +247,10 @@ impl Entry {
         self.with_extra(|extra| extra.done_callbacks.push(callback));
     }
 
+    fn take_done_callbacks(&self) -> Vec<DoneCallback> {
+        self.with_extra(|extra| std::mem::take(&mut extra.done_callbacks))
+    }
+
     pub(crate) fn remove_done_callback(&self, id: u64) -> Option<DoneCallback> {
         self.with_extra(|extra| {
             let place = extra.done_callbacks.iter().position(|callback| callback.id == id)?;
@@ -252,6 +259,7 @@ impl Entry {
     }
 
     /// `f` runs no code of the application's.
+    #[cold]
     fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
         let mut boxed = self.extra.take();
         let mut none = Extra::default();
@@ -259,6 +267,7 @@ impl Entry {
         if !none.is_empty() {
             boxed = Some(Box::new(none));
         }
+        self.has_extra.set(boxed.is_some());
         self.extra.set(boxed);
         result
     }
@@ -280,21 +289,11 @@ pub(crate) struct Active {
     chunks: Vec<Rc<[Entry]>>,
     /// First free place.
     free: Cell<u64>,
-    /// Tasks whose future is not dropped.
-    live: Cell<usize>,
-    /// Places that are not free.
-    taken: Cell<usize>,
 }
 
 impl Active {
     pub(crate) fn new() -> Self {
-        Self {
-            local: std::ptr::null(),
-            chunks: Vec::new(),
-            free: Cell::new(NONE),
-            live: Cell::new(0),
-            taken: Cell::new(0),
-        }
+        Self { local: std::ptr::null(), chunks: Vec::new(), free: Cell::new(NONE) }
     }
 
     /// Says whose tasks they are, before the first one.
@@ -302,31 +301,28 @@ impl Active {
         self.local = Rc::as_ptr(local);
     }
 
-    /// How many tasks are live.
-    pub(crate) fn live(&self) -> usize {
-        self.live.get()
-    }
-
+    #[inline]
     pub(crate) fn insert(&mut self, new: NewEntry) -> &Entry {
         if self.free.get() == NONE {
             self.grow();
         }
         let place = self.free.get() as usize;
         let entry = &self.chunks[place / CHUNK][place % CHUNK];
-        self.free.set(entry.polls.replace(0));
-        self.live.set(self.live.get() + 1);
-        self.taken.set(self.taken.get() + 1);
         let NewEntry { id, context, name, spawned_at, kind } = new;
+        self.free.set(entry.polls.replace(0));
         entry.id.set(id.as_u64());
+        entry.spawned_at.set(spawned_at);
+        entry.wake.set(None);
+        entry.ending.set(Ending::No);
         entry.outcome.set(None);
         entry.handle.set(if kind == Kind::Task { Handle::Held } else { Handle::Dropped });
-        entry.spawned_at.set(spawned_at);
+        entry.kept.set(false);
         entry.kind.set(kind);
         if !context.is_empty() {
             entry.context.set(context);
         }
-        if name.is_some() {
-            entry.extra.set(Some(Box::new(Extra { name, ..Extra::default() })));
+        if let Some(name) = name {
+            entry.set_name(name);
         }
         entry
     }
@@ -354,31 +350,21 @@ impl Active {
         self.get(task).filter(|entry| entry.outcome.get().is_none())
     }
 
-    /// The future is dropped. Returns what is to be dropped or told, with nothing borrowed.
+    /// The future is dropped: the task is not live any more.
     #[inline]
     pub(crate) fn end(&self, entry: &Entry, outcome: Outcome) -> Ended {
         entry.outcome.set(Some(outcome));
-        self.live.set(self.live.get() - 1);
-        let context = entry.context.replace(Slot::EMPTY);
-        entry.wake.set(None);
-        entry.kept.set(false);
-        if entry.handle.get() == Handle::Dropped {
-            return Ended { context, done_callbacks: Vec::new(), extra: self.free(entry) };
-        }
-        let mut extra = entry.extra.take();
-        let done_callbacks = extra.as_mut().map_or_else(Vec::new, |extra| std::mem::take(&mut extra.done_callbacks));
-        entry.extra.set(extra.filter(|extra| !extra.is_empty()));
-        Ended { context, done_callbacks, extra: None }
+        let done_callbacks = if entry.has_extra.get() { entry.take_done_callbacks() } else { Vec::new() };
+        let handle = entry.handle.get();
+        Ended { handle, done_callbacks, extra: if handle == Handle::Dropped { self.free(entry) } else { None } }
     }
 
     /// Nobody looks at a task that is not live any more. Returns what is to be dropped, with nothing borrowed.
     #[inline]
     pub(crate) fn free(&self, entry: &Entry) -> Option<Box<Extra>> {
         entry.id.set(0);
-        entry.ending.set(Ending::No);
         entry.polls.set(self.free.replace(entry.place.into()));
-        self.taken.set(self.taken.get() - 1);
-        entry.extra.take()
+        if entry.has_extra.replace(false) { entry.extra.take() } else { None }
     }
 
     /// All live tasks with their entries, in order of place.
@@ -387,19 +373,19 @@ impl Active {
         all.filter(|entry| entry.id.get() != 0 && entry.outcome.get().is_none())
     }
 
-    /// Gives the memory back, for the end of the loop.
+    /// Gives the memory back, for the end of the loop, unless somebody still has a handle.
     pub(crate) fn shrink(&mut self) {
-        if self.taken.get() == 0 {
+        if self.chunks.iter().flat_map(|chunk| chunk.iter()).all(|entry| entry.id.get() == 0) {
             *self = Self { local: self.local, ..Self::new() };
         }
     }
 }
 
-/// What an entry held when its task ended.
+/// What is left to be told and to be dropped, with nothing borrowed.
 pub(crate) struct Ended {
-    pub(crate) context: Slot,
+    pub(crate) handle: Handle,
     pub(crate) done_callbacks: Vec<DoneCallback>,
-    /// With more of them, where the task was detached.
+    /// Where the task was detached.
     pub(crate) extra: Option<Box<Extra>>,
 }
 

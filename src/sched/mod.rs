@@ -91,6 +91,11 @@ impl Counter {
         self.closed.set(self.closed.get() + 1);
     }
 
+    #[inline]
+    pub(crate) fn live(&self) -> u64 {
+        self.opened.get() - self.closed.get()
+    }
+
     pub(crate) fn get(&self) -> (u64, u64) {
         (self.opened.get(), self.closed.get())
     }

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
+use crate::sched::active::{Ended, Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item};
@@ -198,6 +198,7 @@ pub(crate) fn closed<T: 'static>(local: &Rc<Local>, new: NewTask) -> Task<T> {
         // SAFETY: it was just made.
         (Meta(AtomicPtr::new(entry.cast_mut())), active.end(unsafe { &*entry }, Outcome::Closed))
     };
+    debug_assert!(ended.done_callbacks.is_empty() && ended.extra.is_none());
     // SAFETY: as in `spawn_fallible`; the future is run to its end here, so that it is never scheduled.
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
@@ -205,7 +206,6 @@ pub(crate) fn closed<T: 'static>(local: &Rc<Local>, new: NewTask) -> Task<T> {
             .spawn_unchecked(|_| std::future::ready(Err(JoinError::closed())), std::mem::forget::<Runnable>)
     };
     runnable.run();
-    local.dispose(ended.context);
     Task::new(Held::new(local, joinable))
 }
 
@@ -430,16 +430,15 @@ impl<F> Guarded<'_, F> {
     /// output; if not, the entry is another's from now on.
     #[inline]
     fn finish(&mut self, entry: &Entry, local: &Local, outcome: Outcome) -> Handle {
-        let handle = entry.handle.get();
-        let kept = entry.kept.get().then(|| entry.wake.get()).flatten();
-        let ended = local.active.borrow().end(entry, outcome);
+        let kept = if entry.kept.get() { entry.wake.get() } else { None };
+        let Ended { handle, done_callbacks, extra } = local.active.borrow().end(entry, outcome);
         local.counters.tasks.closed();
         if let Some(parts) = kept {
             // SAFETY: gives up the count that `keep` took; this poll has another one.
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
-        let of_extra = ended.extra.map_or_else(Vec::new, |extra| extra.done_callbacks);
-        for callback in ended.done_callbacks.into_iter().chain(of_extra) {
+        drop(extra);
+        for callback in done_callbacks {
             local.schedule_done(callback, outcome);
         }
         handle
