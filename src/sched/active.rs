@@ -247,7 +247,7 @@ impl Entry {
         self.with_extra(|extra| extra.done_callbacks.push(callback));
     }
 
-    fn take_done_callbacks(&self) -> Vec<DoneCallback> {
+    pub(crate) fn take_done_callbacks(&self) -> Vec<DoneCallback> {
         self.with_extra(|extra| std::mem::take(&mut extra.done_callbacks))
     }
 
@@ -256,6 +256,12 @@ impl Entry {
             let place = extra.done_callbacks.iter().position(|callback| callback.id == id)?;
             Some(extra.done_callbacks.remove(place))
         })
+    }
+
+    /// Whether it has a name, callbacks, or the record of a panic.
+    #[inline]
+    pub(crate) fn has_extra(&self) -> bool {
+        self.has_extra.get()
     }
 
     /// `f` runs no code of the application's.
@@ -350,13 +356,13 @@ impl Active {
         self.get(task).filter(|entry| entry.outcome.get().is_none())
     }
 
-    /// The future is dropped: the task is not live any more.
+    /// The future is dropped: the task is not live any more. Says who can ask for the output; if nobody, the entry is
+    /// another's from now on.
     #[inline]
-    pub(crate) fn end(&self, entry: &Entry, outcome: Outcome) -> Ended {
+    pub(crate) fn end(&self, entry: &Entry, outcome: Outcome) -> (Handle, Option<Box<Extra>>) {
         entry.outcome.set(Some(outcome));
-        let done_callbacks = if entry.has_extra.get() { entry.take_done_callbacks() } else { Vec::new() };
         let handle = entry.handle.get();
-        Ended { handle, done_callbacks, extra: if handle == Handle::Dropped { self.free(entry) } else { None } }
+        (handle, if handle == Handle::Dropped { self.free(entry) } else { None })
     }
 
     /// Nobody looks at a task that is not live any more. Returns what is to be dropped, with nothing borrowed.
@@ -379,14 +385,6 @@ impl Active {
             *self = Self { local: self.local, ..Self::new() };
         }
     }
-}
-
-/// What is left to be told and to be dropped, with nothing borrowed.
-pub(crate) struct Ended {
-    pub(crate) handle: Handle,
-    pub(crate) done_callbacks: Vec<DoneCallback>,
-    /// Where the task was detached.
-    pub(crate) extra: Option<Box<Extra>>,
 }
 
 /// What a live task is doing.

@@ -189,11 +189,10 @@ impl Local {
     }
 
     /// Puts an item at the tail of the ready queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&self, item: Item) {
         if self.phase.get() == Phase::Closed {
-            self.discard(item);
-            return;
+            return self.discard(item);
         }
         self.ready.push(item);
         self.nudge();
@@ -203,8 +202,13 @@ impl Local {
     #[inline]
     pub(crate) fn nudge(&self) {
         if self.hosted_idle.get() {
-            self.shared_ref().wake_if_asleep();
+            self.wake_host();
         }
+    }
+
+    #[cold]
+    fn wake_host(&self) {
+        self.shared_ref().wake_if_asleep();
     }
 
     /// Arms a timer that queues a callback.
@@ -388,6 +392,7 @@ impl Local {
     }
 
     /// Ends an item that no turn will run.
+    #[cold]
     pub(crate) fn discard(&self, item: Item) {
         self.guarded(|| match item {
             Item::Callback(callback) => callback.close(),

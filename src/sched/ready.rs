@@ -73,7 +73,9 @@ impl ReadyQueue {
         Self { items: RefCell::new(VecDeque::new()) }
     }
 
-    #[inline]
+    /// Inlined into each caller, so that an item is written once, where it is to be, and not copied as a whole just after
+    /// its parts were written: the processor would have to wait for those.
+    #[inline(always)]
     pub(crate) fn push(&self, item: Item) {
         self.items.borrow_mut().push_back(item);
     }

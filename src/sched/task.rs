@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ended, Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
+use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item};
@@ -192,13 +192,13 @@ where
 /// The task of a closed loop: done.
 pub(crate) fn closed<T: 'static>(local: &Rc<Local>, new: NewTask) -> Task<T> {
     let NewTask { id, name, context, spawned_at } = new;
-    let (meta, ended) = {
+    let meta = {
         let mut active = local.active.borrow_mut();
         let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
         // SAFETY: it was just made.
-        (Meta(AtomicPtr::new(entry.cast_mut())), active.end(unsafe { &*entry }, Outcome::Closed))
+        active.end(unsafe { &*entry }, Outcome::Closed);
+        Meta(AtomicPtr::new(entry.cast_mut()))
     };
-    debug_assert!(ended.done_callbacks.is_empty() && ended.extra.is_none());
     // SAFETY: as in `spawn_fallible`; the future is run to its end here, so that it is never scheduled.
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
@@ -293,7 +293,7 @@ where
 {
     type Output = Result<T, JoinError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: the future is pinned by being inside of the pinned `Guarded`: it is never moved out, and dropped in
         // place. `meta` is a reference and not pinned.
@@ -328,7 +328,7 @@ impl<F> Guarded<'_, F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll_inside<T>(&mut self, entry: &Entry, local: &Local, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>
     where
         F: Future<Output = Option<T>>,
@@ -428,15 +428,23 @@ impl<F> Guarded<'_, F> {
 
     /// Takes the task off the list of live ones and calls what waits for its end. Says whether anybody can take the
     /// output; if not, the entry is another's from now on.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, entry: &Entry, local: &Local, outcome: Outcome) -> Handle {
-        let kept = if entry.kept.get() { entry.wake.get() } else { None };
-        let Ended { handle, done_callbacks, extra } = local.active.borrow().end(entry, outcome);
         local.counters.tasks.closed();
-        if let Some(parts) = kept {
+        if entry.has_extra() || entry.kept.get() {
+            return Self::finish_rare(entry, local, outcome);
+        }
+        local.active.borrow().end(entry, outcome).0
+    }
+
+    #[cold]
+    fn finish_rare(entry: &Entry, local: &Local, outcome: Outcome) -> Handle {
+        if let (true, Some(parts)) = (entry.kept.get(), entry.wake.get()) {
             // SAFETY: gives up the count that `keep` took; this poll has another one.
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
+        let done_callbacks = entry.take_done_callbacks();
+        let (handle, extra) = local.active.borrow().end(entry, outcome);
         drop(extra);
         for callback in done_callbacks {
             local.schedule_done(callback, outcome);
