@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -63,38 +63,124 @@ impl From<Injected> for Item {
     }
 }
 
-/// The queue of one loop.
+/// The queue of one loop: a ring that grows and, until the loop's end, never shrinks.
+///
+/// It is no `VecDeque`, because that one copies an item as a whole just after its parts were written, for which the
+/// processor has to wait (5 ns for each item, see docs/performance.md). Here the room is made first and the item is then
+/// written where it is to be.
 pub(crate) struct ReadyQueue {
-    items: RefCell<VecDeque<Item>>,
+    /// As many places as a power of two says.
+    places: Cell<*mut Item>,
+    /// One less than that; zero before the first push.
+    mask: Cell<usize>,
+    room: Cell<usize>,
+    /// Where the first item is, and how many there are. Both count on without end; `mask` makes places of them.
+    head: Cell<usize>,
+    len: Cell<usize>,
 }
 
 impl ReadyQueue {
     pub(crate) fn new() -> Self {
-        Self { items: RefCell::new(VecDeque::new()) }
+        Self {
+            places: Cell::new(std::ptr::NonNull::dangling().as_ptr()),
+            mask: Cell::new(0),
+            room: Cell::new(0),
+            head: Cell::new(0),
+            len: Cell::new(0),
+        }
     }
 
-    /// Inlined into each caller, so that an item is written once, where it is to be, and not copied as a whole just after
-    /// its parts were written: the processor would have to wait for those.
+    /// Inlined into each caller, so that an item is made where it is to be.
     #[inline(always)]
     pub(crate) fn push(&self, item: Item) {
-        self.items.borrow_mut().push_back(item);
+        let len = self.len.get();
+        if len == self.room.get() {
+            self.grow();
+        }
+        let place = self.head.get().wrapping_add(len) & self.mask.get();
+        // SAFETY: `place` is below the number of places, of which fewer than all hold an item: this one holds none.
+        unsafe { self.places.get().add(place).write(item) };
+        self.len.set(len + 1);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop(&self) -> Option<Item> {
-        self.items.borrow_mut().pop_front()
+        let len = self.len.get().checked_sub(1)?;
+        let head = self.head.get();
+        self.head.set(head.wrapping_add(1));
+        self.len.set(len);
+        // SAFETY: the first of `len` items, which is not looked at again.
+        Some(unsafe { self.places.get().add(head & self.mask.get()).read() })
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.items.borrow().len()
+        self.len.get()
     }
 
-    /// Gives the memory back; for the end of the loop.
+    #[cold]
+    fn grow(&self) {
+        let (old, room) = (self.places.get(), self.room.get());
+        let new_room = (room * 2).max(FIRST_ROOM);
+        let places: Box<[MaybeUninit<Item>]> = Box::new_uninit_slice(new_room);
+        let new = Box::into_raw(places).cast::<Item>();
+        let first = self.head.get() & self.mask.get();
+        // SAFETY: all `room` places hold items, from `first` on and then from the beginning; they move to the beginning
+        // of places that are new and twice as many. The old ones hold nothing then.
+        unsafe {
+            std::ptr::copy_nonoverlapping(old.add(first), new, room - first);
+            std::ptr::copy_nonoverlapping(old, new.add(room - first), first);
+            give_back(old, room);
+        }
+        self.places.set(new);
+        self.room.set(new_room);
+        self.mask.set(new_room - 1);
+        self.head.set(0);
+    }
+
+    /// Gives the memory back, for the end of the loop; nothing must be queued.
     pub(crate) fn shrink(&self) {
-        self.items.borrow_mut().shrink_to_fit();
+        if self.len() == 0 {
+            drop(self.take());
+        }
+    }
+
+    /// Leaves a new queue behind.
+    fn take(&self) -> Self {
+        let new = Self::new();
+        self.places.swap(&new.places);
+        self.mask.swap(&new.mask);
+        self.room.swap(&new.room);
+        self.head.swap(&new.head);
+        self.len.swap(&new.len);
+        new
     }
 }
+
+impl Drop for ReadyQueue {
+    fn drop(&mut self) {
+        while let Some(item) = self.pop() {
+            // As a closed loop does with tasks; there are none, see `Local::discard`.
+            drop(item);
+        }
+        // SAFETY: made by `grow`, unless there are none, and they hold no items any more.
+        unsafe { give_back(self.places.get(), self.room.get()) };
+    }
+}
+
+/// Frees places, not what is in them.
+///
+/// # Safety
+///
+/// They must have been made by `grow`, or `room` be zero.
+unsafe fn give_back(places: *mut Item, room: usize) {
+    let places = std::ptr::slice_from_raw_parts_mut(places.cast::<MaybeUninit<Item>>(), room);
+    // SAFETY: the caller's promise. An empty box of any address frees nothing.
+    drop(unsafe { Box::from_raw(places) });
+}
+
+/// How many items a queue first has room for.
+const FIRST_ROOM: usize = 64;
 
 /// A number for this thread that no other thread has, also not after this one has ended.
 pub(crate) fn thread_token() -> u64 {
