@@ -31,7 +31,8 @@ count() {
   log=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null --collect-atstart=no \
     --toggle-collect='*instructions::counted*' "$program" "$1" "$OPERATIONS" 2>&1) || { echo "$log" >&2; return 1; }
   total=$(sed -n 's/^==[0-9]*== Collected : \([0-9]*\)$/\1/p' <<<"$log")
-  awk -v total="$total" -v operations="$OPERATIONS" 'BEGIN { if (!total) exit 1; printf "%.1f\n", total / operations }'
+  [ "${total:-0}" != 0 ] || { echo "$log" >&2; return 1; }
+  awk -v total="$total" -v operations="$OPERATIONS" 'BEGIN { printf "%.1f\n", total / operations }'
 }
 
 compiler=$(rustc --version)

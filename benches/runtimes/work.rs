@@ -10,9 +10,15 @@ use std::time::{Duration, Instant};
 
 use super::Runtime;
 
+/// A number below a million, the same each time, in no order.
+fn scattered(i: u64) -> u64 {
+    // Fibonacci hashing: the upper bits of the product.
+    ((i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) * 1_000_000) >> 32
+}
+
 /// Delays that no measurement lives to see, spread over 50 seconds in no order.
 pub(crate) fn far(i: u64) -> Duration {
-    Duration::from_millis(10_000 + i * 7919 % 50_000)
+    Duration::from_micros(10_000_000 + scattered(i) * 50)
 }
 
 /// Spawns tasks that are done when first polled, and awaits them all.
@@ -68,6 +74,8 @@ pub(crate) async fn alive<R: Runtime>(timers: u64) -> Vec<Pin<Box<dyn Future<Out
             R::yield_now().await;
         }
     }
+    // The loop has slept once, and knows them.
+    R::sleep(Duration::from_millis(1)).await;
     alive
 }
 
@@ -91,7 +99,7 @@ pub(crate) async fn fire<R: Runtime>(timers: u64) -> Duration {
             .map(|i| {
                 let (armed, early) = (armed.clone(), early.clone());
                 R::spawn(async move {
-                    let mut sleep = std::pin::pin!(R::sleep(patience + Duration::from_nanos(i * 7919 % 1_000_003)));
+                    let mut sleep = std::pin::pin!(R::sleep(patience + Duration::from_nanos(scattered(i))));
                     let armed_now = futures::poll!(&mut sleep).is_pending();
                     armed.set(armed.get() + 1);
                     if armed_now {
