@@ -17,13 +17,11 @@ fn insert_cancel(criterion: &mut Criterion) {
     let mut group = group(criterion, "timers/insert_cancel", BATCH);
     fn run<R: Runtime>(group: &mut BenchmarkGroup<'_, WallTime>, count: u64) {
         let runtime = R::new();
-        group.bench_with_input(BenchmarkId::new(R::NAME, count), &count, |bencher, count| {
-            runtime.block_on(async {
-                let alive = work::alive::<R>(*count).await;
-                bencher.iter(|| work::insert_cancel::<R>(BATCH));
-                drop(alive);
-            });
+        let alive = runtime.block_on(work::alive::<R>(count));
+        group.bench_function(BenchmarkId::new(R::NAME, count), |bencher| {
+            runtime.block_on(async { bencher.iter(|| work::insert_cancel::<R>(BATCH)) });
         });
+        runtime.block_on(async { drop(alive) });
     }
     for count in ALIVE {
         run::<Roundelay>(&mut group, count);
@@ -37,15 +35,15 @@ fn call_later_cancel(criterion: &mut Criterion) {
     let mut group = group(criterion, "timers/call_later_cancel", BATCH);
     for count in ALIVE {
         let el = EventLoop::new().expect("a loop can be made");
-        group.bench_with_input(BenchmarkId::new("roundelay", count), &count, |bencher, count| {
-            let alive: Vec<_> = (0..*count).map(|i| el.call_later(work::far(i), || ())).collect();
+        let alive: Vec<_> = (0..count).map(|i| el.call_later(work::far(i), || ())).collect();
+        group.bench_function(BenchmarkId::new("roundelay", count), |bencher| {
             bencher.iter(|| {
                 for i in 0..BATCH {
                     el.call_later(work::far(i), || ()).cancel();
                 }
             });
-            drop(alive);
         });
+        drop(alive);
         el.close();
     }
 }
@@ -55,7 +53,7 @@ fn fire(criterion: &mut Criterion) {
     const TIMERS: u64 = 10_000;
     let mut group = group(criterion, "timers/fire", TIMERS);
     // Most of the time is spent waiting for the timers to be due, which is not measured.
-    group.warm_up_time(Duration::from_millis(20)).measurement_time(Duration::from_millis(100)).sample_size(20);
+    group.warm_up_time(Duration::from_millis(20)).measurement_time(Duration::from_millis(100)).sample_size(10);
     fn run<R: Runtime>(group: &mut BenchmarkGroup<'_, WallTime>) {
         let runtime = R::new();
         group.bench_function(R::NAME, |bencher| {
