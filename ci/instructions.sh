@@ -35,11 +35,11 @@ count() {
   awk -v total="$total" -v operations="$OPERATIONS" 'BEGIN { printf "%.1f\n", total / operations }'
 }
 
-compiler=$(rustc --version)
+tools="$(uname -m), $(rustc --version), $(valgrind --version)"
 if $record; then
   {
     echo "# Instructions per operation in user space, as ci/instructions.sh --record counted them."
-    echo "# $(uname -m), $compiler"
+    echo "# $tools"
   } >"$RECORD.new"
   for case in "${cases[@]}"; do
     printf '%-22s %s\n' "$case" "$(count "$case")" | tee -a "$RECORD.new"
@@ -69,6 +69,6 @@ done
 if [ $failed = 1 ]; then
   echo "More than $TOLERANCE % off, or not recorded. Where that is meant: ci/instructions.sh --record."
   sed -n '2s/^# /The record was made on /p' "$RECORD"
-  echo "This is $(uname -m), $compiler"
+  echo "This is $tools"
   exit 1
 fi
