@@ -1,11 +1,11 @@
 //! roundelay: `roundelay` serves by a `Protocol`, `roundelay-streams` by tasks over `TcpStream`.
 
-use arena::{Cli, Job, Peer, Rt, net, pingpong};
+use arena::{net, pingpong, Cli, Job, Peer, Rt};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use roundelay::{EventLoop, Protocol, TcpListener, TcpStream, Transport, get_running_loop, spawn};
+use roundelay::{get_running_loop, spawn, EventLoop, Protocol, TcpListener, TcpStream, Transport};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 pub struct Join(roundelay::Task<u64>);
@@ -51,7 +51,7 @@ impl Rt for Roundelay {
             let remote = el.remote();
             let done = el.create_future();
             let last = done.clone();
-            let sum = std::rc::Rc::new(std::cell::Cell::new((0u64, 0u64)));
+            // The jobs come from another thread and share nothing with this task but the thread that runs them.
             thread_local! {
                 static SUM: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
                 static DONE: std::cell::RefCell<Option<roundelay::LoopFuture<()>>> = const { std::cell::RefCell::new(None) };
@@ -59,7 +59,7 @@ impl Rt for Roundelay {
             SUM.set((0, 0));
             DONE.set(Some(last));
             let post = move |job: Job| {
-                remote.call_soon_threadsafe(move || {
+                let _ = remote.call_soon_threadsafe(move || {
                     let value = job();
                     let (count, sum) = SUM.get();
                     SUM.set((count + 1, sum + value));
@@ -68,7 +68,6 @@ impl Rt for Roundelay {
                     }
                 });
             };
-            drop(sum);
             arena::cross_post_via(n, post, async move {
                 done.await.unwrap();
                 SUM.get().1

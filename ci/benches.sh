@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Tries each bench for a moment, to see that it compiles and runs, and that its output can be drawn. The figures are nothing
+# to go by.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo bench --quiet --no-run
+cargo bench --quiet --bench compare -- --test >/dev/null
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cargo bench --quiet --bench scale -- --quick --output "$scratch/scale.csv" >/dev/null
+if command -v python3 >/dev/null; then
+  python3 benches/plot.py --input "$scratch/scale.csv" --output "$scratch" >/dev/null
+fi
