@@ -189,12 +189,17 @@ impl Local {
     }
 
     /// Puts an item at the tail of the ready queue.
-    #[inline(always)]
     pub(crate) fn push(&self, item: Item) {
+        self.push_with(|| item);
+    }
+
+    /// As `push`, of an item that is made where it is to be.
+    #[inline(always)]
+    pub(crate) fn push_with(&self, make: impl FnOnce() -> Item) {
         if self.phase.get() == Phase::Closed {
-            return self.discard(item);
+            return self.discard(make());
         }
-        self.ready.push(item);
+        self.ready.push_with(make);
         self.nudge();
     }
 

@@ -90,16 +90,22 @@ impl ReadyQueue {
         }
     }
 
-    /// Inlined into each caller, so that an item is made where it is to be.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn push(&self, item: Item) {
+        self.push_with(|| item);
+    }
+
+    /// As `push`, of an item that is made where it is to be.
+    #[inline(always)]
+    pub(crate) fn push_with(&self, make: impl FnOnce() -> Item) {
         let len = self.len.get();
         if len == self.room.get() {
             self.grow();
         }
         let place = self.head.get().wrapping_add(len) & self.mask.get();
-        // SAFETY: `place` is below the number of places, of which fewer than all hold an item: this one holds none.
-        unsafe { self.places.get().add(place).write(item) };
+        // SAFETY: `place` is below the number of places, of which fewer than all hold an item: this one holds none. `make`
+        // is ours, and touches no queue.
+        unsafe { self.places.get().add(place).write(make()) };
         self.len.set(len + 1);
     }
 

@@ -185,7 +185,7 @@ where
             .metadata(meta)
             .spawn_unchecked(|meta| Guarded { meta, future: ManuallyDrop::new(future), dropped: false }, schedule)
     };
-    local.push(Item::Task(runnable));
+    local.push_with(|| Item::Task(runnable));
     Task::new(Held::new(local, joinable))
 }
 
@@ -220,7 +220,7 @@ fn schedule(runnable: Runnable) {
     };
     if shared.local.is_own_thread() {
         // SAFETY: this is the loop's thread, and as said it is not closed for good.
-        unsafe { (*local).push(Item::Task(runnable)) };
+        unsafe { (*local).push_with(|| Item::Task(runnable)) };
         return;
     }
     // The clone keeps the loop's shared part alive: once pushed, the task may be run and freed by the other thread, and
