@@ -2,7 +2,7 @@
 //!
 //! Both directions use it: what other threads post to a loop, and what a loop gives to an executor's threads.
 
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
@@ -46,11 +46,13 @@ struct Inner<F, T> {
     waker: Option<Waker>,
     /// Whether nobody will ask for the result.
     detached: bool,
+    /// How many threads are blocked until the state changes: a call to the condition variable is a system call.
+    blocked: u32,
 }
 
 impl<F, T> Job<F, T> {
     pub(crate) fn new(function: F) -> Self {
-        let inner = Inner { state: State::Scheduled(function), waker: None, detached: false };
+        let inner = Inner { state: State::Scheduled(function), waker: None, detached: false, blocked: 0 };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
@@ -91,7 +93,7 @@ impl<F, T> Job<F, T> {
         if if_running == IfRunning::Wait {
             // From within the function itself waiting would never end.
             while matches!(inner.state, State::Running(runner) if runner != thread::current().id()) {
-                inner = self.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
+                inner = self.block(inner);
             }
         }
         self.leave_scheduled(inner, State::Cancelled)
@@ -109,9 +111,11 @@ impl<F, T> Job<F, T> {
     }
 
     fn tell(&self, mut inner: MutexGuard<'_, Inner<F, T>>) {
-        let waker = inner.waker.take();
+        let (waker, blocked) = (inner.waker.take(), inner.blocked);
         drop(inner);
-        self.changed.notify_all();
+        if blocked > 0 {
+            self.changed.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -160,8 +164,35 @@ impl<F, T> Job<F, T> {
             if let Some(result) = Self::take(&mut inner) {
                 return result;
             }
-            inner = self.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
+            inner = self.block(inner);
         }
+    }
+
+    fn block<'a>(&self, mut inner: MutexGuard<'a, Inner<F, T>>) -> MutexGuard<'a, Inner<F, T>> {
+        inner.blocked += 1;
+        let mut inner = self.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
+        inner.blocked -= 1;
+        inner
+    }
+
+    /// The function of a job that nobody else knows of, to be run, if it is to run.
+    pub(crate) fn into_function(self) -> Option<F> {
+        match self.into_state() {
+            State::Scheduled(function) => Some(function),
+            _ => None,
+        }
+    }
+
+    /// The result, or error, that is left in a job that nobody else knows of any more.
+    pub(crate) fn into_result(self) -> Option<Result<T, JoinError>> {
+        match self.into_state() {
+            State::Done(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    fn into_state(self) -> State<F, T> {
+        self.inner.into_inner().unwrap_or_else(|poison| poison.into_inner()).state
     }
 
     /// As `wait`, for whoever awaits.
@@ -185,6 +216,8 @@ pub(crate) trait JobControl<T>: Send + Sync {
     fn is_cancelled(&self) -> bool;
     fn is_done(&self) -> bool;
     fn detach(&self) -> Option<Result<T, JoinError>>;
+    /// As `detach`, of a job that was never awaited. Costs no lock: whoever lets go of the job last drops what is left.
+    fn release(self: Arc<Self>);
     /// `None` where the result was given out before.
     fn wait(&self) -> Option<Result<T, JoinError>>;
     /// Panics where the result was given out before.
@@ -197,6 +230,8 @@ pub(crate) trait HasJob: Send + Sync {
     type Output;
 
     fn job(&self) -> &Job<Self::Function, Self::Output>;
+
+    fn into_job(self) -> Job<Self::Function, Self::Output>;
 }
 
 impl<J: HasJob> JobControl<J::Output> for J {
@@ -214,6 +249,10 @@ impl<J: HasJob> JobControl<J::Output> for J {
 
     fn detach(&self) -> Option<Result<J::Output, JoinError>> {
         self.job().detach()
+    }
+
+    fn release(self: Arc<Self>) {
+        drop(Arc::into_inner(self).map(|carrier| carrier.into_job().into_result()));
     }
 
     fn wait(&self) -> Option<Result<J::Output, JoinError>> {

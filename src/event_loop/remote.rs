@@ -19,7 +19,7 @@ use crate::sched::active::TaskRef;
 use crate::sched::clock::deadline;
 use crate::sched::context;
 use crate::sched::handle::HandleInfo;
-use crate::sched::ready::{Injected, RemoteJob};
+use crate::sched::ready::{Injected, RemoteJob, thread_token};
 use crate::sched::task::{drop_caught, drop_output};
 use crate::sched::{Local, Shared};
 
@@ -67,18 +67,10 @@ impl Remote {
         }
     }
 
-    /// A wait that would never end is refused: inside of a running loop, and on the loop's own thread, where nothing
-    /// could run it meanwhile.
+    /// See `refuse_blocking`.
     #[track_caller]
     fn refuse_blocking(&self, method: &str, is_done: bool) {
-        assert!(
-            running::current().is_none(),
-            "{method}() would block the event loop that runs on this thread: await instead"
-        );
-        assert!(
-            is_done || self.shared.local().is_none(),
-            "{method}() would block the thread of its own event loop: run the loop instead"
-        );
+        refuse_blocking(self.shared.thread(), method, is_done);
     }
 
     /// The number of the loop.
@@ -102,7 +94,7 @@ impl Remote {
     {
         let job = Arc::new(RemoteCallback { job: Job::new(callback), created_at: Location::caller() });
         self.post(job.clone())?;
-        Ok(RemoteHandle { control: job, remote: self.clone() })
+        Ok(RemoteHandle { control: Some(job), polled: false, thread: self.shared.thread() })
     }
 
     /// Makes a task on the loop: `make` is called there and gives the future, which need not be `Send`.
@@ -163,11 +155,26 @@ impl EventLoop {
     }
 }
 
+/// A wait that would never end is refused: inside of a running loop, and on the loop's own thread, where nothing could
+/// run it meanwhile.
+#[track_caller]
+fn refuse_blocking(thread: u64, method: &str, is_done: bool) {
+    assert!(
+        running::current().is_none(),
+        "{method}() would block the event loop that runs on this thread: await instead"
+    );
+    // A closed loop has ended all that was posted.
+    assert!(
+        is_done || thread != thread_token(),
+        "{method}() would block the thread of its own event loop: run the loop instead"
+    );
+}
+
 /// The job of [`Remote::stop`].
 struct Stop;
 
 impl RemoteJob for Stop {
-    fn run(self: Arc<Self>) {
+    fn run(self: Arc<Self>, _: &Local) {
         if let Some(core) = running::current() {
             EventLoop::handle(core).stop();
         }
@@ -218,10 +225,8 @@ impl LostPanic {
 }
 
 impl RemoteJob for LostPanic {
-    fn run(self: Arc<Self>) {
-        if let Some(core) = running::current() {
-            self.tell(&core.local);
-        }
+    fn run(self: Arc<Self>, local: &Local) {
+        self.tell(local);
     }
 
     fn close(self: Arc<Self>, local: &Local) {
@@ -242,6 +247,10 @@ impl<F: Send, T: Send> HasJob for RemoteCallback<F, T> {
     fn job(&self) -> &Job<F, T> {
         &self.job
     }
+
+    fn into_job(self) -> Job<F, T> {
+        self.job
+    }
 }
 
 impl<F, T> RemoteJob for RemoteCallback<F, T>
@@ -249,16 +258,23 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn run(self: Arc<Self>) {
-        let Some(core) = running::current() else { return };
-        let Some(callback) = self.job.begin() else { return };
-        let (called, left) = context::enter(context::fork_current(), || {
-            catch_unwind(AssertUnwindSafe(callback))
-                .map_err(|payload| report(&core, payload, type_name::<F>(), self.created_at))
-        });
-        core.local.dispose(left);
-        // Also an error: it holds the payload of a panic.
-        drop_output(&core.local, self.job.finish(called));
+    fn run(self: Arc<Self>, local: &Local) {
+        let created_at = self.created_at;
+        match Arc::try_unwrap(self) {
+            // Nobody holds the handle: no lock is needed, and the result is wanted by nobody.
+            Ok(alone) => {
+                let Some(callback) = alone.job.into_function() else { return };
+                drop_output(local, call(local, callback, created_at));
+            }
+            Err(shared) => {
+                let Some(callback) = shared.job.begin() else { return };
+                // An error holds the payload of a panic.
+                drop_output(local, shared.job.finish(call(local, callback, created_at)));
+                if let Some(alone) = Arc::into_inner(shared) {
+                    drop_output(local, alone.job.into_result());
+                }
+            }
+        }
     }
 
     fn close(self: Arc<Self>, _: &Local) {
@@ -266,13 +282,31 @@ where
     }
 }
 
+/// Calls a posted function in a copy of the base context.
+fn call<F, T>(local: &Local, callback: F, created_at: &'static Location<'static>) -> Result<T, JoinError>
+where
+    F: FnOnce() -> T,
+{
+    let (called, left) = context::enter(context::fork_current(), || {
+        catch_unwind(AssertUnwindSafe(callback)).map_err(|payload| report(local, payload, type_name::<F>(), created_at))
+    });
+    local.dispose(left);
+    called
+}
+
 /// Reports the panic of a posted function; it becomes its result, too.
-fn report(core: &Core, payload: PanicPayload, name: &'static str, created_at: &'static Location<'static>) -> JoinError {
-    let Some(payload) = core.local.take_fatal(payload) else {
+#[cold]
+fn report(
+    local: &Local,
+    payload: PanicPayload,
+    name: &'static str,
+    created_at: &'static Location<'static>,
+) -> JoinError {
+    let Some(payload) = local.take_fatal(payload) else {
         return JoinError::fatal();
     };
     let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
-    core.local.report_panic(&format!("Exception in callback {name}"), &*payload, Some(Rc::new(info)), Some(created_at));
+    local.report_panic(&format!("Exception in callback {name}"), &*payload, Some(Rc::new(info)), Some(created_at));
     JoinError::panic(payload)
 }
 
@@ -280,8 +314,18 @@ fn report(core: &Core, payload: PanicPayload, name: &'static str, created_at: &'
 ///
 /// It is a `Send` future of `Result<T, JoinError>`. Dropping it changes nothing: the callback runs.
 pub struct RemoteHandle<T> {
-    control: Arc<dyn JobControl<T>>,
-    remote: Remote,
+    /// `None` after the drop only.
+    control: Option<Arc<dyn JobControl<T>>>,
+    /// Whether it has left a waker behind, perhaps.
+    polled: bool,
+    /// That of the loop.
+    thread: u64,
+}
+
+impl<T> RemoteHandle<T> {
+    fn control(&self) -> &dyn JobControl<T> {
+        &**self.control.as_ref().expect("the job is there until the handle is dropped")
+    }
 }
 
 impl<T> RemoteHandle<T> {
@@ -289,17 +333,17 @@ impl<T> RemoteHandle<T> {
     ///
     /// If the callback is running, this returns when it has ended; from within the callback itself, at once.
     pub fn cancel(&self) -> bool {
-        self.control.cancel(IfRunning::Wait)
+        self.control().cancel(IfRunning::Wait)
     }
 
     /// Whether it was cancelled before it ran.
     pub fn is_cancelled(&self) -> bool {
-        self.control.is_cancelled()
+        self.control().is_cancelled()
     }
 
     /// Whether nothing more will happen: it has run, was cancelled, or the loop was closed.
     pub fn is_done(&self) -> bool {
-        self.control.is_done()
+        self.control().is_done()
     }
 
     /// Blocks until the callback has run, and gives what it returned.
@@ -314,8 +358,8 @@ impl<T> RemoteHandle<T> {
     /// run yet: it never would. And if awaiting it gave the result already.
     #[track_caller]
     pub fn wait(self) -> Result<T, JoinError> {
-        self.remote.refuse_blocking("RemoteHandle::wait", self.is_done());
-        match self.control.wait() {
+        refuse_blocking(self.thread, "RemoteHandle::wait", self.is_done());
+        match self.control().wait() {
             Some(result) => result,
             None => panic!("RemoteHandle::wait() was called after the result was taken"),
         }
@@ -328,14 +372,20 @@ impl<T> Future for RemoteHandle<T> {
     /// # Panics
     ///
     /// If it is polled again after it gave the result.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.control.poll(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.polled = true;
+        self.control().poll(cx)
     }
 }
 
 impl<T> Drop for RemoteHandle<T> {
     fn drop(&mut self) {
-        drop(self.control.detach());
+        if self.polled {
+            drop(self.control().detach());
+        }
+        if let Some(control) = self.control.take() {
+            control.release();
+        }
     }
 }
 
@@ -365,6 +415,8 @@ struct TaskInner<T> {
     task: Option<TaskRef>,
     /// Whether the future was dropped before the task existed.
     dropped_early: bool,
+    /// How many threads are blocked until there is a result.
+    blocked: u32,
 }
 
 struct TaskState<T> {
@@ -382,6 +434,7 @@ impl<T> TaskState<T> {
             detached: false,
             task: None,
             dropped_early: false,
+            blocked: 0,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
@@ -397,9 +450,11 @@ impl<T> TaskState<T> {
             return Some(result);
         }
         inner.progress = Progress::Done(result);
-        let waker = inner.waker.take();
+        let (waker, blocked) = (inner.waker.take(), inner.blocked);
         drop(inner);
-        self.changed.notify_all();
+        if blocked > 0 {
+            self.changed.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -477,7 +532,7 @@ where
     Fut::IntoFuture: 'static,
     Fut::Output: Send + 'static,
 {
-    fn run(self: Arc<Self>) {
+    fn run(self: Arc<Self>, _: &Local) {
         let Some(core) = running::current() else {
             return;
         };
@@ -513,7 +568,7 @@ where
                 }
             }
             Err(payload) => {
-                let error = report(&core, payload, type_name::<F>(), self.spawned_at);
+                let error = report(&core.local, payload, type_name::<F>(), self.spawned_at);
                 drop_output(&core.local, self.state.finish(Err(error)));
             }
         }
@@ -556,10 +611,8 @@ impl<F: Future> Future for CatchUnwind<F, F::Output> {
 struct CancelTask(TaskRef);
 
 impl RemoteJob for CancelTask {
-    fn run(self: Arc<Self>) {
-        if let Some(core) = running::current() {
-            core.local.cancel(self.0);
-        }
+    fn run(self: Arc<Self>, local: &Local) {
+        local.cancel(self.0);
     }
 
     fn close(self: Arc<Self>, _: &Local) {}
@@ -597,7 +650,9 @@ impl<T> RemoteTask<T> {
             if let Some(result) = inner.give("wait") {
                 return result;
             }
+            inner.blocked += 1;
             inner = self.state.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
+            inner.blocked -= 1;
         }
     }
 
@@ -620,7 +675,9 @@ impl<T> RemoteTask<T> {
             if left.is_zero() {
                 return None;
             }
+            inner.blocked += 1;
             inner = self.state.changed.wait_timeout(inner, left).unwrap_or_else(|poison| poison.into_inner()).0;
+            inner.blocked -= 1;
         }
     }
 

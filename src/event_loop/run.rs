@@ -330,7 +330,7 @@ impl Core {
                     local.budget.set(None);
                 }
             }
-            Item::Job(job) => job.run(),
+            Item::Job(job) => job.run(local),
         }
     }
 

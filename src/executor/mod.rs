@@ -82,6 +82,10 @@ impl<F: Send, T: Send> HasJob for BlockingJob<F, T> {
     fn job(&self) -> &Job<F, T> {
         &self.job
     }
+
+    fn into_job(self) -> Job<F, T> {
+        self.job
+    }
 }
 
 impl<F, T> Runs for BlockingJob<F, T>

@@ -448,6 +448,11 @@ impl Shared {
         self.id
     }
 
+    /// The token of the loop's thread.
+    pub(crate) fn thread(&self) -> u64 {
+        self.local.owner()
+    }
+
     /// The loop's own part: on its thread, until it is closed for good.
     #[inline]
     pub(crate) fn local(&self) -> Option<Rc<Local>> {

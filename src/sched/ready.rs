@@ -25,8 +25,8 @@ pub(crate) trait Ready {
 
 /// What another thread posted.
 pub(crate) trait RemoteJob: Send + Sync {
-    /// Runs it on the loop's thread. Catches and reports its own panics.
-    fn run(self: Arc<Self>);
+    /// Runs it on the loop's thread; the loop is `local`'s. Catches and reports its own panics.
+    fn run(self: Arc<Self>, local: &Local);
 
     /// The loop, which is `local`'s, was closed before its turn came. Called on the loop's thread.
     fn close(self: Arc<Self>, local: &Local);
@@ -221,6 +221,11 @@ impl<T> ThreadBound<T> {
         if self.is_own_thread() && self.value.load(Ordering::Relaxed).is_null() {
             self.value.store(Rc::into_raw(value).cast_mut(), Ordering::Relaxed);
         }
+    }
+
+    /// The token of the thread that made it.
+    pub(crate) fn owner(&self) -> u64 {
+        self.owner
     }
 
     /// Whether this is the thread that made it.
