@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
         core.local.hosted_idle.set(false);
         // The first turn of a run asks the selector.
         core.turns_since_wait.set(u32::MAX);
-        core.called.set(core.local.shared_ref().inject_queue().enter());
+        core.called.set(core.local.shared_ref().inject_queue().wake_up());
         Self { core, running: Some(Running::enter(core.clone())) }
     }
 }
@@ -149,10 +149,8 @@ impl Drop for Run<'_> {
         core.stopping.set(false);
         core.local.hosted_idle.set(core.hosted.get());
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
-        let inject = core.local.shared_ref().inject_queue();
-        if !core.hosted.get() {
-            inject.rest();
-        } else if inject.leave() || core.has_own_work() {
+        let waiting = core.local.shared_ref().inject_queue().leave();
+        if core.hosted.get() && (waiting || core.has_work()) {
             core.local.shared_ref().wake_if_asleep();
         }
         if close {
@@ -164,7 +162,7 @@ impl Drop for Run<'_> {
 impl Core {
     /// Whether anything is ready.
     pub(crate) fn has_work(&self) -> bool {
-        self.has_own_work() || self.local.shared_ref().inject_queue().len() > 0
+        self.has_own_work() || self.local.has_posts()
     }
 
     /// The same without what other threads have posted.
@@ -201,7 +199,7 @@ impl Core {
         let deadline = local.timers.borrow().next_deadline();
 
         // 2. and 3.
-        let ready = local.ready.len() > 0;
+        let ready = local.ready.len() > 0 || local.has_posts();
         let mut now = None;
         if self.is_to_ask(ready, deadline, &mut now) {
             let timeout = if ready || self.stopping.get() || self.reactor.borrow().has_events() {
@@ -227,11 +225,7 @@ impl Core {
 
         // 5. No more than are there now, and no more than a turn may well take: a flood from another thread does not hold
         // it up, nor the next one twice as long.
-        let inject = local.shared_ref().inject_queue();
-        for _ in 0..inject.len().min(POSTS_PER_TURN) {
-            let Some(posted) = inject.pop() else { break };
-            local.ready.push(posted.into());
-        }
+        local.queue_posts(POSTS_PER_TURN);
 
         // 6.
         let batch = local.ready.len();
@@ -275,7 +269,9 @@ impl Core {
         self.counters.waits.set(self.counters.waits.get() + 1);
         let mut fired = self.fired.take();
         let result = self.reactor.borrow_mut().wait(timeout, &mut fired);
-        inject.wake_up();
+        if sleeps {
+            let _ = inject.wake_up();
+        }
         self.called.set(false);
         for fired in fired.drain(..) {
             match fired {
@@ -358,7 +354,7 @@ impl Core {
                 let _ = self.reactor.borrow_mut().wait(Some(CLOSING_WAIT), &mut fired);
                 drop(fired);
             }
-            inject.wake_up();
+            let _ = inject.wake_up();
         }
 
         // No future is left, so no waker can schedule: now the way in is shut, and what was posted is refused.
@@ -411,8 +407,7 @@ impl Core {
     /// rest is discarded.
     fn end_next(&self) -> bool {
         let local = &*self.local;
-        let posted = || local.shared_ref().inject_queue().pop().map(Item::from);
-        match local.ready.pop().or_else(posted) {
+        match local.ready.pop().or_else(|| local.next_post().map(Item::from)) {
             Some(Item::Task(runnable)) => task::step(local, runnable),
             Some(item) => local.discard(item),
             None => return false,

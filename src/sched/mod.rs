@@ -17,6 +17,7 @@ pub(crate) mod timers;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::constants::NESTED_REFUSALS;
+use crate::constants::{NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
@@ -115,6 +116,8 @@ pub(crate) struct Local {
     loop_id: u64,
     shared: Arc<Shared>,
     pub(crate) ready: ReadyQueue,
+    /// What was posted by other threads and taken out of their queue.
+    posted: RefCell<VecDeque<Injected>>,
     pub(crate) timers: RefCell<Timers<Due>>,
     pub(crate) active: RefCell<Active>,
     /// The task that is being polled.
@@ -145,6 +148,7 @@ impl Local {
             loop_id,
             shared,
             ready: ReadyQueue::new(),
+            posted: RefCell::new(VecDeque::new()),
             timers: RefCell::new(Timers::new()),
             active: RefCell::new(Active::new()),
             current: Cell::new(None),
@@ -201,6 +205,48 @@ impl Local {
         }
         self.ready.push_with(make);
         self.nudge();
+    }
+
+    /// Whether other threads have posted something that is not queued yet.
+    #[inline]
+    pub(crate) fn has_posts(&self) -> bool {
+        self.shared.inject.has_items() || !self.posted.borrow().is_empty()
+    }
+
+    /// Queues what other threads have posted, so much at most.
+    #[inline]
+    pub(crate) fn queue_posts(&self, most: usize) {
+        if self.has_posts() {
+            self.queue_some_posts(most);
+        }
+    }
+
+    fn queue_some_posts(&self, mut most: usize) {
+        let mut posted = self.posted.borrow_mut();
+        loop {
+            let n = posted.len().min(most);
+            for item in posted.drain(..n) {
+                self.ready.push(item.into());
+            }
+            most -= n;
+            if most == 0 || !self.shared.inject.has_items() {
+                break;
+            }
+            self.shared.inject.take(&mut posted);
+        }
+        if posted.is_empty() && posted.capacity() > 4 * POSTS_PER_TURN {
+            // A burst that is over.
+            *posted = VecDeque::new();
+        }
+    }
+
+    /// Takes the next post out, for a loop that is being closed.
+    pub(crate) fn next_post(&self) -> Option<Injected> {
+        let mut posted = self.posted.borrow_mut();
+        if posted.is_empty() {
+            self.shared.inject.take(&mut posted);
+        }
+        posted.pop_front()
     }
 
     /// There is something to do, whereof the host has to hear if there is one.
