@@ -173,10 +173,10 @@ fn posts_to_a_busy_loop_are_coalesced() {
         });
         assert_eq!(el.run_once(None).unwrap(), 1);
         let waits = el.stats().waits;
-        // All of them are there, so one turn takes them all, with one wait.
+        // All of them are there, so one turn takes them all, and asks the selector once at most.
         assert_eq!(el.run_once(None).unwrap(), POSTS);
         assert_eq!(ran.load(Ordering::SeqCst), POSTS);
-        assert_eq!(el.stats().waits - waits, 1);
+        assert!(el.stats().waits - waits <= 1);
     });
 }
 
