@@ -19,6 +19,20 @@ pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1000 * 365 * 24 * 36
 /// The same where `Instant` cannot hold that either: thirty years.
 pub(crate) const NEAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
+/// How many timers a loop has before it sorts them into the buckets of a wheel: as many as a heap deals with in the
+/// processor's first cache.
+pub(crate) const TIMERS_IN_HEAP: usize = 512;
+
+/// A tick of the timer wheel is two to this power of nanoseconds: a millisecond. Deadlines are exact all the same: it is
+/// how finely timers are sorted beforehand.
+pub(crate) const TIMER_TICK_BITS: u32 = 20;
+
+/// Vectors that the timer wheel keeps for their memory.
+pub(crate) const TIMER_SPARE_BUCKETS: usize = 64;
+
+/// The number that stands for the loop's creation among the nanoseconds of its timers: deadlines may be 36 years older.
+pub(crate) const TIMER_BIAS: u64 = 1 << 60;
+
 /// Posts of other threads that one turn takes; more wait for the next one. Threads that post faster than the loop runs what
 /// they post would make each turn longer than the one before.
 pub(crate) const POSTS_PER_TURN: usize = 4096;

@@ -347,7 +347,7 @@ impl EventLoop {
         if self.core.has_work() {
             return Some(self.time());
         }
-        self.core.local.timers.borrow().next_deadline()
+        self.core.local.timers.borrow_mut().next_deadline()
     }
 
     /// Sets a function that is called when the loop, while it is not in a turn, gets something to do: for a foreign

@@ -176,7 +176,7 @@ impl Core {
         let (opened, closed) = self.reactor.borrow().counts();
         self.has_work()
             || opened > closed
-            || local.timers.borrow().next_deadline().is_some_and(|deadline| self.is_due(deadline, self.now()))
+            || local.timers.borrow_mut().next_deadline().is_some_and(|deadline| self.is_due(deadline, self.now()))
     }
 
     #[track_caller]
@@ -196,7 +196,7 @@ impl Core {
         }
 
         // 1. Cancelled timers are gone already: cancelling takes them out.
-        let deadline = local.timers.borrow().next_deadline();
+        let deadline = local.timers.borrow_mut().next_deadline();
 
         // 2. and 3.
         let ready = local.ready.len() > 0 || local.has_posts();
