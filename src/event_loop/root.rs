@@ -97,10 +97,8 @@ impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
         let task = {
             let mut active = local.active.borrow_mut();
             let entry = active.insert(new);
-            if how.kind == Kind::Main {
-                // The root holds the waker for longer than the entry.
-                entry.wake.set(Some(WakeParts::of(&waker.waker)));
-            }
+            // The root holds the waker for longer than the entry.
+            entry.wake.set(Some(WakeParts::of(&waker.waker)));
             entry.task()
         };
         // Woken for the first time. Nobody else has the waker yet.

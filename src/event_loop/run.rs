@@ -296,6 +296,7 @@ impl Core {
             let due = self.local.timers.borrow_mut().pop_due(limit);
             match due {
                 Some(Due::Callback(callback)) => self.local.ready.push(Item::Callback(callback)),
+                Some(Due::Task(task)) => self.local.wake_task(task),
                 Some(Due::Waker(waker)) => self.local.wake(waker),
                 None => return,
             }
@@ -364,6 +365,7 @@ impl Core {
         for due in timers {
             match due {
                 Due::Callback(callback) => local.discard(Item::Callback(callback)),
+                Due::Task(_) => {}
                 Due::Waker(waker) => local.dispose(waker),
             }
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::{Core, running};
@@ -24,8 +24,6 @@ enum Target {
 struct Armed {
     core: Rc<Core>,
     key: TimerKey,
-    /// The waker that the timer holds, to tell whether the next poll brings the same one.
-    waker: Waker,
 }
 
 /// Waits for a deadline. Made by [`sleep`](crate::sleep) and [`sleep_until`](crate::sleep_until).
@@ -72,11 +70,11 @@ impl Sleep {
     pub fn reset(&mut self, deadline: Instant) {
         self.target = Target::At(deadline);
         self.state = State::Waiting;
-        let Some(Armed { core, key, waker }) = self.armed.take() else { return };
-        drop(core.local.disarm(key));
-        if core.is_open() {
-            let key = core.local.arm(deadline, Due::Waker(waker.clone()));
-            self.armed = Some(Armed { core, key, waker });
+        let Some(Armed { core, key }) = self.armed.take() else { return };
+        // If it has fired, whoever waits was woken, and will poll.
+        if let Some(due) = core.local.disarm(key).filter(|_| core.is_open()) {
+            let key = core.local.arm(deadline, due);
+            self.armed = Some(Armed { core, key });
         }
     }
 
@@ -88,19 +86,22 @@ impl Sleep {
     /// How the armed timer stands; `None` if there is none that the loop at hand will fire.
     fn poll_armed(&mut self, cx: &Context<'_>) -> Option<Poll<()>> {
         let deadline = self.deadline();
-        let armed = self.armed.as_mut()?;
-        // A waker may be the application's: it is cloned and dropped with nothing borrowed.
-        let wakers = (!armed.waker.will_wake(cx.waker())).then(|| (cx.waker().clone(), cx.waker().clone()));
+        let armed = self.armed.as_ref()?;
+        let local = &armed.core.local;
         let running = running_loop_id();
-        let elsewhere = running != 0 && running != armed.core.local.loop_id();
-        let mut timers = armed.core.local.timers.borrow_mut();
+        let elsewhere = running != 0 && running != local.loop_id();
+        let mut timers = local.timers.borrow_mut();
         match timers.get_mut(armed.key) {
             Some(due) if !elsewhere => {
-                let before = wakers.map(|(queued, own)| {
-                    (std::mem::replace(due, Due::Waker(queued)), std::mem::replace(&mut armed.waker, own))
-                });
-                drop(timers);
-                drop(before);
+                if !due.wakes(local, cx.waker()) {
+                    drop(timers);
+                    // A waker may be the application's: it is cloned and dropped with nothing borrowed.
+                    let mut new = Due::of(local, cx.waker());
+                    if let Some(due) = local.timers.borrow_mut().get_mut(armed.key) {
+                        std::mem::swap(due, &mut new);
+                    }
+                    drop(new);
+                }
                 Some(Poll::Pending)
             }
             Some(_) => {
@@ -157,8 +158,8 @@ impl Future for Sleep {
             Target::At(deadline) => deadline,
         };
         self.target = Target::At(when);
-        let key = core.local.arm(when, Due::Waker(cx.waker().clone()));
-        self.armed = Some(Armed { core, key, waker: cx.waker().clone() });
+        let key = core.local.arm(when, Due::of(&core.local, cx.waker()));
+        self.armed = Some(Armed { core, key });
         Poll::Pending
     }
 }

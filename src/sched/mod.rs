@@ -71,7 +71,25 @@ pub(crate) enum Phase {
 /// What happens when a timer is due.
 pub(crate) enum Due {
     Callback(Rc<dyn Ready>),
+    /// A task of the loop, by its entry: no waker need be counted for it.
+    Task(TaskRef),
     Waker(Waker),
+}
+
+impl Due {
+    /// What wakes as `waker` does.
+    pub(crate) fn of(local: &Local, waker: &Waker) -> Self {
+        local.task_of(waker).map_or_else(|| Self::Waker(waker.clone()), Self::Task)
+    }
+
+    /// Whether it wakes as `waker` does.
+    pub(crate) fn wakes(&self, local: &Local, waker: &Waker) -> bool {
+        match self {
+            Self::Task(task) => local.task_of(waker) == Some(*task),
+            Self::Waker(own) => own.will_wake(waker),
+            Self::Callback(_) => false,
+        }
+    }
 }
 
 /// How many of a kind were made and how many have gone.
@@ -273,6 +291,21 @@ impl Local {
         // The host has computed its own wait from a deadline that may be later.
         self.nudge();
         key
+    }
+
+    /// The task that is being polled, if the waker is its own and no combinator's.
+    fn task_of(&self, waker: &Waker) -> Option<TaskRef> {
+        let task = self.current.get()?;
+        let active = self.active.borrow();
+        let parts = active.get_live(task)?.wake.get()?;
+        (parts.data == waker.data() && std::ptr::eq(parts.vtable, waker.vtable())).then_some(task)
+    }
+
+    /// Schedules a task, if it is live and waits. In a turn only.
+    pub(crate) fn wake_task(&self, task: TaskRef) {
+        if let Some(entry) = self.active.borrow().get_live(task) {
+            task::wake(entry);
+        }
     }
 
     /// Disarms a timer. The payload is returned so that it is dropped with nothing borrowed.

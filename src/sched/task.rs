@@ -337,17 +337,13 @@ impl<F> Guarded<'_, F> {
         if ending != Ending::No {
             return Poll::Ready(Err(self.end_early(entry, local, ending)));
         }
+        if entry.wake.get().is_none() {
+            entry.wake.set(Some(WakeParts::of(cx.waker())));
+        }
         // SAFETY: see `poll`.
         let future = unsafe { Pin::new_unchecked(&mut *self.future) };
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Pending) => {
-                if entry.wake.get().is_none() {
-                    entry.wake.set(Some(WakeParts::of(cx.waker())));
-                    if entry.ending.get() != Ending::No {
-                        // It was told to end during its first poll, when nobody knew how to schedule it.
-                        cx.waker().wake_by_ref();
-                    }
-                }
                 if entry.handle.get() == Handle::Dropped {
                     keep(entry);
                 }
