@@ -53,6 +53,9 @@ pub(crate) const WATER_RATIO: usize = 4;
 /// Most buffers of one vectored write: Linux' `UIO_MAXIOV`.
 pub(crate) const MAX_IOVECS: usize = 1024;
 
+/// The buffers of a vectored write that stand on the stack; more of them are gathered in memory of their own.
+pub(crate) const FEW_IOVECS: usize = 16;
+
 /// A queued chunk that small writes are gathered in stops growing at this size.
 pub(crate) const WRITE_CHUNK: usize = 64 * 1024;
 
@@ -61,6 +64,9 @@ pub(crate) const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 
 /// Length of a listening socket's queue, and the most connections accepted in one event (asyncio).
 pub(crate) const BACKLOG: u32 = 100;
+
+/// How many places for connections a server keeps when the last one is gone: a few KiB.
+pub(crate) const PLACES_KEPT: usize = 1024;
 
 /// How long a server stops accepting when descriptors or memory are short (asyncio `ACCEPT_RETRY_DELAY`).
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);

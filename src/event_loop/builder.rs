@@ -147,7 +147,6 @@ impl Builder {
             hosted: Cell::new(false),
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),
-            turn_time: Cell::new(now),
             event_interval: self.event_interval,
             event_period: self.event_period,
             fired: Cell::new(Vec::new()),

@@ -410,7 +410,6 @@ impl Core {
             self.waited_at.set(now);
             self.turns_since_wait.set(0);
         }
-        self.turn_time.set(now);
 
         // 4.
         if deadline.is_some() {
@@ -547,9 +546,9 @@ impl Core {
             local.guarded(|| match slot.listener {
                 Listener::Handler(handler) => handler.on_close(),
                 Listener::Wakers(pair) => pair.close(),
-                Listener::Watch { reader, writer } => {
-                    local.dispose(reader);
-                    local.dispose(writer);
+                Listener::Watch(watch) => {
+                    local.dispose(watch.reader);
+                    local.dispose(watch.writer);
                 }
             });
         }

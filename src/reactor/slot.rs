@@ -33,12 +33,18 @@ pub(crate) enum End {
 
 /// Who hears of a descriptor.
 pub(crate) enum Listener<C> {
-    /// Callbacks of `add_reader` and `add_writer`.
-    Watch { reader: Option<C>, writer: Option<C> },
+    /// Callbacks of `add_reader` and `add_writer`. Boxed: transports are many, and their slots small.
+    Watch(Box<Watch<C>>),
     /// Tasks that wait for one direction each.
     Wakers(Rc<WakerPair>),
     /// A transport or a listening socket, which the slot keeps alive.
     Handler(Rc<dyn Handler>),
+}
+
+/// The callbacks that a descriptor has, one for each direction.
+pub(crate) struct Watch<C> {
+    pub(crate) reader: Option<C>,
+    pub(crate) writer: Option<C>,
 }
 
 /// The tasks that wait for a descriptor, and what it was ready for when last heard of.
@@ -151,7 +157,8 @@ impl<C: Clone> Slot<C> {
                 pair.set_ready(readiness);
                 fired.extend(pair.take_wakers(readiness).into_iter().flatten().map(Fired::Wake));
             }
-            Listener::Watch { reader, writer } => {
+            Listener::Watch(watch) => {
+                let Watch { reader, writer } = &**watch;
                 let reader = reader.as_ref().filter(|_| readiness.is_readable());
                 let writer = writer.as_ref().filter(|_| readiness.is_writable());
                 fired.extend(reader.into_iter().chain(writer).cloned().map(Fired::Callback));
@@ -167,7 +174,7 @@ impl<C: Clone> Slot<C> {
                 readable: pair.is_waited_for(Direction::Read),
                 writable: pair.is_waited_for(Direction::Write),
             },
-            Listener::Watch { .. } | Listener::Handler(_) => self.interest,
+            Listener::Watch(_) | Listener::Handler(_) => self.interest,
         };
         let fd = crate::reactor::registration::borrow(self.fd);
         if want == Interest::NONE && readiness.is_hangup() {
