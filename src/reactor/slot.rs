@@ -68,6 +68,7 @@ impl WakerPair {
         Self { ready: Cell::new(ready), reader: Cell::new(None), writer: Cell::new(None) }
     }
 
+    #[inline]
     fn waker(&self, direction: Direction) -> &Cell<Option<Waker>> {
         match direction {
             Direction::Read => &self.reader,
@@ -103,11 +104,14 @@ impl WakerPair {
     /// Keeps the waker of whoever waits for a direction; the one before is forgotten.
     pub(crate) fn register(&self, direction: Direction, cx: &Context<'_>) {
         let cell = self.waker(direction);
-        let waker = match cell.take() {
-            Some(waker) if waker.will_wake(cx.waker()) => waker,
-            _ => cx.waker().clone(),
-        };
-        cell.set(Some(waker));
+        let before = cell.take();
+        match before {
+            Some(waker) if waker.will_wake(cx.waker()) => cell.set(Some(waker)),
+            before => {
+                cell.set(Some(cx.waker().clone()));
+                drop(before);
+            }
+        }
     }
 
     pub(crate) fn is_waited_for(&self, direction: Direction) -> bool {
@@ -118,19 +122,11 @@ impl WakerPair {
         waited_for
     }
 
-    /// Whom to wake for a readiness.
-    fn take_wakers(&self, readiness: Readiness) -> [Option<Waker>; 2] {
-        [
-            if readiness.is_readable() { self.reader.take() } else { None },
-            if readiness.is_writable() { self.writer.take() } else { None },
-        ]
-    }
-
     /// The loop is closed: whoever waits tries once more and gets its error.
     pub(crate) fn close(&self) {
-        let all = Readiness::READABLE.union(Readiness::WRITABLE);
-        self.set_ready(all);
-        for waker in self.take_wakers(all).into_iter().flatten() {
+        self.set_ready(Readiness::READABLE.union(Readiness::WRITABLE));
+        let (reader, writer) = (self.reader.take(), self.writer.take());
+        for waker in reader.into_iter().chain(writer) {
             waker.wake();
         }
     }
@@ -155,7 +151,12 @@ impl<C: Clone> Slot<C> {
             Listener::Handler(_) => fired.push(Fired::Event(key, readiness)),
             Listener::Wakers(pair) => {
                 pair.set_ready(readiness);
-                fired.extend(pair.take_wakers(readiness).into_iter().flatten().map(Fired::Wake));
+                if readiness.is_readable() {
+                    fired.extend(pair.reader.take().map(Fired::Wake));
+                }
+                if readiness.is_writable() {
+                    fired.extend(pair.writer.take().map(Fired::Wake));
+                }
             }
             Listener::Watch(watch) => {
                 let Watch { reader, writer } = &**watch;

@@ -51,6 +51,7 @@ thread_local! {
 }
 
 /// Makes `slot` the current context and returns the one before.
+#[inline]
 pub(crate) fn swap(slot: Slot) -> Slot {
     // While the thread ends there is no context any more; what runs then sees an empty one.
     CURRENT.try_with(|current| current.replace(slot)).unwrap_or(Slot::EMPTY)

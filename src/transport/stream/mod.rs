@@ -277,6 +277,7 @@ impl SocketTransport {
     }
 
     /// Looks at what is rare, or changes it, where it is there.
+    #[inline]
     fn if_rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> Option<R> {
         self.rare.borrow_mut().as_deref_mut().map(f)
     }
@@ -298,6 +299,7 @@ impl SocketTransport {
     }
 
     /// Bytes went. A callback may have taken long before it wrote, so the time of the turn would not do.
+    #[inline]
     fn note_activity(&self) {
         self.if_rare(|rare| {
             if let Some(idle) = &mut rare.idle {
@@ -350,8 +352,17 @@ impl SocketTransport {
         }
     }
 
-    /// Tells the protocol to pause or resume writing. Only called with no callback on the stack.
+    /// Tells the protocol to pause or resume writing, if there is something to tell. Only called with no callback on the
+    /// stack.
+    #[inline]
     fn tell(&self) {
+        if self.told_paused.get() != self.flow.get().is_paused() {
+            self.tell_change();
+        }
+    }
+
+    #[cold]
+    fn tell_change(&self) {
         while !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
             let pause = self.flow.get().is_paused();
             self.told_paused.set(pause);
