@@ -104,8 +104,8 @@ impl SocketTransport {
     }
 
     pub(super) fn wake_waiters(&self) {
-        let waiters = self.if_rare(|rare| std::mem::take(&mut rare.waiters));
-        for (_, waker) in waiters.into_iter().flatten() {
+        let Some(waiters) = self.if_rare(|rare| std::mem::take(&mut rare.waiters)) else { return };
+        for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
     }
