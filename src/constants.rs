@@ -26,6 +26,9 @@ pub(crate) const POSTS_PER_TURN: usize = 4096;
 /// Events taken from the kernel in one wait; more wait for the next turn.
 pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 
+/// How many descriptors a loop makes room for with the first one.
+pub(crate) const FIRST_SLOTS: usize = 16;
+
 /// I/O completions after which a task yields within one poll, so that a flood cannot starve its siblings
 /// (tokio's cooperative budget is 128, too).
 pub(crate) const TASK_IO_BUDGET: u32 = 128;

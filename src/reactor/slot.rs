@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use crate::constants::FIRST_SLOTS;
 use crate::os::fd::RawFd;
 use crate::reactor::{Fired, Interest, Mode, Readiness, Selector};
 
@@ -226,6 +227,11 @@ impl<C> Slots<C> {
         if index == NONE {
             let index = u32::try_from(self.places.len()).ok().filter(|&index| index != NONE);
             let index = index.expect("fewer than 2^32 - 1 descriptors");
+            if self.places.len() == self.places.capacity() {
+                // A quarter more, not twice as much: with thousands of connections a place is a good part of what an idle
+                // one costs.
+                self.places.reserve_exact(FIRST_SLOTS.max(self.places.len() / 4));
+            }
             self.places.push(Place { generation: 0, content: Content::Taken(slot) });
             return Self::key(index, 0);
         }

@@ -396,7 +396,8 @@ impl SocketTransport {
 
     /// Says all that is to be reported.
     fn update_interest(&self) {
-        self.write_interest(!self.queue.borrow().is_empty());
+        let writable = !self.queue.borrow().is_empty();
+        self.write_interest(writable);
     }
 
     fn write_interest(&self, writable: bool) {
