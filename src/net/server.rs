@@ -395,7 +395,8 @@ impl Owner for Inner {
         if last {
             self.waiters.wake();
         }
-        if self.active() < self.max_connections {
+        // Without a limit nobody rests.
+        if self.max_connections < usize::MAX && self.active() < self.max_connections {
             for listener in self.listeners.borrow().iter() {
                 listener.wake();
             }

@@ -25,6 +25,11 @@ pub(crate) enum Slot {
 impl Slot {
     pub(crate) const EMPTY: Slot = Slot::Private(None);
 
+    /// Whether it holds nothing, and dropping it does nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Slot::Private(None))
+    }
+
     /// A copy for something new: changes on either side stay there. O(1).
     pub(crate) fn fork(&self) -> Slot {
         Slot::Private(match self {

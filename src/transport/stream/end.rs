@@ -15,6 +15,7 @@ use crate::sched::context::{self, Slot};
 use crate::sched::report::Exception;
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
+use crate::transport::queue::WriteQueue;
 use crate::transport::stream::{Io, SocketTransport};
 
 impl SocketTransport {
@@ -39,7 +40,7 @@ impl SocketTransport {
             });
         }
         self.enqueue(Action::Lost);
-        self.release("written bytes", queue);
+        self.release_queue(queue);
     }
 
     pub(super) fn connection_lost(&self) {
@@ -86,9 +87,17 @@ impl SocketTransport {
         let protocol = self.protocol.take();
         let ((), slot) = context::enter(self.context.replace(Slot::EMPTY), || {
             self.release("a protocol", protocol);
-            self.release("written bytes", queue);
+            self.release_queue(queue);
         });
-        self.release("a context", slot);
+        if !slot.is_empty() {
+            self.release("a context", slot);
+        }
+    }
+
+    fn release_queue(&self, queue: WriteQueue) {
+        if !queue.is_empty() {
+            self.release("written bytes", queue);
+        }
     }
 
     /// Drops what may have a destructor of the application's, which may call any method here and may panic. Only called
