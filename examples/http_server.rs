@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -60,9 +61,9 @@ const fn fatal(status: &'static str) -> Refusal {
 /// Takes one request from the front of the input: how long it is, or `None` if it has not arrived whole.
 fn parse(input: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
     let input = &input[..input.len().min(LONGEST_HEAD)];
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut head = httparse::Request::new(&mut headers);
-    let len = match head.parse(input) {
+    let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut head = httparse::Request::new(&mut []);
+    let len = match head.parse_with_uninit_headers(input, &mut headers) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if input.len() < LONGEST_HEAD => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {

@@ -40,6 +40,9 @@ pub(crate) const POSTS_PER_TURN: usize = 4096;
 /// Events taken from the kernel in one wait; more wait for the next turn.
 pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 
+/// How many descriptors a loop makes room for with the first one.
+pub(crate) const FIRST_SLOTS: usize = 16;
+
 /// I/O completions after which a task yields within one poll, so that a flood cannot starve its siblings
 /// (tokio's cooperative budget is 128, too).
 pub(crate) const TASK_IO_BUDGET: u32 = 128;
@@ -67,6 +70,9 @@ pub(crate) const WATER_RATIO: usize = 4;
 /// Most buffers of one vectored write: Linux' `UIO_MAXIOV`.
 pub(crate) const MAX_IOVECS: usize = 1024;
 
+/// The buffers of a vectored write that stand on the stack; more of them are gathered in memory of their own.
+pub(crate) const FEW_IOVECS: usize = 16;
+
 /// A queued chunk that small writes are gathered in stops growing at this size.
 pub(crate) const WRITE_CHUNK: usize = 64 * 1024;
 
@@ -75,6 +81,9 @@ pub(crate) const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 
 /// Length of a listening socket's queue, and the most connections accepted in one event (asyncio).
 pub(crate) const BACKLOG: u32 = 100;
+
+/// How many places for connections a server keeps when the last one is gone: a few KiB.
+pub(crate) const PLACES_KEPT: usize = 1024;
 
 /// How long a server stops accepting when descriptors or memory are short (asyncio `ACCEPT_RETRY_DELAY`).
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -3,6 +3,8 @@
 //! Memory is measured as the live bytes of the process's allocator, which the harness keeps to one test at a time.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -16,45 +18,6 @@ use std::time::Duration;
 use common::{on_loop, on_manual_clock};
 use counting::live_bytes;
 use roundelay::{EventLoop, LoopFuture, Task, get_running_loop, sleep, yield_now};
-
-/// An allocator that counts what is live.
-mod counting {
-    #![allow(unsafe_code)]
-
-    use std::alloc::{GlobalAlloc, Layout, System};
-    use std::sync::atomic::{AtomicIsize, Ordering};
-
-    static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-    struct Counting;
-
-    // SAFETY: everything is the system's allocator's; beside it a number is kept.
-    unsafe impl GlobalAlloc for Counting {
-        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
-            // SAFETY: the caller's promise.
-            unsafe { System.alloc(layout) }
-        }
-        unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-            LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-            // SAFETY: the caller's promise.
-            unsafe { System.dealloc(place, layout) }
-        }
-        unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            LIVE.fetch_add(size as isize - layout.size() as isize, Ordering::Relaxed);
-            // SAFETY: the caller's promise.
-            unsafe { System.realloc(place, layout, size) }
-        }
-    }
-
-    #[global_allocator]
-    static ALLOCATOR: Counting = Counting;
-
-    /// The bytes that are allocated now, in the whole process.
-    pub(super) fn live_bytes() -> isize {
-        LIVE.load(Ordering::Relaxed)
-    }
-}
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 

@@ -150,7 +150,6 @@ impl Builder {
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),
             called: Cell::new(false),
-            turn_time: Cell::new(now),
             event_interval: self.event_interval,
             event_period: self.event_period,
             fired: Cell::new(Vec::new()),

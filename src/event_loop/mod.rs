@@ -168,8 +168,6 @@ pub(crate) struct Core {
     turns_since_wait: Cell<u32>,
     /// When it was asked.
     waited_at: Cell<Instant>,
-    /// The time as last read in a turn: good enough where a coarse time will do.
-    turn_time: Cell<Instant>,
     event_interval: u32,
     event_period: Duration,
     /// What the latest wait found out; kept for its memory.
@@ -212,11 +210,6 @@ impl Core {
     /// How many turns have begun.
     pub(crate) fn turn_number(&self) -> u64 {
         self.counters.turns.get()
-    }
-
-    /// The time as last read in a turn.
-    pub(crate) fn turn_time(&self) -> Instant {
-        self.turn_time.get()
     }
 
     pub(crate) fn is_running(&self) -> bool {

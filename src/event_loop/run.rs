@@ -209,12 +209,12 @@ impl Core {
                 shorter(sleep, limit)
             };
             self.wait(timeout)?;
-            if timeout != Some(Duration::ZERO) || now.is_none() {
-                let after = self.now();
-                now = Some(after);
-                self.turn_time.set(after);
-            }
-            self.waited_at.set(self.turn_time.get());
+            let asked_at = match now {
+                Some(now) if timeout == Some(Duration::ZERO) => now,
+                _ => self.now(),
+            };
+            now = Some(asked_at);
+            self.waited_at.set(asked_at);
             self.turns_since_wait.set(0);
         }
 
@@ -254,7 +254,6 @@ impl Core {
             return true;
         }
         let time = self.now();
-        self.turn_time.set(time);
         *now = Some(time);
         deadline.is_some_and(|deadline| self.is_due(deadline, time))
             || time.saturating_duration_since(self.waited_at.get()) >= self.event_period
@@ -375,9 +374,9 @@ impl Core {
             local.guarded(|| match slot.listener {
                 Listener::Handler(handler) => handler.on_close(),
                 Listener::Wakers(pair) => pair.close(),
-                Listener::Watch { reader, writer } => {
-                    local.dispose(reader);
-                    local.dispose(writer);
+                Listener::Watch(watch) => {
+                    local.dispose(watch.reader);
+                    local.dispose(watch.writer);
                 }
             });
         }

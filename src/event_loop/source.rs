@@ -74,6 +74,7 @@ impl<S> Source<S> {
     }
 
     /// Ready when a call in this direction is worth a try.
+    #[inline]
     pub(crate) fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.core.is_open() {
             return Poll::Ready(Err(LoopClosed.into()));
@@ -81,6 +82,10 @@ impl<S> Source<S> {
         if self.wakers.is_ready(direction) {
             return Poll::Ready(Ok(()));
         }
+        self.wait(direction, cx)
+    }
+
+    fn wait(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wakers.register(direction, cx);
         if !self.registration.is_edge() {
             // A level-triggered selector was told to be quiet while nobody waited.

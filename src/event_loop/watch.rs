@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::error::{LoopClosed, PanicPayload};
 use crate::event_loop::{EventLoop, LoopListener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use crate::reactor::slot::{Direction, Listener};
+use crate::reactor::slot::{Direction, Listener, Watch};
 use crate::reactor::{Interest, Mode};
 use crate::sched::Local;
 use crate::sched::context::{self, Context, Slot};
@@ -150,11 +150,11 @@ impl EventLoop {
             drop(reactor);
             return inserted.map(drop);
         };
-        let Listener::Watch { reader, writer } = &mut slot.listener else {
+        let Listener::Watch(watch) = &mut slot.listener else {
             let text = format!("EventLoop::{method}(): descriptor {} is used by a transport or stream", fd.as_raw_fd());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         };
-        let place = if direction == Direction::Read { reader } else { writer };
+        let place = if direction == Direction::Read { &mut watch.reader } else { &mut watch.writer };
         let replaced = place.replace(watcher);
         let want = interest(&slot.listener);
         let result = reactor.renew_interest(key, fd, want);
@@ -164,8 +164,8 @@ impl EventLoop {
         if let Some(replaced) = replaced {
             replaced.cancel();
         }
-        if let Some(Listener::Watch { reader, writer }) = refused.map(|slot| slot.listener) {
-            reader.into_iter().chain(writer).for_each(|watcher| watcher.cancel());
+        if let Some(Listener::Watch(watch)) = refused.map(|slot| slot.listener) {
+            watch.reader.into_iter().chain(watch.writer).for_each(|watcher| watcher.cancel());
         }
         result
     }
@@ -175,10 +175,10 @@ impl EventLoop {
         let Some((key, slot)) = reactor.find(fd.as_raw_fd()) else {
             return false;
         };
-        let Listener::Watch { reader, writer } = &mut slot.listener else {
+        let Listener::Watch(watch) = &mut slot.listener else {
             return false;
         };
-        let place = if direction == Direction::Read { reader } else { writer };
+        let place = if direction == Direction::Read { &mut watch.reader } else { &mut watch.writer };
         let removed = place.take();
         let want = interest(&slot.listener);
         let slot = if want == Interest::NONE {
@@ -199,16 +199,16 @@ impl EventLoop {
 
 /// A listener with one watcher.
 fn pair(direction: Direction, watcher: Rc<dyn Ready>) -> LoopListener {
-    match direction {
-        Direction::Read => Listener::Watch { reader: Some(watcher), writer: None },
-        Direction::Write => Listener::Watch { reader: None, writer: Some(watcher) },
-    }
+    Listener::Watch(Box::new(match direction {
+        Direction::Read => Watch { reader: Some(watcher), writer: None },
+        Direction::Write => Watch { reader: None, writer: Some(watcher) },
+    }))
 }
 
 /// What the watchers of a listener want to hear of.
 fn interest(listener: &LoopListener) -> Interest {
     match listener {
-        Listener::Watch { reader, writer } => Interest { readable: reader.is_some(), writable: writer.is_some() },
+        Listener::Watch(watch) => Interest { readable: watch.reader.is_some(), writable: watch.writer.is_some() },
         _ => Interest::NONE,
     }
 }

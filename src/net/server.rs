@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+use crate::constants::PLACES_KEPT;
 use crate::error::{InvalidState, LoopClosed, PanicPayload};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::services::Service;
@@ -37,10 +38,48 @@ enum State {
     Closed,
 }
 
-/// A connection's place, or a free one.
-enum Place {
-    Taken(Weak<SocketTransport>),
-    Free { next: Option<usize> },
+/// The connections of a server, each in a place of its own.
+#[derive(Default)]
+struct Clients {
+    /// `None` where a place is free.
+    places: Vec<Option<Weak<SocketTransport>>>,
+    free: Vec<usize>,
+    /// How many there are.
+    active: usize,
+}
+
+impl Clients {
+    /// Gives a connection its place.
+    fn attach(&mut self, client: &Rc<SocketTransport>) -> usize {
+        let client = Some(Rc::downgrade(client));
+        self.active += 1;
+        match self.free.pop() {
+            Some(place) => {
+                self.places[place] = client;
+                place
+            }
+            None => {
+                self.places.push(client);
+                self.places.len() - 1
+            }
+        }
+    }
+
+    /// Frees a place. True if it was the last that was taken.
+    fn detach(&mut self, place: usize) -> bool {
+        self.places[place] = None;
+        self.free.push(place);
+        self.active -= 1;
+        if self.active == 0 && self.places.capacity() > PLACES_KEPT {
+            // A burst is over.
+            *self = Self::default();
+        }
+        self.active == 0
+    }
+
+    fn live(&self) -> Vec<Rc<SocketTransport>> {
+        self.places.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
 }
 
 struct Inner {
@@ -54,11 +93,7 @@ struct Inner {
     context: Slot,
     max_connections: usize,
     idle_timeout: Option<Duration>,
-    clients: RefCell<Vec<Place>>,
-    /// First free place.
-    free: Cell<Option<usize>>,
-    /// Connections that are there.
-    active: Cell<usize>,
+    clients: RefCell<Clients>,
     /// Who waits for the end, or for the end of `serve_forever`.
     waiters: Waiters,
     /// Whether a `serve_forever` is being awaited.
@@ -95,9 +130,7 @@ impl Server {
             context,
             max_connections: options.max_connections.unwrap_or(usize::MAX),
             idle_timeout: options.idle_timeout,
-            clients: RefCell::new(Vec::new()),
-            free: Cell::new(None),
-            active: Cell::new(0),
+            clients: RefCell::default(),
             waiters: Waiters::new(),
             forever: Cell::new(false),
         });
@@ -231,7 +264,7 @@ impl Server {
 
     /// How many connections there are.
     pub fn connections(&self) -> usize {
-        self.inner.active.get()
+        self.inner.active()
     }
 
     /// The server's loop.
@@ -266,35 +299,21 @@ impl Inner {
     }
 
     fn poll_closed(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<()> {
-        if self.state.get() == State::Closed && self.active.get() == 0 {
+        if self.state.get() == State::Closed && self.active() == 0 {
             return Poll::Ready(());
         }
         waiter.wait(cx);
         Poll::Pending
     }
 
+    /// The connections, with nothing borrowed.
     fn clients(&self) -> Vec<Rc<SocketTransport>> {
-        let clients = self.clients.borrow();
-        let live = clients.iter().filter_map(|place| match place {
-            Place::Taken(client) => client.upgrade(),
-            Place::Free { .. } => None,
-        });
-        live.collect()
+        self.clients.borrow().live()
     }
 
-    /// Gives a connection its place.
-    fn attach(&self, client: &Rc<SocketTransport>) -> usize {
-        let taken = Place::Taken(Rc::downgrade(client));
-        let mut clients = self.clients.borrow_mut();
-        self.active.set(self.active.get() + 1);
-        let Some(place) = self.free.get() else {
-            clients.push(taken);
-            return clients.len() - 1;
-        };
-        if let Place::Free { next } = std::mem::replace(&mut clients[place], taken) {
-            self.free.set(next);
-        }
-        place
+    /// How many connections there are.
+    fn active(&self) -> usize {
+        self.clients.borrow().active
     }
 
     fn report(&self, message: &str, exception: Exception<'_>) {
@@ -320,7 +339,7 @@ impl Inner {
         });
         let protocol = made.ok()?;
         let parts = Parts { protocol, context: slot, local_addr, peer_addr };
-        match SocketTransport::open(&self.core, socket, parts) {
+        match SocketTransport::open_accepted(&self.core, socket, parts) {
             Ok(transport) => Some(transport),
             Err(error) => {
                 self.report("Error on transport creation for incoming connection", Exception::Error(&error));
@@ -335,7 +354,7 @@ impl Acceptor for Inner {
         if self.state.get() != State::Serving {
             return false;
         }
-        if self.active.get() < self.max_connections {
+        if self.active() < self.max_connections {
             return true;
         }
         for listener in self.listeners.borrow().iter() {
@@ -348,7 +367,7 @@ impl Acceptor for Inner {
         // The address of a socket bound to all interfaces differs from connection to connection: it is asked for later.
         let local_addr = listener.local_addr().filter(|address| !address.ip().is_unspecified());
         let Some(client) = self.open(socket, local_addr, peer_addr) else { return };
-        let place = self.attach(&client);
+        let place = self.clients.borrow_mut().attach(&client);
         let owner = self.me.upgrade().expect("a listener holds its server");
         client.set_owner(owner, place);
         if let Some(limit) = self.idle_timeout {
@@ -372,15 +391,12 @@ impl Acceptor for Inner {
 
 impl Owner for Inner {
     fn transport_lost(&self, place: usize) {
-        self.clients.borrow_mut()[place] = Place::Free { next: self.free.replace(Some(place)) };
-        self.active.set(self.active.get() - 1);
-        if self.active.get() == 0 {
-            // Free places of a burst that is over.
-            drop(self.clients.take());
-            self.free.set(None);
+        let last = self.clients.borrow_mut().detach(place);
+        if last {
             self.waiters.wake();
         }
-        if self.active.get() < self.max_connections {
+        // Without a limit nobody rests.
+        if self.max_connections < usize::MAX && self.active() < self.max_connections {
             for listener in self.listeners.borrow().iter() {
                 listener.wake();
             }

@@ -36,7 +36,7 @@ trait Erased {
     fn pause_writing(&self, transport: &Transport);
     fn resume_writing(&self, transport: &Transport);
     fn connection_lost(&self, transport: &Transport, error: Option<io::Error>);
-    fn is_buffered(&self) -> bool;
+    fn is_buffered(&self) -> Option<bool>;
     fn type_name(&self) -> &'static str;
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
 }
@@ -94,8 +94,8 @@ impl<P: Protocol> Erased for Cell<P> {
         self.lend().connection_lost(transport, error);
     }
 
-    fn is_buffered(&self) -> bool {
-        self.protocol.try_borrow_mut().is_ok_and(|mut protocol| protocol.as_buffered().is_some())
+    fn is_buffered(&self) -> Option<bool> {
+        self.protocol.try_borrow_mut().ok().map(|mut protocol| protocol.as_buffered().is_some())
     }
 
     fn type_name(&self) -> &'static str {
@@ -144,8 +144,13 @@ impl AnyProtocol {
         self.erased.type_name()
     }
 
-    /// Whether it receives into a buffer of its own.
-    pub(crate) fn is_buffered(&self) -> bool {
+    /// Whether nobody else has this protocol, so that dropping this drops it.
+    pub(crate) fn is_last(&self) -> bool {
+        Rc::strong_count(&self.erased) == 1
+    }
+
+    /// Whether it receives into a buffer of its own; `None` while somebody looks into it.
+    pub(crate) fn is_buffered(&self) -> Option<bool> {
         self.erased.is_buffered()
     }
 

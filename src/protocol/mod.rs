@@ -14,7 +14,7 @@
 //! No method of a transport calls its protocol: what there is to tell is told when no callback of that transport is on
 //! the stack, in the loop's turn.
 
-mod erased;
+pub(crate) mod erased;
 mod extra;
 mod reference;
 mod transport;

@@ -189,6 +189,9 @@ pub(crate) enum Fired<C> {
     Wake(Waker),
 }
 
+/// What became of an insertion: the key, the mode, and an older slot of the same number.
+type Inserted<C> = (u64, Mode, Option<Slot<C>>);
+
 /// A selector and the slots of what is registered with it. `C` is a callback as the loop's queue takes it.
 pub(crate) struct Reactor<C> {
     /// `None` once the loop is closed.
@@ -238,18 +241,22 @@ impl<C: Clone> Reactor<C> {
         self.slots.at(self.by_fd.get(fd)?)
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: u64) -> Option<&Slot<C>> {
         self.slots.get(key)
     }
 
     /// Registers a descriptor. What the listener wants to hear of at first is `interest`.
+    ///
+    /// Gives the key, the mode in which it is watched, and an older slot of the same number, to be dropped with nothing
+    /// borrowed.
     pub(crate) fn insert(
         &mut self,
         fd: BorrowedFd<'_>,
         interest: Interest,
         mode: Mode,
         listener: Listener<C>,
-    ) -> io::Result<(u64, Option<Slot<C>>)> {
+    ) -> io::Result<Inserted<C>> {
         let Some(selector) = &mut self.selector else {
             return Err(LoopClosed.into());
         };
@@ -261,15 +268,37 @@ impl<C: Clone> Reactor<C> {
             self.slots.remove(key);
             return Err(error);
         }
+        Ok((key, mode, self.inserted(raw, key)))
+    }
+
+    /// As `insert`, but the selector hears of it when there is interest in it. The descriptor must be new to the process:
+    /// nobody refuses one that is registered already.
+    pub(crate) fn insert_parked(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        mode: Mode,
+        listener: Listener<C>,
+    ) -> io::Result<Inserted<C>> {
+        if self.selector.is_none() {
+            return Err(LoopClosed.into());
+        }
+        let mode = if self.edge { mode } else { Mode::Level };
+        let raw = fd.as_raw_fd();
+        let key = self.slots.insert(Slot { fd: raw, interest: Interest::NONE, mode, parked: true, listener });
+        Ok((key, mode, self.inserted(raw, key)))
+    }
+
+    /// Notes a new registration; gives an older one of the same number, which belongs to a descriptor that was closed:
+    /// the kernel has given the number out anew.
+    fn inserted(&mut self, raw: RawFd, key: u64) -> Option<Slot<C>> {
         self.opened += 1;
-        // The kernel took the descriptor as new: an older slot under this number belongs to one that was closed.
         let stale = self.by_fd.get(raw).and_then(|index| self.slots.at(index)).map(|(key, _)| key);
         let stale = stale.and_then(|key| {
             self.closed += 1;
             self.slots.remove(key)
         });
         self.by_fd.insert(raw, Slots::<C>::index(key));
-        Ok((key, stale))
+        stale
     }
 
     /// Changes what is reported of a descriptor. A no-op where nothing changes for the selector.
@@ -290,15 +319,15 @@ impl<C: Clone> Reactor<C> {
         let Some(slot) = self.slots.get_mut(key) else {
             return Ok(());
         };
+        if slot.parked && want == Interest::NONE {
+            return Ok(());
+        }
         // An edge is reported once and costs nothing to ignore: the reading side stays registered.
         let want = match slot.mode {
             Mode::Edge => Interest { readable: true, ..want },
             Mode::Level => want,
         };
         if slot.parked {
-            if want == Interest::NONE {
-                return Ok(());
-            }
             selector.add(fd, key, want, slot.mode)?;
             slot.parked = false;
         } else if renew || want != slot.interest {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use polling::{Event as PollingEvent, Events, PollMode, Poller};
 
-use crate::constants::EVENTS_PER_WAIT;
+use crate::constants::{EVENTS_PER_WAIT, FIRST_SLOTS};
 use crate::os::fd::BorrowedFd;
 use crate::os::poller;
 use crate::reactor::{Event, Interest, Mode, Notify, Readiness, Selector};
@@ -50,6 +50,10 @@ impl Polling {
         // The low half of a key is a small number: the place of its slot.
         let place = key as u32 as usize;
         if place >= self.keys.len() {
+            // As the slots do.
+            if place >= self.keys.capacity() {
+                self.keys.reserve_exact((place + 1 - self.keys.len()).max(FIRST_SLOTS).max(self.keys.len() / 4));
+            }
             self.keys.resize(place + 1, 0);
         }
         self.keys[place] = key;

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use crate::os::fd::{AsFd, BorrowedFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::reactor::slot::{Listener, Slot};
 use crate::reactor::{Interest, Mode, Reactor};
 
@@ -39,12 +39,24 @@ impl<C: Clone> Registration<C> {
         mode: Mode,
         listener: Listener<C>,
     ) -> io::Result<Self> {
-        use crate::os::fd::AsRawFd;
         let fd = fd.as_fd();
-        let (key, stale) = reactor.borrow_mut().insert(fd, interest, mode, listener)?;
+        let (key, mode, stale) = reactor.borrow_mut().insert(fd, interest, mode, listener)?;
         drop(stale);
-        let edge = reactor.borrow().get(key).is_some_and(|slot| slot.mode == Mode::Edge);
-        Ok(Self { reactor: reactor.clone(), key, fd: fd.as_raw_fd(), edge })
+        Ok(Self { reactor: reactor.clone(), key, fd: fd.as_raw_fd(), edge: mode == Mode::Edge })
+    }
+
+    /// As `new`, for a descriptor that is new to the process, and of which nothing is to be reported before
+    /// `set_interest` says what: until then the selector does not hear of it.
+    pub(crate) fn parked(
+        reactor: &Rc<RefCell<Reactor<C>>>,
+        fd: impl AsFd,
+        mode: Mode,
+        listener: Listener<C>,
+    ) -> io::Result<Self> {
+        let fd = fd.as_fd();
+        let (key, mode, stale) = reactor.borrow_mut().insert_parked(fd, mode, listener)?;
+        drop(stale);
+        Ok(Self { reactor: reactor.clone(), key, fd: fd.as_raw_fd(), edge: mode == Mode::Edge })
     }
 
     /// Changes what is reported.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use crate::constants::FIRST_SLOTS;
 use crate::os::fd::RawFd;
 use crate::reactor::{Fired, Interest, Mode, Readiness, Selector};
 
@@ -33,12 +34,18 @@ pub(crate) enum End {
 
 /// Who hears of a descriptor.
 pub(crate) enum Listener<C> {
-    /// Callbacks of `add_reader` and `add_writer`.
-    Watch { reader: Option<C>, writer: Option<C> },
+    /// Callbacks of `add_reader` and `add_writer`. Boxed: transports are many, and their slots small.
+    Watch(Box<Watch<C>>),
     /// Tasks that wait for one direction each.
     Wakers(Rc<WakerPair>),
     /// A transport or a listening socket, which the slot keeps alive.
     Handler(Rc<dyn Handler>),
+}
+
+/// The callbacks that a descriptor has, one for each direction.
+pub(crate) struct Watch<C> {
+    pub(crate) reader: Option<C>,
+    pub(crate) writer: Option<C>,
 }
 
 /// The tasks that wait for a descriptor, and what it was ready for when last heard of.
@@ -62,6 +69,7 @@ impl WakerPair {
         Self { ready: Cell::new(ready), reader: Cell::new(None), writer: Cell::new(None) }
     }
 
+    #[inline]
     fn waker(&self, direction: Direction) -> &Cell<Option<Waker>> {
         match direction {
             Direction::Read => &self.reader,
@@ -97,11 +105,14 @@ impl WakerPair {
     /// Keeps the waker of whoever waits for a direction; the one before is forgotten.
     pub(crate) fn register(&self, direction: Direction, cx: &Context<'_>) {
         let cell = self.waker(direction);
-        let waker = match cell.take() {
-            Some(waker) if waker.will_wake(cx.waker()) => waker,
-            _ => cx.waker().clone(),
-        };
-        cell.set(Some(waker));
+        let before = cell.take();
+        match before {
+            Some(waker) if waker.will_wake(cx.waker()) => cell.set(Some(waker)),
+            before => {
+                cell.set(Some(cx.waker().clone()));
+                drop(before);
+            }
+        }
     }
 
     pub(crate) fn is_waited_for(&self, direction: Direction) -> bool {
@@ -112,19 +123,11 @@ impl WakerPair {
         waited_for
     }
 
-    /// Whom to wake for a readiness.
-    fn take_wakers(&self, readiness: Readiness) -> [Option<Waker>; 2] {
-        [
-            if readiness.is_readable() { self.reader.take() } else { None },
-            if readiness.is_writable() { self.writer.take() } else { None },
-        ]
-    }
-
     /// The loop is closed: whoever waits tries once more and gets its error.
     pub(crate) fn close(&self) {
-        let all = Readiness::READABLE.union(Readiness::WRITABLE);
-        self.set_ready(all);
-        for waker in self.take_wakers(all).into_iter().flatten() {
+        self.set_ready(Readiness::READABLE.union(Readiness::WRITABLE));
+        let (reader, writer) = (self.reader.take(), self.writer.take());
+        for waker in reader.into_iter().chain(writer) {
             waker.wake();
         }
     }
@@ -149,9 +152,15 @@ impl<C: Clone> Slot<C> {
             Listener::Handler(_) => fired.push(Fired::Event(key, readiness)),
             Listener::Wakers(pair) => {
                 pair.set_ready(readiness);
-                fired.extend(pair.take_wakers(readiness).into_iter().flatten().map(Fired::Wake));
+                if readiness.is_readable() {
+                    fired.extend(pair.reader.take().map(Fired::Wake));
+                }
+                if readiness.is_writable() {
+                    fired.extend(pair.writer.take().map(Fired::Wake));
+                }
             }
-            Listener::Watch { reader, writer } => {
+            Listener::Watch(watch) => {
+                let Watch { reader, writer } = &**watch;
                 let reader = reader.as_ref().filter(|_| readiness.is_readable());
                 let writer = writer.as_ref().filter(|_| readiness.is_writable());
                 fired.extend(reader.into_iter().chain(writer).cloned().map(Fired::Callback));
@@ -167,7 +176,7 @@ impl<C: Clone> Slot<C> {
                 readable: pair.is_waited_for(Direction::Read),
                 writable: pair.is_waited_for(Direction::Write),
             },
-            Listener::Watch { .. } | Listener::Handler(_) => self.interest,
+            Listener::Watch(_) | Listener::Handler(_) => self.interest,
         };
         let fd = crate::reactor::registration::borrow(self.fd);
         if want == Interest::NONE && readiness.is_hangup() {
@@ -218,6 +227,11 @@ impl<C> Slots<C> {
         if index == NONE {
             let index = u32::try_from(self.places.len()).ok().filter(|&index| index != NONE);
             let index = index.expect("fewer than 2^32 - 1 descriptors");
+            if self.places.len() == self.places.capacity() {
+                // A quarter more, not twice as much: with thousands of connections a place is a good part of what an idle
+                // one costs.
+                self.places.reserve_exact(FIRST_SLOTS.max(self.places.len() / 4));
+            }
             self.places.push(Place { generation: 0, content: Content::Taken(slot) });
             return Self::key(index, 0);
         }

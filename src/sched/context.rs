@@ -25,6 +25,7 @@ pub(crate) enum Slot {
 impl Slot {
     pub(crate) const EMPTY: Slot = Slot::Private(None);
 
+    /// Whether it holds nothing, and dropping it does nothing.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Slot::Private(None))

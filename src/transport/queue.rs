@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use crate::constants::{MAX_IOVECS, WRITE_CHUNK};
+use crate::constants::{FEW_IOVECS, MAX_IOVECS, WRITE_CHUNK};
 
 enum Chunk {
     /// Bytes that were copied, and how many of them are sent. Small writes are gathered here.
@@ -30,20 +30,27 @@ pub(crate) struct Sent {
     _chunks: VecDeque<Chunk>,
 }
 
-/// A queue of bytes, sent from the front. Empty, it owns no memory.
+/// A queue of bytes, sent from the front. Empty, it owns no memory, and takes up a word.
 #[derive(Default)]
 pub(crate) struct WriteQueue {
+    queued: Option<Box<Queued>>,
+}
+
+/// What is in a queue that is not empty.
+#[derive(Default)]
+struct Queued {
     chunks: VecDeque<Chunk>,
     len: usize,
 }
 
 impl WriteQueue {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.queued.as_ref().map_or(0, |queued| queued.len)
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.queued.is_none()
     }
 
     /// Queues a copy.
@@ -51,47 +58,49 @@ impl WriteQueue {
         if data.is_empty() {
             return;
         }
-        self.len += data.len();
-        if let Some(Chunk::Copied { bytes, .. }) = self.chunks.back_mut() {
+        let queued = self.queued.get_or_insert_default();
+        queued.len += data.len();
+        if let Some(Chunk::Copied { bytes, .. }) = queued.chunks.back_mut() {
             if bytes.len() + data.len() <= WRITE_CHUNK {
                 bytes.extend_from_slice(data);
                 return;
             }
         }
-        self.chunks.push_back(Chunk::Copied { bytes: data.to_vec(), sent: 0 });
+        queued.chunks.push_back(Chunk::Copied { bytes: data.to_vec(), sent: 0 });
     }
 
     /// Queues without a copy.
     pub(crate) fn push_owned(&mut self, data: Bytes) {
         if !data.is_empty() {
-            self.len += data.len();
-            self.chunks.push_back(Chunk::Given(data));
+            let queued = self.queued.get_or_insert_default();
+            queued.len += data.len();
+            queued.chunks.push_back(Chunk::Given(data));
         }
     }
 
-    /// The first chunk.
-    pub(crate) fn front(&self) -> &[u8] {
-        self.chunks.front().map_or(&[], Chunk::rest)
-    }
-
-    /// How many chunks there are.
-    pub(crate) fn chunks(&self) -> usize {
-        self.chunks.len()
-    }
-
-    /// The chunks from the front, as many as one system call takes.
-    pub(crate) fn slices(&self) -> Vec<IoSlice<'_>> {
-        self.chunks.iter().take(MAX_IOVECS).map(|chunk| IoSlice::new(chunk.rest())).collect()
+    /// Lends the chunks from the front, as many as one system call takes. Of a few nothing is allocated.
+    pub(crate) fn with_slices<R>(&self, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let Some(queued) = &self.queued else { return f(&[]) };
+        let slices = queued.chunks.iter().take(MAX_IOVECS).map(|chunk| IoSlice::new(chunk.rest()));
+        if queued.chunks.len() > FEW_IOVECS {
+            return f(&slices.collect::<Vec<_>>());
+        }
+        let mut few = [IoSlice::new(&[]); FEW_IOVECS];
+        for (place, slice) in few.iter_mut().zip(slices) {
+            *place = slice;
+        }
+        f(&few[..queued.chunks.len()])
     }
 
     /// `n` bytes from the front have been sent.
     pub(crate) fn advance(&mut self, mut n: usize) -> Sent {
-        self.len -= n;
-        if self.len == 0 {
-            return Sent { _chunks: std::mem::take(&mut self.chunks) };
+        let Some(queued) = &mut self.queued else { return Sent { _chunks: VecDeque::new() } };
+        queued.len -= n;
+        if queued.len == 0 {
+            return Sent { _chunks: self.queued.take().map(|queued| queued.chunks).unwrap_or_default() };
         }
         let mut whole = 0;
-        for chunk in &mut self.chunks {
+        for chunk in &mut queued.chunks {
             let rest = chunk.rest().len();
             if n < rest {
                 match chunk {
@@ -103,7 +112,7 @@ impl WriteQueue {
             n -= rest;
             whole += 1;
         }
-        Sent { _chunks: self.chunks.drain(..whole).collect() }
+        Sent { _chunks: queued.chunks.drain(..whole).collect() }
     }
 }
 
@@ -131,12 +140,23 @@ mod tests {
                 take(&mut queue, sends.next().unwrap_or(7).max(1), &mut sent);
             }
             prop_assert_eq!(sent, expected);
-            prop_assert!(queue.front().is_empty());
+            prop_assert!(queue.queued.is_none());
+        }
+    }
+
+    /// Few chunks and many are lent alike, and no more than one call takes.
+    #[test]
+    fn lends_as_many_as_one_call_takes() {
+        let mut queue = WriteQueue::default();
+        assert_eq!(queue.with_slices(|slices| slices.len()), 0);
+        for n in 1..MAX_IOVECS + 3 {
+            queue.push_owned(Bytes::from_static(b"x"));
+            assert_eq!(queue.with_slices(|slices| slices.len()), n.min(MAX_IOVECS));
         }
     }
 
     fn take(queue: &mut WriteQueue, n: usize, sent: &mut Vec<u8>) {
-        let all: Vec<u8> = queue.slices().iter().flat_map(|slice| slice.iter().copied()).collect();
+        let all: Vec<u8> = queue.with_slices(|slices| slices.iter().flat_map(|slice| slice.iter().copied()).collect());
         let n = n.min(all.len());
         sent.extend_from_slice(&all[..n]);
         drop(queue.advance(n));

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use socket2::Socket;
+
 use crate::error::{PanicPayload, callback_panicked};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
@@ -13,7 +15,8 @@ use crate::sched::context::{self, Slot};
 use crate::sched::report::Exception;
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
-use crate::transport::stream::SocketTransport;
+use crate::transport::queue::WriteQueue;
+use crate::transport::stream::{Io, SocketTransport};
 
 impl SocketTransport {
     /// Ends the connection with an error.
@@ -30,17 +33,21 @@ impl SocketTransport {
         // Nobody is told to resume writing to a connection that is lost.
         self.told_paused.set(self.flow.get().is_paused());
         self.set_interest(Interest::NONE);
-        self.error_kind.set(error.as_ref().map(io::Error::kind));
-        self.error.set(error);
+        if let Some(error) = error {
+            self.rare(|rare| {
+                rare.error_kind = Some(error.kind());
+                rare.error = Some(error);
+            });
+        }
         self.enqueue(Action::Lost);
-        self.release("written bytes", queue);
+        self.release_queue(queue);
     }
 
     pub(super) fn connection_lost(&self) {
         if !self.update_life(Lifecycle::gone) {
             return;
         }
-        let error = self.error.take();
+        let error = self.if_rare(|rare| rare.error.take()).flatten();
         let called = self.call(|protocol, transport| protocol.connection_lost(transport, error));
         if let Some(Err(payload)) = called {
             self.report("Exception in callback connection_lost", payload);
@@ -53,18 +60,24 @@ impl SocketTransport {
         self.update_life(|life| {
             let _ = life.gone();
         });
-        if self.local_addr.get().is_none() {
-            self.local_addr.set(self.ask_local_addr());
-        }
         let io = self.io.take();
         if io.is_none() && self.protocol.borrow().is_none() {
             return;
         }
-        drop(io);
+        if let Some(Io { registration, socket }) = io {
+            drop(registration);
+            // Beside whoever calls this somebody has a handle, and may ask for the address yet.
+            let local_addr = self.local_addr.take();
+            let ask = !local_addr.is_known() && self.me.strong_count() > 1;
+            self.local_addr.set(if ask { local_addr_of(&socket).into() } else { local_addr });
+        }
         self.core.transport_gone();
         let queue = self.queue.take();
-        drop(self.unread.take());
-        if let Some(idle) = self.idle.take() {
+        let idle = self.if_rare(|rare| {
+            rare.unread = Vec::new();
+            rare.idle.take()
+        });
+        if let Some(idle) = idle.flatten() {
             idle.timer.cancel();
         }
         self.wake_waiters();
@@ -74,9 +87,17 @@ impl SocketTransport {
         let protocol = self.protocol.take();
         let ((), slot) = context::enter(self.context.replace(Slot::EMPTY), || {
             self.release("a protocol", protocol);
-            self.release("written bytes", queue);
+            self.release_queue(queue);
         });
-        self.release("a context", slot);
+        if !slot.is_empty() {
+            self.release("a context", slot);
+        }
+    }
+
+    fn release_queue(&self, queue: WriteQueue) {
+        if !queue.is_empty() {
+            self.release("written bytes", queue);
+        }
     }
 
     /// Drops what may have a destructor of the application's, which may call any method here and may panic. Only called
@@ -88,7 +109,7 @@ impl SocketTransport {
     }
 
     pub(super) fn ask_local_addr(&self) -> Option<SocketAddr> {
-        self.io.borrow().as_ref()?.socket.local_addr().ok()?.as_socket()
+        local_addr_of(&self.io.borrow().as_ref()?.socket)
     }
 
     pub(super) fn fail_by_panic(&self, callback: &str, payload: PanicPayload) {
@@ -125,9 +146,13 @@ impl SocketTransport {
 
     /// Why writing is impossible.
     pub(super) fn lost_error(&self) -> io::Error {
-        match self.error_kind.get() {
+        match self.if_rare(|rare| rare.error_kind).flatten() {
             Some(kind) => io::Error::new(kind, "Connection lost"),
             None => io::Error::new(io::ErrorKind::ConnectionReset, "Connection lost"),
         }
     }
+}
+
+fn local_addr_of(socket: &Socket) -> Option<SocketAddr> {
+    socket.local_addr().ok()?.as_socket()
 }

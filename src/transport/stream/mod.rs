@@ -26,6 +26,7 @@ use socket2::{SockRef, Socket};
 
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::fd::{AsRawFd, RawFd};
+use crate::protocol::erased::Called;
 use crate::protocol::{
     AnyProtocol, BaseTransport, ExtraInfo, SocketHolder, SocketView, StreamTransport, Transport, TransportId, WaiterId,
 };
@@ -35,6 +36,7 @@ use crate::sched::context::{self, Slot};
 use crate::sched::handle::TimerHandle;
 use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
+use crate::transport::address::Address;
 use crate::transport::flow::Flow;
 use crate::transport::lifecycle::{Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
@@ -66,6 +68,37 @@ const NOT_MADE: u64 = u64::MAX;
 struct IdleLimit {
     limit: Duration,
     timer: TimerHandle<()>,
+    /// When bytes last went in either direction.
+    active_at: Instant,
+}
+
+/// How a protocol takes what arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// It was not asked yet.
+    Unknown,
+    /// From the loop's buffer.
+    Lent,
+    /// Into a buffer of its own.
+    Buffered,
+}
+
+/// What few connections ever need: most of them are idle most of the time, and there may be very many.
+#[derive(Default)]
+struct Rare {
+    /// What a protocol gave back, for the next one or for the next read.
+    unread: Vec<u8>,
+    /// Why the connection was lost, for `connection_lost`.
+    error: Option<io::Error>,
+    /// The kind of that error, for those who come later.
+    error_kind: Option<io::ErrorKind>,
+    /// Who waits for writing not to be paused.
+    waiters: Vec<(WaiterId, Waker)>,
+    /// The most bytes that may be queued.
+    cap: Option<usize>,
+    /// Writes since the connection was lost.
+    lost_writes: u32,
+    idle: Option<IdleLimit>,
 }
 
 pub(crate) struct SocketTransport {
@@ -79,6 +112,8 @@ pub(crate) struct SocketTransport {
     queue: RefCell<WriteQueue>,
     /// `None` once the connection is gone.
     protocol: RefCell<Option<AnyProtocol>>,
+    /// How that one takes what arrives.
+    takes: Cell<Takes>,
     /// The context that all callbacks run in; empty while one does.
     context: Cell<Slot>,
     actions: Cell<Actions>,
@@ -94,30 +129,18 @@ pub(crate) struct SocketTransport {
     readable: Cell<bool>,
     /// Whether more may follow a short read: it does not mean that the socket is drained.
     more: Cell<bool>,
-    /// What a protocol gave back, for the next one or for the next read.
-    unread: RefCell<Vec<u8>>,
-    /// How many bytes of that, at its end, the present protocol has not seen: they are delivered without waiting for
-    /// more.
+    /// How many bytes of what was given back, at its end, the present protocol has not seen: they are delivered without
+    /// waiting for more.
     unseen: Cell<usize>,
     /// Whether the present protocol has been given nothing yet.
     fresh: Cell<bool>,
-    /// Why the connection was lost, for `connection_lost`.
-    error: Cell<Option<io::Error>>,
-    /// The kind of that error, for those who come later.
-    error_kind: Cell<Option<io::ErrorKind>>,
-    /// Who waits for writing not to be paused.
-    waiters: RefCell<Vec<(WaiterId, Waker)>>,
-    /// The most bytes that may be queued.
-    cap: Cell<usize>,
-    /// Writes since the connection was lost.
-    lost_writes: Cell<u32>,
+    /// Made when first used. Borrowed for a moment only, while no code of the application's runs.
+    rare: RefCell<Option<Box<Rare>>>,
     /// The server, and the place that this connection has with it.
     owner: Cell<Option<(Rc<dyn Owner>, usize)>>,
-    idle: RefCell<Option<IdleLimit>>,
-    /// When bytes last went in either direction; kept where there is a limit.
-    active_at: Cell<Instant>,
-    local_addr: Cell<Option<SocketAddr>>,
-    peer_addr: Option<SocketAddr>,
+    local_addr: Cell<Address>,
+    /// Of a socket of the internet's it is known.
+    peer_addr: Address,
 }
 
 impl SocketTransport {
@@ -132,6 +155,7 @@ impl SocketTransport {
             flow: Cell::new(Flow::new()),
             queue: RefCell::new(WriteQueue::default()),
             protocol: RefCell::new(Some(parts.protocol)),
+            takes: Cell::new(Takes::Unknown),
             context: Cell::new(parts.context),
             actions: Cell::new(Actions::default()),
             busy: Cell::new(false),
@@ -140,33 +164,38 @@ impl SocketTransport {
             reads_on: Cell::new(false),
             readable: Cell::new(false),
             more: Cell::new(false),
-            unread: RefCell::new(Vec::new()),
             unseen: Cell::new(0),
             fresh: Cell::new(true),
-            error: Cell::new(None),
-            error_kind: Cell::new(None),
-            waiters: RefCell::new(Vec::new()),
-            cap: Cell::new(usize::MAX),
-            lost_writes: Cell::new(0),
+            rare: RefCell::new(None),
             owner: Cell::new(None),
-            idle: RefCell::new(None),
-            active_at: Cell::new(core.turn_time()),
-            local_addr: Cell::new(parts.local_addr),
-            peer_addr: parts.peer_addr,
+            local_addr: Cell::new(parts.local_addr.into()),
+            peer_addr: parts.peer_addr.into(),
         })
+    }
+
+    /// A transport over a connection that was just accepted. The selector hears of it when it was made: a connection
+    /// that its protocol turns down at once costs nothing there.
+    pub(crate) fn open_accepted(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
+        let this = Self::make(core, parts);
+        let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
+        this.keep(LoopRegistration::parked(&core.reactor, &socket, Mode::Edge, listener), socket)
     }
 
     /// A transport over a connected, non-blocking socket that is not registered yet.
     pub(crate) fn open(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
         let this = Self::make(core, parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        match LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener) {
+        this.keep(LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener), socket)
+    }
+
+    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, socket: Socket) -> io::Result<Rc<Self>> {
+        match registration {
             Ok(registration) => {
-                *this.io.borrow_mut() = Some(Io { registration, socket });
-                Ok(this)
+                *self.io.borrow_mut() = Some(Io { registration, socket });
+                Ok(self)
             }
             Err(error) => {
-                this.forget();
+                self.forget();
                 Err(error)
             }
         }
@@ -208,6 +237,9 @@ impl SocketTransport {
                 // As in asyncio, the connection goes on.
                 self.report("Exception in callback connection_made", payload);
             }
+            if !self.life.get().is_lost() {
+                self.update_interest();
+            }
         });
     }
 
@@ -239,10 +271,21 @@ impl SocketTransport {
         self.owner.set(Some((owner, place)));
     }
 
+    /// Changes what is rare, which is made for it if need be.
+    fn rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> R {
+        f(self.rare.borrow_mut().get_or_insert_default())
+    }
+
+    /// Looks at what is rare, or changes it, where it is there.
+    #[inline]
+    fn if_rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> Option<R> {
+        self.rare.borrow_mut().as_deref_mut().map(f)
+    }
+
     /// Ends the connection when nothing was received or sent for so long.
     pub(crate) fn set_idle_limit(&self, limit: Duration) {
-        self.active_at.set(self.core.now());
-        let before = self.idle.borrow_mut().replace(IdleLimit { limit, timer: self.arm_idle(limit) });
+        let idle = IdleLimit { limit, timer: self.arm_idle(limit), active_at: self.core.now() };
+        let before = self.rare(|rare| rare.idle.replace(idle));
         drop(before);
     }
 
@@ -256,37 +299,40 @@ impl SocketTransport {
     }
 
     /// Bytes went. A callback may have taken long before it wrote, so the time of the turn would not do.
+    #[inline]
     fn note_activity(&self) {
-        if self.idle.borrow().is_some() {
-            self.active_at.set(self.core.now());
-        }
+        self.if_rare(|rare| {
+            if let Some(idle) = &mut rare.idle {
+                idle.active_at = self.core.now();
+            }
+        });
     }
 
     fn check_idle(&self) {
-        let Some(limit) = self.idle.borrow().as_ref().map(|idle| idle.limit) else { return };
-        let silent = self.core.now().saturating_duration_since(self.active_at.get());
+        let idle = self.if_rare(|rare| rare.idle.as_ref().map(|idle| (idle.limit, idle.active_at))).flatten();
+        let Some((limit, active_at)) = idle else { return };
+        let silent = self.core.now().saturating_duration_since(active_at);
         if silent >= limit {
             self.fail(io::Error::new(io::ErrorKind::TimedOut, format!("nothing was received or sent for {limit:?}")));
             return;
         }
         let timer = self.arm_idle(limit - silent);
-        if let Some(idle) = &mut *self.idle.borrow_mut() {
-            idle.timer = timer;
-        }
+        let before = self.if_rare(|rare| rare.idle.as_mut().map(|idle| std::mem::replace(&mut idle.timer, timer)));
+        drop(before);
     }
 
     /// Calls the protocol, in its context. `None` if there is none any more.
-    fn call<R>(&self, f: impl FnOnce(&AnyProtocol, &Transport) -> R) -> Option<R> {
+    fn call<R>(&self, f: impl FnOnce(&AnyProtocol, &Transport) -> Called<R>) -> Option<Called<R>> {
         let protocol = self.protocol.borrow().clone()?;
         let transport = self.transport();
-        let slot = self.context.replace(Slot::EMPTY);
-        let (result, slot) = context::enter(slot, || {
-            let result = f(&protocol, &transport);
-            // If it was replaced meanwhile, this is the last handle to it.
+        // No guard brings the outer context back: callbacks do not unwind.
+        let outer = context::swap(self.context.replace(Slot::EMPTY));
+        let result = f(&protocol, &transport);
+        if protocol.is_last() {
+            // It was replaced meanwhile.
             self.release("a protocol", protocol);
-            result
-        });
-        self.context.set(slot);
+        }
+        self.context.set(context::swap(outer));
         Some(result)
     }
 
@@ -306,8 +352,17 @@ impl SocketTransport {
         }
     }
 
-    /// Tells the protocol to pause or resume writing. Only called with no callback on the stack.
+    /// Tells the protocol to pause or resume writing, if there is something to tell. Only called with no callback on the
+    /// stack.
+    #[inline]
     fn tell(&self) {
+        if self.told_paused.get() != self.flow.get().is_paused() {
+            self.tell_change();
+        }
+    }
+
+    #[cold]
+    fn tell_change(&self) {
         while !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
             let pause = self.flow.get().is_paused();
             self.told_paused.set(pause);
@@ -337,6 +392,12 @@ impl SocketTransport {
     fn read_interest(&self, readable: bool) {
         let writable = !self.queue.borrow().is_empty();
         self.set_interest(Interest { readable, writable });
+    }
+
+    /// Says all that is to be reported.
+    fn update_interest(&self) {
+        let writable = !self.queue.borrow().is_empty();
+        self.write_interest(writable);
     }
 
     fn write_interest(&self, writable: bool) {
@@ -442,15 +503,12 @@ impl BaseTransport for SocketTransport {
     }
 
     fn extra_info(&self) -> ExtraInfo {
-        if self.local_addr.get().is_none() {
-            self.local_addr.set(self.ask_local_addr());
-        }
+        let local_addr = self.local_addr.take();
+        let local_addr = if local_addr.is_known() { local_addr } else { self.ask_local_addr().into() };
         let holder: Weak<dyn SocketHolder> = self.me.clone();
-        ExtraInfo {
-            local_addr: self.local_addr.get(),
-            peer_addr: self.peer_addr,
-            socket: Some(SocketView::new(holder)),
-        }
+        let known = local_addr.get();
+        self.local_addr.set(local_addr);
+        ExtraInfo { local_addr: known, peer_addr: self.peer_addr.get(), socket: Some(SocketView::new(holder)) }
     }
 
     fn protocol(&self) -> Option<AnyProtocol> {
@@ -466,8 +524,9 @@ impl BaseTransport for SocketTransport {
         }
         // A callback that is on the stack has its own handle to the old one.
         let before = self.protocol.replace(Some(protocol));
+        self.takes.set(Takes::Unknown);
         self.fresh.set(true);
-        self.unseen.set(self.unread.borrow().len());
+        self.unseen.set(self.unread_len());
         if self.unseen.get() > 0 {
             self.read_on();
         }

@@ -7,7 +7,7 @@ use crate::constants::{READ_SIZE, READS_PER_EVENT};
 use crate::os::socket::{recv, recv_local, would_block};
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
 use crate::transport::lifecycle::Lifecycle;
-use crate::transport::stream::SocketTransport;
+use crate::transport::stream::{SocketTransport, Takes};
 
 /// How one attempt to read ended.
 enum ReadStep {
@@ -52,13 +52,13 @@ impl SocketTransport {
     }
 
     fn read_once(&self) -> ReadStep {
-        if self.protocol.borrow().as_ref().is_some_and(AnyProtocol::is_buffered) {
+        if self.takes() == Takes::Buffered {
             return self.read_into_protocol();
         }
-        if !self.unread.borrow().is_empty() {
+        if self.unread_len() > 0 {
             return self.read_behind_unread();
         }
-        self.core.clone().with_receive_buffer(|buffer| match self.receive(buffer) {
+        self.core.with_receive_buffer(|buffer| match self.receive(buffer) {
             Ok(0) => self.end_of_file(),
             Ok(n) => {
                 self.deliver(&buffer[..n]);
@@ -68,10 +68,29 @@ impl SocketTransport {
         })
     }
 
+    /// How the protocol takes what arrives. It is asked once.
+    fn takes(&self) -> Takes {
+        if self.takes.get() == Takes::Unknown {
+            let buffered = self.protocol.borrow().as_ref().and_then(AnyProtocol::is_buffered);
+            match buffered {
+                Some(true) => self.takes.set(Takes::Buffered),
+                Some(false) => self.takes.set(Takes::Lent),
+                // Somebody looks into it just now.
+                None => {}
+            }
+        }
+        self.takes.get()
+    }
+
+    /// How many bytes were given back and not delivered again.
+    pub(super) fn unread_len(&self) -> usize {
+        self.if_rare(|rare| rare.unread.len()).unwrap_or(0)
+    }
+
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(io) if self.peer_addr.is_some() => recv(&io.socket, buffer)?,
+            Some(io) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
             Some(io) => {
                 let (n, stopped_short) = recv_local(&io.socket, buffer)?;
                 if stopped_short {
@@ -93,9 +112,9 @@ impl SocketTransport {
     /// What was given back goes first: at once to a protocol that has not seen it, else in one piece with what arrives.
     fn read_behind_unread(&self) -> ReadStep {
         if self.unseen.take() == 0 {
-            let received = self.core.clone().with_receive_buffer(|buffer| {
+            let received = self.core.with_receive_buffer(|buffer| {
                 let n = self.receive(buffer)?;
-                self.unread.borrow_mut().extend_from_slice(&buffer[..n]);
+                self.rare(|rare| rare.unread.extend_from_slice(&buffer[..n]));
                 Ok(n)
             });
             match received {
@@ -105,7 +124,7 @@ impl SocketTransport {
                 Err(error) => return self.read_failed(error),
             }
         }
-        let data = self.unread.take();
+        let data = self.take_unread();
         self.deliver(&data);
         ReadStep::More(data.len())
     }
@@ -115,7 +134,7 @@ impl SocketTransport {
         let received = self.call(|protocol, transport| {
             protocol.receive(transport, |buffer| {
                 has_buffer.set(true);
-                has_room.set(self.unseen.get() > 0 || self.unread.borrow().len() < buffer.len());
+                has_room.set(self.unseen.get() > 0 || self.unread_len() < buffer.len());
                 if has_room.get() { self.fill(buffer) } else { Ok(0) }
             })
         });
@@ -146,9 +165,12 @@ impl SocketTransport {
 
     /// Fills a protocol's own buffer: with what was given back, then with what has arrived. Zero is the end of file.
     fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut unread = self.unread.borrow_mut();
-        let given_back = unread.len().min(buffer.len());
-        buffer[..given_back].copy_from_slice(&unread[..given_back]);
+        let given_back = self.if_rare(|rare| {
+            let n = rare.unread.len().min(buffer.len());
+            buffer[..n].copy_from_slice(&rare.unread[..n]);
+            n
+        });
+        let given_back = given_back.unwrap_or(0);
         let mut received = 0;
         if self.unseen.get() == 0 {
             received = self.receive(&mut buffer[given_back..])?;
@@ -156,10 +178,16 @@ impl SocketTransport {
                 return Ok(0);
             }
         }
-        unread.drain(..given_back);
-        self.unseen.set(unread.len());
+        if given_back > 0 {
+            self.rare(|rare| drop(rare.unread.drain(..given_back)));
+            self.unseen.set(self.unread_len());
+        }
         self.fresh.set(false);
         Ok(given_back + received)
+    }
+
+    fn take_unread(&self) -> Vec<u8> {
+        self.if_rare(|rare| std::mem::take(&mut rare.unread)).unwrap_or_default()
     }
 
     fn deliver(&self, data: &[u8]) {
@@ -216,7 +244,7 @@ impl ReadTransport for SocketTransport {
         if self.life.get().is_closing() || data.is_empty() {
             return;
         }
-        self.unread.borrow_mut().splice(0..0, data.iter().copied());
+        self.rare(|rare| drop(rare.unread.splice(0..0, data.iter().copied())));
         if self.fresh.get() {
             self.unseen.set(self.unseen.get() + data.len());
             self.read_on();

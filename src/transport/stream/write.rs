@@ -68,8 +68,8 @@ impl SocketTransport {
 
     fn queue_grown(&self) {
         let size = self.queue.borrow().len();
-        let cap = self.cap.get();
-        if size > cap {
+        let cap = self.if_rare(|rare| rare.cap).flatten();
+        if let Some(cap) = cap.filter(|&cap| size > cap) {
             let text = format!("{size} bytes are queued for writing and the cap is {cap}: the peer does not read");
             return self.fail(io::Error::new(io::ErrorKind::WriteZero, text));
         }
@@ -80,8 +80,10 @@ impl SocketTransport {
         if !self.life.get().is_lost() {
             return;
         }
-        let writes = self.lost_writes.get().saturating_add(1);
-        self.lost_writes.set(writes);
+        let writes = self.rare(|rare| {
+            rare.lost_writes = rare.lost_writes.saturating_add(1);
+            rare.lost_writes
+        });
         if writes >= LOST_WRITES_BEFORE_WARNING {
             tracing::warn!(target: "roundelay", "write to a connection that is gone, for the {writes}th time: {self:?}");
         }
@@ -102,21 +104,22 @@ impl SocketTransport {
     }
 
     pub(super) fn wake_waiters(&self) {
-        for (_, waker) in self.waiters.take() {
+        let Some(waiters) = self.if_rare(|rare| std::mem::take(&mut rare.waiters)) else { return };
+        for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
     }
+
     /// Sends what is queued, until the socket is full or this event has had its share.
     pub(super) fn flush(&self) {
         for _ in 0..READS_PER_EVENT {
             let result = {
                 let (queue, io) = (self.queue.borrow(), self.io.borrow());
                 let Some(io) = io.as_ref().filter(|_| !queue.is_empty()) else { return };
-                if queue.chunks() == 1 {
-                    send(&io.socket, queue.front())
-                } else {
-                    send_vectored(&io.socket, &queue.slices())
-                }
+                queue.with_slices(|slices| match slices {
+                    [only] => send(&io.socket, only),
+                    slices => send_vectored(&io.socket, slices),
+                })
             };
             match result {
                 Ok(n) => {
@@ -217,7 +220,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_cap(&self, cap: Option<usize>) {
-        self.cap.set(cap.unwrap_or(usize::MAX));
+        self.rare(|rare| rare.cap = cap);
         if !self.life.get().is_lost() {
             self.queue_grown();
         }
@@ -234,23 +237,23 @@ impl WriteTransport for SocketTransport {
             return Poll::Ready(Ok(()));
         }
         let waker = cx.waker().clone();
-        let mut waiters = self.waiters.borrow_mut();
-        let _before = match waiters.iter_mut().find(|(id, _)| *id == waiter) {
+        let before = self.rare(|rare| match rare.waiters.iter_mut().find(|(id, _)| *id == waiter) {
             Some((_, before)) => Some(std::mem::replace(before, waker)),
             None => {
-                waiters.push((waiter, waker));
+                rare.waiters.push((waiter, waker));
                 None
             }
-        };
-        drop(waiters);
+        });
+        drop(before);
         Poll::Pending
     }
 
     fn forget_waiter(&self, waiter: WaiterId) {
-        let mut waiters = self.waiters.borrow_mut();
-        let Some(place) = waiters.iter().position(|(id, _)| *id == waiter) else { return };
+        let waker = self.if_rare(|rare| {
+            let place = rare.waiters.iter().position(|(id, _)| *id == waiter)?;
+            Some(rare.waiters.remove(place))
+        });
         // Dropping a waker may drop a task.
-        let _waker = waiters.remove(place);
-        drop(waiters);
+        drop(waker);
     }
 }

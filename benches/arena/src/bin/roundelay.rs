@@ -1,9 +1,13 @@
-//! roundelay: `roundelay` serves by a `Protocol`, `roundelay-streams` by tasks over `TcpStream`.
+//! roundelay: `roundelay` serves by a `Protocol`, `roundelay-streams` by tasks over `TcpStream`, `roundelay-readers` by
+//! tasks over `StreamReader` and `StreamWriter`.
 
 use arena::{net, pingpong, Cli, Job, Peer, Rt};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use roundelay::{get_running_loop, spawn, EventLoop, Protocol, TcpListener, TcpStream, Transport};
+use roundelay::{get_running_loop, spawn, start_server};
+use roundelay::{EventLoop, Protocol, StreamReader, StreamWriter, TcpListener, TcpStream, Transport};
 use std::future::Future;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
@@ -84,31 +88,123 @@ impl Protocol for Echo {
     }
 }
 
-struct Hello(Vec<u8>);
-impl Protocol for Hello {
-    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
-        let input = if self.0.is_empty() {
-            data
-        } else {
-            self.0.extend_from_slice(data);
-            &self.0
-        };
-        let (mut used, mut answers) = (0, 0);
-        loop {
-            let mut headers = [httparse::EMPTY_HEADER; 32];
-            match httparse::Request::new(&mut headers).parse(&input[used..]) {
-                Ok(httparse::Status::Complete(len)) => used += len,
-                Ok(httparse::Status::Partial) => break,
-                Err(_) => return transport.close(),
-            }
-            answers += 1;
+/// What examples/http_server.rs takes of a request, with the target as it came.
+struct Request {
+    method: Method,
+    keep_alive: bool,
+}
+
+#[derive(PartialEq)]
+enum Method {
+    Get,
+    Head,
+}
+
+/// Why a request is refused.
+struct Refusal(&'static str);
+
+/// As `parse` of examples/http_server.rs, with its checks and limits; an answer that needs no file needs no path.
+fn parse(input: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
+    const LONGEST_HEAD: usize = 16 * 1024;
+    let input = &input[..input.len().min(LONGEST_HEAD)];
+    let mut headers = [const { MaybeUninit::uninit() }; 64];
+    let mut head = httparse::Request::new(&mut []);
+    let len = match head.parse_with_uninit_headers(input, &mut headers) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if input.len() < LONGEST_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal("431 Request Header Fields Too Large"));
         }
-        let rest = input[used..].to_vec();
-        self.0 = rest;
+        Err(_) => return Err(Refusal("400 Bad Request")),
+    };
+    let method = match head.method {
+        Some("GET") => Method::Get,
+        Some("HEAD") => Method::Head,
+        _ => return Err(Refusal("405 Method Not Allowed")),
+    };
+    let (mut hosts, mut close, mut keep) = (0, false, head.version == Some(1));
+    for header in head.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("connection") {
+            for token in header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                close |= token.eq_ignore_ascii_case(b"close");
+                keep |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        hosts += usize::from(is("host"));
+        if is("transfer-encoding") || is("content-length") && header.value.trim_ascii() != b"0" {
+            return Err(Refusal("413 Content Too Large"));
+        }
+    }
+    if hosts > 1 || hosts == 0 && head.version == Some(1) || head.path.is_none() {
+        return Err(Refusal("400 Bad Request"));
+    }
+    Ok(Some((len, Request { method, keep_alive: keep && !close })))
+}
+
+/// Answers every request with the arena's response. What has arrived is copied only where a request is not whole.
+#[derive(Default)]
+struct Http {
+    arrived: Vec<u8>,
+}
+
+impl Http {
+    /// Answers what is whole; gives how much of the input that was.
+    fn answer(transport: &Transport, input: &[u8]) -> usize {
+        let (mut used, mut answers) = (0, 0);
+        let close = loop {
+            match parse(&input[used..]) {
+                Ok(Some((len, request))) => {
+                    used += len;
+                    if request.method == Method::Get {
+                        answers += 1;
+                    } else {
+                        let end = net::HTTP_RESPONSE.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                        Self::send(transport, std::mem::take(&mut answers));
+                        transport.write(&net::HTTP_RESPONSE[..end]);
+                    }
+                    if !request.keep_alive {
+                        break true;
+                    }
+                }
+                Ok(None) => break false,
+                Err(Refusal(status)) => {
+                    Self::send(transport, std::mem::take(&mut answers));
+                    transport.write(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n").as_bytes());
+                    break true;
+                }
+            }
+        };
+        Self::send(transport, answers);
+        if close {
+            transport.close();
+        }
+        used
+    }
+
+    /// So many answers in one call.
+    fn send(transport: &Transport, answers: usize) {
         match answers {
             0 => {}
             1 => transport.write(net::HTTP_RESPONSE),
-            _ => transport.write_owned(net::HTTP_RESPONSE.repeat(answers)),
+            _ => transport.writelines(&vec![IoSlice::new(net::HTTP_RESPONSE); answers]),
+        }
+    }
+}
+
+impl Protocol for Http {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        if self.arrived.is_empty() {
+            let used = Self::answer(transport, data);
+            self.arrived.extend_from_slice(&data[used..]);
+        } else {
+            self.arrived.extend_from_slice(data);
+            let used = Self::answer(transport, &self.arrived);
+            self.arrived.drain(..used);
+        }
+        if self.arrived.is_empty() {
+            // An idle connection keeps no memory.
+            self.arrived = Vec::new();
         }
     }
 }
@@ -134,7 +230,7 @@ fn echo(c: &Cli) {
 }
 
 fn http(c: &Cli) {
-    serve(c, || Hello(Vec::new()))
+    serve(c, Http::default)
 }
 
 fn accept(c: &Cli) {
@@ -161,9 +257,31 @@ fn echo_streams(c: &Cli) {
     })
 }
 
+/// asyncio's streams: a reader, a writer, and `drain` after each answer.
+fn echo_readers(c: &Cli) {
+    let (l, buf) = (net::listen_tcp(c), c.buf);
+    roundelay::block_on(async move {
+        let echo = async move |mut reader: StreamReader, mut writer: StreamWriter| {
+            while let Ok(data) = reader.read(buf).await {
+                if data.is_empty() {
+                    break;
+                }
+                writer.write_owned(data);
+                if writer.drain().await.is_err() {
+                    break;
+                }
+            }
+            writer.close();
+        };
+        let server = start_server(echo, l).await.unwrap();
+        server.serve_forever().await.unwrap();
+    })
+}
+
 fn main() {
     arena::main(vec![
         Peer::new("roundelay").micro::<Roundelay>().serve("echo", echo).serve("accept", accept).serve("http", http),
         Peer::new("roundelay-streams").serve("echo", echo_streams),
+        Peer::new("roundelay-readers").serve("echo", echo_readers),
     ])
 }
