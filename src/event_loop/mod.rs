@@ -367,7 +367,7 @@ impl EventLoop {
         self.core.hosted.set(true);
         let idle = !self.is_running();
         self.core.local.hosted_idle.set(idle);
-        // The end of a run without a host does not look whether a thread was just posting.
+        // From now on posts are told of; those before were not.
         idle && (self.core.local.shared_ref().inject_queue().leave() || self.core.has_work())
     }
 }

@@ -137,7 +137,9 @@ impl<'a> Run<'a> {
         core.local.hosted_idle.set(false);
         // The first turn of a run asks the selector.
         core.turns_since_wait.set(u32::MAX);
-        core.called.set(core.local.shared_ref().inject_queue().wake_up());
+        if core.hosted.get() {
+            core.called.set(core.local.shared_ref().inject_queue().wake_up());
+        }
         Self { core, running: Some(Running::enter(core.clone())) }
     }
 }
@@ -149,8 +151,8 @@ impl Drop for Run<'_> {
         core.stopping.set(false);
         core.local.hosted_idle.set(core.hosted.get());
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
-        let waiting = core.local.shared_ref().inject_queue().leave();
-        if core.hosted.get() && (waiting || core.has_work()) {
+        // Without a host nobody need be told of what comes between two runs: the next one looks for it.
+        if core.hosted.get() && (core.local.shared_ref().inject_queue().leave() || core.has_work()) {
             core.local.shared_ref().wake_if_asleep();
         }
         if close {

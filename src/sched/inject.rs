@@ -30,7 +30,7 @@ use std::sync::{Mutex, MutexGuard};
 enum State {
     /// Nothing: it is inside a turn and will look at the queue before it sleeps.
     Awake,
-    /// It sleeps, is about to, or is not being run: it has to be called.
+    /// It sleeps, is about to, or is left to a foreign loop: it has to be called.
     Asleep,
     /// The same, and somebody has called it already.
     Called,
@@ -71,9 +71,9 @@ pub(crate) struct Inject<T> {
 }
 
 impl<T> Inject<T> {
-    /// A queue whose loop is not being run yet.
+    /// A queue whose loop need not be called yet.
     pub(crate) fn new() -> Self {
-        let inner = Inner { items: VecDeque::new(), state: State::Asleep, closed: false };
+        let inner = Inner { items: VecDeque::new(), state: State::Awake, closed: false };
         Self { inner: Mutex::new(inner), len: AtomicUsize::new(0) }
     }
 
@@ -116,7 +116,7 @@ impl<T> Inject<T> {
         std::mem::replace(&mut self.lock().state, State::Awake) == State::Called
     }
 
-    /// The loop is not being run any more: whatever comes has to be told. True if something is waiting already.
+    /// The loop is not being run, and somebody waits for it: whatever comes has to be told. True if something is waiting already.
     pub(crate) fn leave(&self) -> bool {
         let mut inner = self.lock();
         inner.state = State::Asleep;
