@@ -23,6 +23,9 @@ pub(crate) const NEAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 360
 /// processor's first cache.
 pub(crate) const TIMERS_IN_HEAP: usize = 512;
 
+/// Timers that are taken out at a time when they are due.
+pub(crate) const DUE_AT_ONCE: usize = 16;
+
 /// A tick of the timer wheel is two to this power of nanoseconds: a millisecond. Deadlines are exact all the same: it is
 /// how finely timers are sorted beforehand.
 pub(crate) const TIMER_TICK_BITS: u32 = 20;

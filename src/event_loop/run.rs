@@ -222,7 +222,8 @@ impl Core {
 
         // 4.
         if deadline.is_some() {
-            self.queue_due(now.unwrap_or_else(|| self.now()));
+            let now = now.unwrap_or_else(|| self.now());
+            local.queue_due(now.checked_add(self.resolution).unwrap_or(now));
         }
 
         // 5. No more than are there now, and no more than a turn may well take: a flood from another thread does not hold
@@ -232,6 +233,7 @@ impl Core {
         // 6.
         let batch = local.ready.len();
         for _ in 0..batch {
+            local.ready.prefetch();
             let Some(item) = local.ready.pop() else { break };
             self.run_item(item, &mut root);
             if let Some(payload) = local.fatal.take() {
@@ -288,20 +290,6 @@ impl Core {
 
     fn is_due(&self, deadline: Instant, now: Instant) -> bool {
         now.checked_add(self.resolution).is_none_or(|limit| deadline <= limit)
-    }
-
-    /// Queues the timers that are due.
-    fn queue_due(&self, now: Instant) {
-        let limit = now.checked_add(self.resolution).unwrap_or(now);
-        loop {
-            let due = self.local.timers.borrow_mut().pop_due(limit);
-            match due {
-                Some(Due::Callback(callback)) => self.local.ready.push(Item::Callback(callback)),
-                Some(Due::Task(task)) => self.local.wake_task(task),
-                Some(Due::Waker(waker)) => self.local.wake(waker),
-                None => return,
-            }
-        }
     }
 
     fn run_item(&self, item: Item, root: &mut Option<&mut dyn RootFuture>) {

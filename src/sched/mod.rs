@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::constants::{NESTED_REFUSALS, POSTS_PER_TURN};
+use crate::constants::{DUE_AT_ONCE, NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
 use crate::sched::handle::NewCallback;
@@ -33,6 +33,7 @@ use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
 use crate::sched::ready::{Injected, Item, Ready, ReadyQueue, ThreadBound};
 use crate::sched::report::{Exception, Problem, Report, Subject};
+use crate::sched::task::Waiting;
 use crate::sched::timers::{TimerKey, Timers};
 
 thread_local! {
@@ -301,10 +302,45 @@ impl Local {
         (parts.data == waker.data() && std::ptr::eq(parts.vtable, waker.vtable())).then_some(task)
     }
 
-    /// Schedules a task, if it is live and waits. In a turn only.
-    pub(crate) fn wake_task(&self, task: TaskRef) {
-        if let Some(entry) = self.active.borrow().get_live(task) {
-            task::wake(entry);
+    /// Queues what is due, in order. In a turn only: otherwise a host would be called in the middle of it.
+    pub(crate) fn queue_due(&self, limit: Instant) {
+        loop {
+            // Several at once, up to the first whose waker may run code of the application's, which may disarm another.
+            let mut due = [const { None }; DUE_AT_ONCE];
+            let n = {
+                let mut timers = self.timers.borrow_mut();
+                let mut n = 0;
+                while n < due.len() {
+                    let Some(next) = timers.pop_due(limit) else { break };
+                    let is_waker = matches!(next, Due::Waker(_));
+                    due[n] = Some(next);
+                    n += 1;
+                    if is_waker {
+                        break;
+                    }
+                }
+                n
+            };
+            if n == 0 {
+                return;
+            }
+            let mut waiting = [const { None }; DUE_AT_ONCE];
+            {
+                let active = self.active.borrow();
+                for (due, waiting) in due[..n].iter().zip(&mut waiting) {
+                    if let Some(Due::Task(task)) = due {
+                        *waiting = active.get_live(*task).and_then(Waiting::find);
+                    }
+                }
+            }
+            for (due, waiting) in due[..n].iter_mut().zip(waiting) {
+                match due.take() {
+                    Some(Due::Callback(callback)) => self.ready.push(Item::Callback(callback)),
+                    Some(Due::Task(_)) => waiting.into_iter().for_each(Waiting::wake),
+                    Some(Due::Waker(waker)) => self.wake(waker),
+                    None => {}
+                }
+            }
         }
     }
 

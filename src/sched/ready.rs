@@ -119,6 +119,19 @@ impl ReadyQueue {
         Some(unsafe { self.places.get().add(head & self.mask.get()).read() })
     }
 
+    /// Has the processor fetch what the item after the next one needs, while the next one runs: in a burst of many tasks
+    /// each is in memory that was not looked at for long.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        if self.len.get() > 1 {
+            let place = self.head.get().wrapping_add(1) & self.mask.get();
+            // SAFETY: the second of at least two items, which stays where it is.
+            if let Item::Task(runnable) = unsafe { &*self.places.get().add(place) } {
+                prefetch(std::ptr::from_ref(runnable.metadata()).cast());
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len.get()
@@ -172,6 +185,19 @@ impl Drop for ReadyQueue {
         // SAFETY: made by `grow`, unless there are none, and they hold no items any more.
         unsafe { give_back(self.places.get(), self.room.get()) };
     }
+}
+
+/// Has the processor fetch what is at an address, where it can.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const ()) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which is good for any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Frees places, not what is in them.

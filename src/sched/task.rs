@@ -33,7 +33,7 @@ use crate::error::{JoinError, PanicPayload};
 use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
-use crate::sched::ready::{Injected, Item};
+use crate::sched::ready::{Injected, Item, prefetch};
 use crate::sched::report::Subject;
 use crate::sched::{Local, Shared};
 
@@ -239,12 +239,23 @@ pub(crate) fn waker(entry: &Entry) -> Option<Waker> {
     entry.wake.get().map(|parts| unsafe { (*borrowed(&parts)).clone() })
 }
 
-/// Schedules a live task, if it waits.
-#[inline]
-pub(crate) fn wake(entry: &Entry) {
-    if let Some(parts) = entry.wake.get() {
-        // SAFETY: as in `waker`.
-        unsafe { borrowed(&parts) }.wake_by_ref();
+/// Schedules a live task, if it waits. In two steps: `find` begins to fetch the task's memory, so that those of several
+/// tasks are fetched at once, and `Waiting::wake` uses it.
+pub(crate) struct Waiting(WakeParts);
+
+impl Waiting {
+    #[inline]
+    pub(crate) fn find(entry: &Entry) -> Option<Self> {
+        let parts = entry.wake.get()?;
+        prefetch(parts.data);
+        Some(Self(parts))
+    }
+
+    /// The task must still be live: no code of the application's may have run since `find`.
+    #[inline]
+    pub(crate) fn wake(self) {
+        // SAFETY: as in `waker`; this module's users keep the promise above.
+        unsafe { borrowed(&self.0) }.wake_by_ref();
     }
 }
 
