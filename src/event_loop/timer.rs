@@ -122,9 +122,12 @@ impl Sleep {
         }
     }
 
+    #[inline]
     fn disarm(&mut self) {
-        if let Some(armed) = self.armed.take() {
-            drop(armed.core.local.disarm(armed.key));
+        if let Some(armed) = &self.armed {
+            let due = armed.core.local.disarm(armed.key);
+            self.armed = None;
+            drop(due);
         }
     }
 }
@@ -143,7 +146,7 @@ impl Future for Sleep {
         if let Some(polled) = self.poll_armed(cx) {
             return polled;
         }
-        let Some(core) = running::current() else {
+        let Some(core) = running::with_current(|core| core.cloned()) else {
             panic!("a sleep was polled outside of a running roundelay event loop");
         };
         let when = match self.target {

@@ -287,6 +287,7 @@ impl Local {
     }
 
     /// Arms a timer.
+    #[inline]
     pub(crate) fn arm(&self, when: Instant, due: Due) -> TimerKey {
         let key = self.timers.borrow_mut().insert(when, due);
         // The host has computed its own wait from a deadline that may be later.
@@ -295,6 +296,7 @@ impl Local {
     }
 
     /// The task that is being polled, if the waker is its own and no combinator's.
+    #[inline]
     fn task_of(&self, waker: &Waker) -> Option<TaskRef> {
         let task = self.current.get()?;
         let active = self.active.borrow();
@@ -345,6 +347,7 @@ impl Local {
     }
 
     /// Disarms a timer. The payload is returned so that it is dropped with nothing borrowed.
+    #[inline]
     pub(crate) fn disarm(&self, key: TimerKey) -> Option<Due> {
         self.timers.borrow_mut().remove(key)
     }

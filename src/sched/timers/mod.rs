@@ -121,6 +121,7 @@ impl<T> Timers<T> {
 
     /// A moment as a number that is as good, from 36 years before the loop to 548 years after it. What is outside counts
     /// as the nearest one inside; nothing is ever due at the last one.
+    #[inline]
     fn nanos(&self, when: Instant) -> u64 {
         let nanos = |duration: Duration| {
             duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
@@ -162,6 +163,7 @@ impl<T> Timers<T> {
     }
 
     /// Arms a timer.
+    #[inline]
     pub(crate) fn insert(&mut self, when: Instant, payload: T) -> TimerKey {
         let (when, seq) = (self.nanos(when), self.seq);
         self.seq += 1;
@@ -221,6 +223,7 @@ impl<T> Timers<T> {
     }
 
     /// Disarms a timer: its payload, or `None` if it has fired or was removed before.
+    #[inline]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
         let slot = self.armed(key)?;
         if let Content::Free { .. } = slot.content {
@@ -320,6 +323,7 @@ impl<T> Timers<T> {
     }
 
     /// Frees a slot: what was in it.
+    #[inline]
     fn release(&mut self, slot: u32) -> Option<T> {
         let content = std::mem::replace(&mut self.slots[slot as usize].content, Content::Free { next: self.free });
         self.free = slot;
@@ -342,6 +346,7 @@ impl<T> Timers<T> {
     }
 
     /// No timer is left: gives most of a burst's memory back.
+    #[cold]
     fn shrink(&mut self) {
         const KEEP: usize = 1024;
         self.heap.clear();

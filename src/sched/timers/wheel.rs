@@ -44,6 +44,13 @@ struct Level {
     buckets: [Bucket; BUCKETS],
 }
 
+impl Level {
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self { occupied: 0, buckets: std::array::from_fn(|_| Bucket::default()) })
+    }
+}
+
 pub(super) struct Wheel {
     /// Made when they are first used.
     levels: [Option<Box<Level>>; LEVELS],
@@ -82,15 +89,14 @@ impl Wheel {
     }
 
     /// Takes a timer that is not before the horizon.
+    #[inline]
     pub(super) fn push(&mut self, node: Node) -> Place {
         let tick = tick(node.when);
         debug_assert!(tick >= self.horizon);
         let level = (tick ^ self.horizon).checked_ilog2().unwrap_or(0) / DIGIT;
         let bucket = (tick >> (level * DIGIT)) as usize % BUCKETS;
         let place = Place { level: level as u8, bucket: bucket as u8 };
-        let level = self.levels[level as usize].get_or_insert_with(|| {
-            Box::new(Level { occupied: 0, buckets: std::array::from_fn(|_| Bucket::default()) })
-        });
+        let level = self.levels[level as usize].get_or_insert_with(Level::new);
         level.occupied |= 1 << bucket;
         let bucket = &mut level.buckets[bucket];
         if bucket.nodes.capacity() == 0 {
@@ -103,6 +109,7 @@ impl Wheel {
     }
 
     /// A timer that stands there was cancelled. `is_live` tells of a node whether it names a timer.
+    #[inline]
     pub(super) fn forget(&mut self, place: Place, is_live: impl Fn(&Node) -> bool) {
         let Some(level) = &mut self.levels[usize::from(place.level)] else { return };
         let bucket = &mut level.buckets[usize::from(place.bucket)];
