@@ -195,9 +195,10 @@ impl Core {
         }
     }
 
-    fn sleep_until(&self, deadline: Instant) -> Option<Duration> {
+    /// How long to sleep, at `now`, until a deadline.
+    fn sleep_until(&self, deadline: Instant, now: Instant) -> Option<Duration> {
         match &self.clock {
-            ClockSource::Monotonic => MonotonicClock.sleep_until(deadline),
+            ClockSource::Monotonic => Some(deadline.saturating_duration_since(now)),
             ClockSource::Custom(clock) => clock.sleep_until(deadline),
         }
     }

@@ -203,13 +203,7 @@ impl Core {
         // 2. and 3.
         let ready = local.ready.len() > 0 || local.has_posts();
         let mut now = None;
-        if self.is_to_ask(ready, deadline, &mut now) {
-            let timeout = if ready || self.stopping.get() || self.reactor.borrow().has_events() {
-                Some(Duration::ZERO)
-            } else {
-                let sleep = deadline.and_then(|deadline| self.sleep_until(deadline)).map(|sleep| sleep.min(MAX_WAIT));
-                shorter(sleep, limit)
-            };
+        if let Some(timeout) = self.timeout(ready, deadline, limit, &mut now) {
             self.wait(timeout)?;
             let asked_at = match now {
                 Some(now) if timeout == Some(Duration::ZERO) => now,
@@ -243,24 +237,48 @@ impl Core {
         Ok(batch)
     }
 
-    /// Whether this turn asks the selector. Says what time it is if that had to be looked up.
+    /// How long this turn waits, at most, when it asks the selector; `None` if it does not ask. Says what time it is if
+    /// that had to be looked up.
     ///
     /// Where nothing is registered, a wait that does not sleep could find nothing, and is left out: then a turn that has
     /// work and no timers costs no system call and does not read the clock.
-    fn is_to_ask(&self, ready: bool, deadline: Option<Instant>, now: &mut Option<Instant>) -> bool {
+    fn timeout(
+        &self,
+        ready: bool,
+        deadline: Option<Instant>,
+        limit: Option<Duration>,
+        now: &mut Option<Instant>,
+    ) -> Option<Option<Duration>> {
+        const AT_ONCE: Option<Option<Duration>> = Some(Some(Duration::ZERO));
         let stopping = self.stopping.get();
-        if (ready || stopping) && self.reactor.borrow().is_bare() && !self.called.get() && !self.hosted.get() {
-            return false;
+        let (bare, has_events) = {
+            let reactor = self.reactor.borrow();
+            (reactor.is_bare() && !self.called.get() && !self.hosted.get(), reactor.has_events())
+        };
+        if ready || stopping {
+            if bare {
+                return None;
+            }
+            let turns = self.turns_since_wait.get().saturating_add(1);
+            self.turns_since_wait.set(turns);
+            if stopping || turns >= self.event_interval {
+                return AT_ONCE;
+            }
+            let time = *now.insert(self.now());
+            let asks = deadline.is_some_and(|deadline| self.is_due(deadline, time))
+                || time.saturating_duration_since(self.waited_at.get()) >= self.event_period;
+            return if asks { AT_ONCE } else { None };
         }
-        let turns = self.turns_since_wait.get().saturating_add(1);
-        self.turns_since_wait.set(turns);
-        if !ready || stopping || turns >= self.event_interval {
-            return true;
+        if has_events {
+            return AT_ONCE;
         }
-        let time = self.now();
-        *now = Some(time);
-        deadline.is_some_and(|deadline| self.is_due(deadline, time))
-            || time.saturating_duration_since(self.waited_at.get()) >= self.event_period
+        let Some(deadline) = deadline else { return Some(limit) };
+        let time = *now.insert(self.now());
+        let sleep = self.sleep_until(deadline, time).map(|sleep| sleep.min(MAX_WAIT));
+        if bare && sleep == Some(Duration::ZERO) && limit != Some(Duration::ZERO) {
+            return None;
+        }
+        Some(shorter(sleep, limit))
     }
 
     /// Asks the selector and queues what it found.
