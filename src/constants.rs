@@ -19,6 +19,9 @@ pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1000 * 365 * 24 * 36
 /// The same where `Instant` cannot hold that either: thirty years.
 pub(crate) const NEAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
+/// Looks at what other threads have posted for each look at the selector, before the loop sleeps.
+pub(crate) const LOOKS_PER_ASK: u32 = 20;
+
 /// How many timers a loop has before it sorts them into the buckets of a wheel: as many as a heap deals with in the
 /// processor's first cache.
 pub(crate) const TIMERS_IN_HEAP: usize = 512;

@@ -46,6 +46,7 @@ pub struct Builder {
     debug: Option<bool>,
     event_interval: u32,
     event_period: Duration,
+    spin: Duration,
     name: Option<Box<str>>,
 }
 
@@ -57,6 +58,7 @@ impl Builder {
             debug: None,
             event_interval: EVENT_INTERVAL,
             event_period: EVENT_PERIOD,
+            spin: Duration::ZERO,
             name: None,
         }
     }
@@ -89,6 +91,26 @@ impl Builder {
     /// While there is ready work, asks the selector at least this often (250 microseconds).
     pub fn event_period(mut self, period: Duration) -> Self {
         self.event_period = period;
+        self
+    }
+
+    /// Asks the selector again and again for this long before the loop sleeps (zero: it sleeps at once).
+    ///
+    /// What comes meanwhile, from a descriptor or from another thread, is seen without the 5 to 50 microseconds that the
+    /// operating system takes to wake a thread; and whoever posts saves a system call. It pays where answers come within
+    /// some 50 microseconds, as in a conversation with one peer, on a processor that has nothing else to do: it is kept
+    /// busy for that long each time the loop runs out of work. A loop with a [`clock`](Self::clock) of its own does not
+    /// do it, nor does one that is only ever asked not to wait, by `run_once(Some(Duration::ZERO))`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let el = roundelay::EventLoop::builder().spin(Duration::from_micros(50)).build()?;
+    /// assert_eq!(el.run_until_complete(async { 1 }).unwrap(), 1);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.spin = time;
         self
     }
 
@@ -134,6 +156,7 @@ impl Builder {
             ClockSource::Monotonic => (MonotonicClock.now(), MonotonicClock.resolution()),
             ClockSource::Custom(clock) => (clock.now(), clock.resolution()),
         };
+        let own_clock = matches!(self.clock, ClockSource::Custom(_));
         let core = Rc::new_cyclic(|me: &Weak<Core>| Core {
             me: me.clone(),
             local,
@@ -152,6 +175,7 @@ impl Builder {
             called: Cell::new(false),
             event_interval: self.event_interval,
             event_period: self.event_period,
+            spin: if own_clock { Duration::ZERO } else { self.spin },
             fired: Cell::new(Vec::new()),
             root_waker: RootWakers::default(),
             exception_handler: RefCell::new(None),

@@ -19,7 +19,9 @@
 //!
 //! While there is ready work the selector need not be asked on every turn: it is asked at least once in 61 turns and at
 //! least once in 250 microseconds (both settable; an interval of 1 is asyncio's own behaviour), and always in the first
-//! turn of a run, when nothing is ready, when a timer is due, and when the loop is stopping.
+//! turn of a run, when nothing is ready, when a timer is due, and when the loop is stopping. A selector of the loop's own
+//! making with which nothing is registered, and for which no foreign loop waits, is asked only to sleep: it could say
+//! nothing else.
 //!
 //! No one starves the others: one event lets a transport read at most 16 times or 256 KiB, and it goes on in the next
 //! turn; a task whose I/O is always ready yields after 128 completions or 4 MiB in one poll. A turn in which nothing
@@ -71,6 +73,7 @@ use crate::sched::ready::Ready;
 pub(crate) type LoopReactor = Reactor<Rc<dyn Ready>>;
 pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
 pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
+pub(crate) type LoopFired = Fired<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.
 ///
@@ -170,8 +173,10 @@ pub(crate) struct Core {
     waited_at: Cell<Instant>,
     event_interval: u32,
     event_period: Duration,
+    /// How long the selector is asked again and again before the loop sleeps.
+    spin: Duration,
     /// What the latest wait found out; kept for its memory.
-    fired: Cell<Vec<Fired<Rc<dyn Ready>>>>,
+    fired: Cell<Vec<LoopFired>>,
     /// What woke the latest root; kept for its memory.
     root_waker: RootWakers,
     exception_handler: RefCell<Option<ExceptionHandler>>,

@@ -5,12 +5,12 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::constants::{CLOSING_WAIT, MAX_WAIT, POSTS_PER_TURN};
+use crate::constants::{CLOSING_WAIT, LOOKS_PER_ASK, MAX_WAIT, POSTS_PER_TURN};
 use crate::error::Stopped;
 use crate::event_loop::root::{RootEnd, RootFuture, RunRoot};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
-use crate::event_loop::{Core, EventLoop, RunState};
+use crate::event_loop::{Core, EventLoop, LoopFired, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
 use crate::sched::active::{Ending, Entry, TaskRef};
@@ -284,15 +284,12 @@ impl Core {
     /// Asks the selector and queues what it found.
     fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let local = &*self.local;
-        let inject = local.shared_ref().inject_queue();
-        let sleeps = timeout != Some(Duration::ZERO);
-        let timeout = if sleeps && !inject.prepare_sleep() { Some(Duration::ZERO) } else { timeout };
-        self.counters.waits.set(self.counters.waits.get() + 1);
         let mut fired = self.fired.take();
-        let result = self.reactor.borrow_mut().wait(timeout, &mut fired);
-        if sleeps {
-            let _ = inject.wake_up();
-        }
+        let result = if timeout == Some(Duration::ZERO) {
+            self.ask(timeout, &mut fired)
+        } else {
+            self.sleep(timeout, &mut fired)
+        };
         self.called.set(false);
         for fired in fired.drain(..) {
             match fired {
@@ -304,6 +301,46 @@ impl Core {
         }
         self.fired.set(fired);
         result
+    }
+
+    fn ask(&self, timeout: Option<Duration>, fired: &mut Vec<LoopFired>) -> io::Result<()> {
+        self.counters.waits.set(self.counters.waits.get() + 1);
+        self.reactor.borrow_mut().wait(timeout, fired)
+    }
+
+    /// Asks the selector, and sleeps until it has something to say or is called.
+    fn sleep(&self, mut timeout: Option<Duration>, fired: &mut Vec<LoopFired>) -> io::Result<()> {
+        let inject = self.local.shared_ref().inject_queue();
+        if !self.spin.is_zero() {
+            let spun = self.spin(timeout, fired)?;
+            if !fired.is_empty() || inject.has_items() {
+                return Ok(());
+            }
+            timeout = timeout.map(|timeout| timeout.saturating_sub(spun));
+        }
+        let timeout = if inject.prepare_sleep() { timeout } else { Some(Duration::ZERO) };
+        let result = self.ask(timeout, fired);
+        let _ = inject.wake_up();
+        result
+    }
+
+    /// Asks the selector again and again, until there is something to do or the time for it is over. Says how long.
+    fn spin(&self, timeout: Option<Duration>, fired: &mut Vec<LoopFired>) -> io::Result<Duration> {
+        let inject = self.local.shared_ref().inject_queue();
+        let limit = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
+        let began = Instant::now();
+        loop {
+            self.ask(Some(Duration::ZERO), fired)?;
+            // A look at the queue costs next to nothing beside one at the selector.
+            let posted = (0..LOOKS_PER_ASK).any(|_| {
+                std::hint::spin_loop();
+                inject.has_items()
+            });
+            let spun = began.elapsed();
+            if posted || !fired.is_empty() || spun >= limit {
+                return Ok(spun);
+            }
+        }
     }
 
     fn is_due(&self, deadline: Instant, now: Instant) -> bool {
