@@ -1,5 +1,5 @@
 //! roundelay: `roundelay` serves by a `Protocol`, `roundelay-streams` by tasks over `TcpStream`, `roundelay-readers` by
-//! tasks over `StreamReader` and `StreamWriter`.
+//! tasks over `StreamReader` and `StreamWriter`; `roundelay-spin` is `roundelay` with `Builder::spin`.
 
 use arena::{net, pingpong, Cli, Job, Peer, Rt};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -20,11 +20,12 @@ impl Future for Join {
     }
 }
 
-struct Roundelay(EventLoop);
-impl Rt for Roundelay {
+/// With so many microseconds of `Builder::spin`.
+struct Roundelay<const SPIN: u64>(EventLoop);
+impl<const SPIN: u64> Rt for Roundelay<SPIN> {
     type Join = Join;
     fn new() -> Self {
-        Roundelay(EventLoop::new().unwrap())
+        Roundelay(EventLoop::builder().spin(Duration::from_micros(SPIN)).build().unwrap())
     }
     fn block_on<F: Future<Output = u64> + 'static>(&mut self, f: F) -> u64 {
         self.0.run_until_complete(f).unwrap()
@@ -217,16 +218,29 @@ impl Protocol for Close {
     fn data_received(&mut self, _: &Transport, _: &[u8]) {}
 }
 
+/// What `roundelay-spin` spins for before it sleeps.
+const SPIN: u64 = 50;
+
 fn serve<P: Protocol>(c: &Cli, factory: impl Fn() -> P + 'static) {
+    serve_on(EventLoop::new().unwrap(), c, factory)
+}
+
+fn serve_on<P: Protocol>(el: EventLoop, c: &Cli, factory: impl Fn() -> P + 'static) {
     let l = net::listen_tcp(c);
-    roundelay::block_on(async move {
+    let served = el.run_until_complete(async move {
         let server = get_running_loop().unwrap().create_server(factory, l).await.unwrap();
         server.serve_forever().await.unwrap();
-    })
+    });
+    served.unwrap()
 }
 
 fn echo(c: &Cli) {
     serve(c, || Echo)
+}
+
+fn echo_spin(c: &Cli) {
+    let el = EventLoop::builder().spin(Duration::from_micros(SPIN)).build();
+    serve_on(el.unwrap(), c, || Echo)
 }
 
 fn http(c: &Cli) {
@@ -280,7 +294,8 @@ fn echo_readers(c: &Cli) {
 
 fn main() {
     arena::main(vec![
-        Peer::new("roundelay").micro::<Roundelay>().serve("echo", echo).serve("accept", accept).serve("http", http),
+        Peer::new("roundelay").micro::<Roundelay<0>>().serve("echo", echo).serve("accept", accept).serve("http", http),
+        Peer::new("roundelay-spin").micro::<Roundelay<SPIN>>().serve("echo", echo_spin),
         Peer::new("roundelay-streams").serve("echo", echo_streams),
         Peer::new("roundelay-readers").serve("echo", echo_readers),
     ])
