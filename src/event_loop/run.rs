@@ -372,6 +372,7 @@ impl Core {
                 }
             }
             Item::Job(job) => job.run(local),
+            Item::Posted(posted) => posted.run(local),
         }
     }
 

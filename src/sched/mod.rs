@@ -520,6 +520,7 @@ impl Local {
         self.guarded(|| match item {
             Item::Callback(callback) => callback.close(),
             Item::Job(job) => job.close(self),
+            Item::Posted(posted) => drop(posted),
             // A live task does not get here: `close()` has ended them all before anything is discarded.
             Item::Task(runnable) => drop(runnable),
             Item::Event { .. } | Item::Root(_) => {}

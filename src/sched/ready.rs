@@ -32,6 +32,12 @@ pub(crate) trait RemoteJob: Send + Sync {
     fn close(self: Arc<Self>, local: &Local);
 }
 
+/// What another thread posted, and nobody asks about any more.
+pub(crate) trait Posted: Send {
+    /// Runs it on the loop's thread; the loop is `local`'s. Catches and reports its own panics.
+    fn run(self: Box<Self>, local: &Local);
+}
+
 /// One item of the ready queue.
 pub(crate) enum Item {
     /// A task to poll.
@@ -44,6 +50,8 @@ pub(crate) enum Item {
     Root(u64),
     /// A job from another thread.
     Job(Arc<dyn RemoteJob>),
+    /// The same without a handle.
+    Posted(Box<dyn Posted>),
 }
 
 /// What can be pushed from another thread.
@@ -51,6 +59,7 @@ pub(crate) enum Injected {
     Task(Runnable),
     Root(u64),
     Job(Arc<dyn RemoteJob>),
+    Posted(Box<dyn Posted>),
 }
 
 impl From<Injected> for Item {
@@ -59,6 +68,7 @@ impl From<Injected> for Item {
             Injected::Task(runnable) => Item::Task(runnable),
             Injected::Root(id) => Item::Root(id),
             Injected::Job(job) => Item::Job(job),
+            Injected::Posted(posted) => Item::Posted(posted),
         }
     }
 }

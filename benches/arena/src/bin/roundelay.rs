@@ -64,7 +64,7 @@ impl<const SPIN: u64> Rt for Roundelay<SPIN> {
             SUM.set((0, 0));
             DONE.set(Some(last));
             let post = move |job: Job| {
-                let _ = remote.call_soon_threadsafe(move || {
+                let posted = remote.post(move || {
                     let value = job();
                     let (count, sum) = SUM.get();
                     SUM.set((count + 1, sum + value));
@@ -72,6 +72,7 @@ impl<const SPIN: u64> Rt for Roundelay<SPIN> {
                         DONE.take().unwrap().set_result(()).unwrap();
                     }
                 });
+                posted.unwrap();
             };
             arena::cross_post_via(n, post, async move {
                 done.await.unwrap();
