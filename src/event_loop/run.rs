@@ -14,7 +14,7 @@ use crate::event_loop::{Core, EventLoop, LoopFired, RunState};
 use crate::reactor::slot::Listener;
 use crate::reactor::{Fired, Readiness};
 use crate::sched::active::{Ending, Entry, TaskRef};
-use crate::sched::ready::Item;
+use crate::sched::ready::{Injected, Item};
 use crate::sched::{Due, Phase, task};
 
 impl EventLoop {
@@ -372,7 +372,12 @@ impl Core {
                 }
             }
             Item::Job(job) => job.run(local),
-            Item::Posted(posted) => posted.run(local),
+            Item::Posted(posting) => posting.run(local),
+            Item::Taken => match local.next_taken() {
+                Some(Injected::Posted(posting)) => posting.run(local),
+                Some(item) => self.run_item(item.into(), root),
+                None => {}
+            },
         }
     }
 
@@ -454,7 +459,7 @@ impl Core {
     /// rest is discarded.
     fn end_next(&self) -> bool {
         let local = &*self.local;
-        match local.ready.pop().or_else(|| local.next_post().map(Item::from)) {
+        match local.next_to_end() {
             Some(Item::Task(runnable)) => task::step(local, runnable),
             Some(item) => local.discard(item),
             None => return false,

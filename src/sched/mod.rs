@@ -137,6 +137,8 @@ pub(crate) struct Local {
     pub(crate) ready: ReadyQueue,
     /// What was posted by other threads and taken out of their queue.
     posted: RefCell<VecDeque<Injected>>,
+    /// How many of them, from the first one, have an [`Item::Taken`] in the ready queue.
+    marked: Cell<usize>,
     pub(crate) timers: RefCell<Timers<Due>>,
     pub(crate) active: RefCell<Active>,
     /// The task that is being polled.
@@ -168,6 +170,7 @@ impl Local {
             shared,
             ready: ReadyQueue::new(),
             posted: RefCell::new(VecDeque::new()),
+            marked: Cell::new(0),
             timers: RefCell::new(Timers::new()),
             active: RefCell::new(Active::new()),
             current: Cell::new(None),
@@ -229,7 +232,7 @@ impl Local {
     /// Whether other threads have posted something that is not queued yet.
     #[inline]
     pub(crate) fn has_posts(&self) -> bool {
-        self.shared.inject.has_items() || !self.posted.borrow().is_empty()
+        self.shared.inject.has_items() || self.posted.borrow().len() > self.marked.get()
     }
 
     /// Queues what other threads have posted, so much at most.
@@ -240,32 +243,48 @@ impl Local {
         }
     }
 
-    fn queue_some_posts(&self, mut most: usize) {
+    fn queue_some_posts(&self, most: usize) {
         let mut posted = self.posted.borrow_mut();
-        loop {
-            let n = posted.len().min(most);
-            for item in posted.drain(..n) {
-                self.ready.push(item.into());
+        let marked = self.marked.get();
+        if posted.len() - marked < most && self.shared.inject.has_items() {
+            if posted.is_empty() {
+                if posted.capacity() > 4 * POSTS_PER_TURN {
+                    // A burst that is over.
+                    *posted = VecDeque::new();
+                }
+                self.shared.inject.take(&mut posted);
+            } else {
+                let mut more = VecDeque::new();
+                self.shared.inject.take(&mut more);
+                posted.append(&mut more);
             }
-            most -= n;
-            if most == 0 || !self.shared.inject.has_items() {
-                break;
-            }
-            self.shared.inject.take(&mut posted);
         }
-        if posted.is_empty() && posted.capacity() > 4 * POSTS_PER_TURN {
-            // A burst that is over.
-            *posted = VecDeque::new();
+        let n = (posted.len() - marked).min(most);
+        for _ in 0..n {
+            self.ready.push_with(|| Item::Taken);
         }
+        self.marked.set(marked + n);
     }
 
-    /// Takes the next post out, for a loop that is being closed.
-    pub(crate) fn next_post(&self) -> Option<Injected> {
-        let mut posted = self.posted.borrow_mut();
-        if posted.is_empty() {
-            self.shared.inject.take(&mut posted);
+    /// What the next [`Item::Taken`] stands for.
+    pub(crate) fn next_taken(&self) -> Option<Injected> {
+        self.marked.set(self.marked.get().saturating_sub(1));
+        self.posted.borrow_mut().pop_front()
+    }
+
+    /// Takes out the next item that is to be ended, for a loop that is being closed.
+    pub(crate) fn next_to_end(&self) -> Option<Item> {
+        match self.ready.pop() {
+            Some(Item::Taken) => self.next_taken().map(Item::from),
+            Some(item) => Some(item),
+            None => {
+                let mut posted = self.posted.borrow_mut();
+                if posted.is_empty() {
+                    self.shared.inject.take(&mut posted);
+                }
+                posted.pop_front().map(Item::from)
+            }
         }
-        posted.pop_front()
     }
 
     /// There is something to do, whereof the host has to hear if there is one.
@@ -520,7 +539,8 @@ impl Local {
         self.guarded(|| match item {
             Item::Callback(callback) => callback.close(),
             Item::Job(job) => job.close(self),
-            Item::Posted(posted) => drop(posted),
+            Item::Posted(posting) => drop(posting),
+            Item::Taken => drop(self.next_taken()),
             // A live task does not get here: `close()` has ended them all before anything is discarded.
             Item::Task(runnable) => drop(runnable),
             Item::Event { .. } | Item::Root(_) => {}

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -32,10 +32,84 @@ pub(crate) trait RemoteJob: Send + Sync {
     fn close(self: Arc<Self>, local: &Local);
 }
 
-/// What another thread posted, and nobody asks about any more.
+/// What another thread posted, and nobody asks about.
 pub(crate) trait Posted: Send {
     /// Runs it on the loop's thread; the loop is `local`'s. Catches and reports its own panics.
-    fn run(self: Box<Self>, local: &Local);
+    fn run(self, local: &Local);
+}
+
+/// Something that was posted, in the queue itself if it is small: memory that one thread allocates and another one frees
+/// costs more than all the rest of a post.
+pub(crate) struct Posting {
+    /// A value of the type that `run` and `drop` know, or a box of it.
+    value: MaybeUninit<[usize; POSTING_WORDS]>,
+    /// Moves the value out and runs it.
+    run: unsafe fn(*mut (), &Local),
+    /// Drops it in place.
+    drop: unsafe fn(*mut ()),
+}
+
+/// So many words of captures need no allocation.
+const POSTING_WORDS: usize = 4;
+
+// SAFETY: the value is `Send`, for `Posting::new` takes no other, and nothing refers to it from elsewhere.
+unsafe impl Send for Posting {}
+
+impl Posting {
+    pub(crate) fn new<P: Posted + 'static>(posted: P) -> Self {
+        if size_of::<P>() <= size_of::<[usize; POSTING_WORDS]>() && align_of::<P>() <= align_of::<usize>() {
+            Self::of(posted, Posting::run_as::<P>)
+        } else {
+            Self::of(Box::new(posted), Posting::run_boxed::<P>)
+        }
+    }
+
+    fn of<V>(value: V, run: unsafe fn(*mut (), &Local)) -> Self {
+        debug_assert!(size_of::<V>() <= size_of::<[usize; POSTING_WORDS]>() && align_of::<V>() <= align_of::<usize>());
+        let mut room = MaybeUninit::<[usize; POSTING_WORDS]>::uninit();
+        // SAFETY: `new` has made sure that the value fits, in size and alignment.
+        unsafe { room.as_mut_ptr().cast::<V>().write(value) };
+        Self { value: room, run, drop: Posting::drop_as::<V> }
+    }
+
+    /// # Safety
+    ///
+    /// There must be a `P`, which is not used again.
+    unsafe fn run_as<P: Posted>(value: *mut (), local: &Local) {
+        // SAFETY: the caller's promise.
+        unsafe { value.cast::<P>().read() }.run(local);
+    }
+
+    /// # Safety
+    ///
+    /// There must be a `Box<P>`, which is not used again.
+    unsafe fn run_boxed<P: Posted>(value: *mut (), local: &Local) {
+        // SAFETY: the caller's promise.
+        let posted = unsafe { value.cast::<Box<P>>().read() };
+        (*posted).run(local);
+    }
+
+    /// # Safety
+    ///
+    /// There must be a `V`, which is not used again.
+    unsafe fn drop_as<V>(value: *mut ()) {
+        // SAFETY: the caller's promise.
+        unsafe { value.cast::<V>().drop_in_place() };
+    }
+
+    /// Runs it.
+    pub(crate) fn run(self, local: &Local) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: the value is the one that `new` has put there, and, as `this` is not dropped, not used again.
+        unsafe { (this.run)(this.value.as_mut_ptr().cast(), local) };
+    }
+}
+
+impl Drop for Posting {
+    fn drop(&mut self) {
+        // SAFETY: the value is the one that `new` has put there; `run` does not get here.
+        unsafe { (self.drop)(self.value.as_mut_ptr().cast()) };
+    }
 }
 
 /// One item of the ready queue.
@@ -51,7 +125,9 @@ pub(crate) enum Item {
     /// A job from another thread.
     Job(Arc<dyn RemoteJob>),
     /// The same without a handle.
-    Posted(Box<dyn Posted>),
+    Posted(Box<Posting>),
+    /// The next one of those that were taken out of the queue of other threads: see [`Local::next_taken`].
+    Taken,
 }
 
 /// What can be pushed from another thread.
@@ -59,7 +135,7 @@ pub(crate) enum Injected {
     Task(Runnable),
     Root(u64),
     Job(Arc<dyn RemoteJob>),
-    Posted(Box<dyn Posted>),
+    Posted(Posting),
 }
 
 impl From<Injected> for Item {
@@ -68,7 +144,7 @@ impl From<Injected> for Item {
             Injected::Task(runnable) => Item::Task(runnable),
             Injected::Root(id) => Item::Root(id),
             Injected::Job(job) => Item::Job(job),
-            Injected::Posted(posted) => Item::Posted(posted),
+            Injected::Posted(posting) => Item::Posted(Box::new(posting)),
         }
     }
 }
