@@ -125,7 +125,7 @@ fn post(criterion: &mut Criterion) {
     }
     let roundelay = Roundelay::new();
     let remote = roundelay.0.remote();
-    run(&mut group, &roundelay, move |job| drop(remote.call_soon_threadsafe(job)));
+    run(&mut group, &roundelay, move |job| remote.post(job).unwrap());
 
     let tokio = Tokio::new();
     let (jobs, mut next) = tokio::sync::mpsc::unbounded_channel::<fn()>();
