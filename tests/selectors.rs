@@ -203,11 +203,30 @@ fn a_refused_pwait2_is_done_without() {
                 |el| {
                     // Neither a look nor an endless wait needs it.
                     el.run_once(ZERO).unwrap();
+                    // Nor does a short sleep, which has a timer of its own.
+                    let long = el.call_later(Duration::from_millis(101), || ());
+                    complete(el, long).unwrap();
                     sleep_in_fractions(el);
                 },
             );
             assert!(!precise, "errno {errno}");
             assert!(waits.iter().flatten().any(|wait| *wait > Duration::ZERO), "{waits:?}");
+            run_on(EventLoop::builder, exercise);
+        });
+    }
+}
+
+/// Trap 15: short sleeps end in time where the kernel gives no timer for them, or sets none.
+#[test]
+fn a_refused_timer_is_done_without() {
+    for (call, errno) in [
+        (libc::SYS_timerfd_create, libc::EMFILE),
+        (libc::SYS_timerfd_create, libc::ENOSYS),
+        (libc::SYS_timerfd_settime, libc::EPERM),
+    ] {
+        with_refused("a_refused_timer_is_done_without", call, errno, || {
+            let (_, precise) = on_recorded(|| Epoll::new().unwrap(), sleep_in_fractions);
+            assert!(precise);
             run_on(EventLoop::builder, exercise);
         });
     }

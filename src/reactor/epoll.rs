@@ -1,24 +1,46 @@
 //! Linux, native: one system call a wait, nanosecond timeouts, and an eventfd that is written only while the loop sleeps.
 //!
-//! The eventfd is watched edge-triggered, so that it need not be read: each write is an edge of its own.
+//! The eventfd is watched edge-triggered, so that it need not be read: each write is an edge of its own. So is the timer
+//! that ends short sleeps: the kernel may let a timeout be late by 50 microseconds, and a timer not. It is set when a
+//! sleep begins whose deadline is another one than before, and made for the first such sleep. Where deadlines are less than
+//! 100 microseconds apart, timeouts do: what the kernel gathers saves a wake-up each.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::constants::EVENTS_PER_WAIT;
-use crate::os::epoll::{self, EpollFd, EventFd, EventFlags};
+use crate::constants::{DENSE_DEADLINES, EVENTS_PER_WAIT, SAME_DEADLINE, SHORT_SLEEP};
+use crate::os::epoll::{self, EpollFd, EventFd, EventFlags, TimerFd};
 use crate::os::fd::{AsFd, BorrowedFd};
 use crate::reactor::{Event, Interest, Mode, Notify, Readiness, Selector};
 
 /// The key of the eventfd.
 const NOTIFIER: u64 = u64::MAX;
 
+/// The key of the timer.
+const TIMER: u64 = u64::MAX - 1;
+
+/// The timer that ends short sleeps.
+enum ShortSleeps {
+    /// There was none yet.
+    None,
+    Timer {
+        timer: TimerFd,
+        /// When it fires, if it is set.
+        until: Option<Instant>,
+    },
+    /// The system refuses: for want of descriptors, say. Timeouts do.
+    Refused,
+}
+
 /// The native selector of Linux, on `epoll`.
 pub struct Epoll {
     epoll: EpollFd,
     notifier: Arc<Bell>,
+    short_sleeps: ShortSleeps,
+    /// When the latest short sleep was to end.
+    latest: Option<Instant>,
     /// What the kernel wrote in the latest wait; kept for its memory.
     buffer: Vec<epoll::Event>,
 }
@@ -41,7 +63,8 @@ impl Epoll {
         let epoll = EpollFd::new()?;
         let notifier = Arc::new(Bell(EventFd::new()?));
         epoll.add(notifier.0.as_fd(), NOTIFIER, EventFlags::IN | EventFlags::ET)?;
-        Ok(Self { epoll, notifier, buffer: Vec::with_capacity(EVENTS_PER_WAIT) })
+        let buffer = Vec::with_capacity(EVENTS_PER_WAIT);
+        Ok(Self { epoll, notifier, short_sleeps: ShortSleeps::None, latest: None, buffer })
     }
 
     /// Uses `epoll_wait` alone, as on a kernel before 5.11 that has no `epoll_pwait2`: timeouts are rounded up to
@@ -49,6 +72,42 @@ impl Epoll {
     pub fn without_pwait2(mut self) -> Self {
         self.epoll.forget_pwait2();
         self
+    }
+
+    /// Whether the timer will end a sleep of this time.
+    fn set_timer(&mut self, time: Duration) -> bool {
+        if let ShortSleeps::None = self.short_sleeps {
+            let made = TimerFd::new().and_then(|timer| {
+                self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN | EventFlags::ET)?;
+                Ok(timer)
+            });
+            self.short_sleeps = match made {
+                Ok(timer) => ShortSleeps::Timer { timer, until: None },
+                Err(error) => {
+                    tracing::debug!("no timer for short sleeps ({error}): they may end 50 microseconds late");
+                    ShortSleeps::Refused
+                }
+            };
+        }
+        let ShortSleeps::Timer { timer, until } = &mut self.short_sleeps else { return false };
+        let deadline = Instant::now() + time;
+        let before = self.latest.replace(deadline);
+        let is_set = until.is_some_and(|until| {
+            until.saturating_duration_since(deadline) < SAME_DEADLINE
+                && deadline.saturating_duration_since(until) < SAME_DEADLINE
+        });
+        if !is_set {
+            // Many timers: those that the kernel's slack gathers are worth more than the slack.
+            if before.is_some_and(|before| deadline.saturating_duration_since(before) < DENSE_DEADLINES) {
+                return false;
+            }
+            if timer.set(time).is_err() {
+                self.short_sleeps = ShortSleeps::Refused;
+                return false;
+            }
+            *until = Some(deadline);
+        }
+        true
     }
 
     /// Whether timeouts are exact to the nanosecond.
@@ -123,9 +182,22 @@ impl Selector for Epoll {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        let timeout = match timeout {
+            Some(time) if !time.is_zero() && time <= SHORT_SLEEP && self.is_precise() && self.set_timer(time) => None,
+            timeout => timeout,
+        };
         self.epoll.wait(&mut self.buffer, timeout)?;
-        let ready = self.buffer.iter().filter(|event| event.data.u64() != NOTIFIER);
-        events.extend(ready.map(|event| Event { key: event.data.u64(), readiness: readiness(event.flags) }));
+        for event in &self.buffer {
+            match event.data.u64() {
+                NOTIFIER => {}
+                TIMER => {
+                    if let ShortSleeps::Timer { until, .. } = &mut self.short_sleeps {
+                        *until = None;
+                    }
+                }
+                key => events.push(Event { key, readiness: readiness(event.flags) }),
+            }
+        }
         Ok(())
     }
 

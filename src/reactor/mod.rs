@@ -131,7 +131,7 @@ pub trait Selector: 'static {
     /// Whether [`Mode::Edge`] is honoured. A selector that says no gets `Mode::Level` only.
     fn supports_edge(&self) -> bool;
 
-    /// Registers a descriptor; events about it carry `key`, which is never `u64::MAX`.
+    /// Registers a descriptor; events about it carry `key`, which is less than `u64::MAX - 1`.
     ///
     /// The descriptor is deleted before it is closed, unless the application closes one that it gave to `add_reader`
     /// or `add_writer`; the selector must then forget it, or report it as in error.
