@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::{DropCounter, Kind, Log, PATIENCE, alone, complete, on_loop, on_manual_clock, run_on, take_reports};
@@ -262,6 +263,37 @@ fn a_hook_is_told_once_for_each_idle_time() {
         el.call_soon(|| ());
         assert_eq!(calls(), 0);
         host_settle(el);
+    });
+}
+
+/// A hook that panics is reported where the loop's own thread has called it: what was scheduled is, and closing the loop
+/// ends all of its tasks, so that a waker that outlives it does nothing.
+#[test]
+fn a_panicking_hook() {
+    on_each(|el| {
+        let waits = || {
+            let (waker, polled) = mpsc::channel();
+            drop(el.create_task(std::future::poll_fn(move |cx| {
+                waker.send(cx.waker().clone()).unwrap();
+                Poll::<()>::Pending
+            })));
+            polled
+        };
+        let (first, second) = (waits(), waits());
+        host_settle(el);
+        el.set_wake_hook(Some(Arc::new(|| panic!("in the hook"))));
+        el.call_soon(|| ());
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        first.recv().unwrap().wake();
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        el.close();
+        let reports = take_reports();
+        assert_eq!(reports.len(), 3, "{reports:#?}");
+        assert!(reports.iter().all(|report| report.contains("Exception in the wake hook: in the hook")), "{reports:#?}");
+        assert!(el.all_tasks().is_empty());
+        for waker in first.try_iter().chain(second.try_iter()) {
+            waker.wake();
+        }
     });
 }
 

@@ -236,6 +236,11 @@ impl Drop for Core {
     fn drop(&mut self) {
         // The owner closes the loop before the last handle can go; this is for one that was never built to its end.
         self.local.part();
+        if self.local.counters.tasks.live() > 0 {
+            // The selector has panicked while the loop was being closed. Wakers of what is left may be anywhere, and look
+            // at it: it is leaked.
+            std::mem::forget(self.local.clone());
+        }
     }
 }
 
