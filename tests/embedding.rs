@@ -198,6 +198,15 @@ fn what_a_turn_leaves_makes_the_descriptor_readable() {
         assert_eq!(el.run_once(ZERO).unwrap(), 1);
         assert!(is_readable(el, PATIENCE), "posted during the turn");
         host_settle(el);
+        // More posts than a turn takes.
+        let remote = el.remote();
+        let post = move || (0..4096 + 1).for_each(|_| drop(remote.call_soon_threadsafe(|| ()).unwrap()));
+        std::thread::spawn(post).join().unwrap();
+        assert!(is_readable(el, PATIENCE));
+        assert_eq!(el.run_once(ZERO).unwrap(), 4096);
+        assert!(is_readable(el, PATIENCE), "one post is left");
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert!(!is_readable(el, Duration::ZERO), "and is not told of twice");
     });
 }
 
@@ -289,7 +298,10 @@ fn a_panicking_hook() {
         el.close();
         let reports = take_reports();
         assert_eq!(reports.len(), 3, "{reports:#?}");
-        assert!(reports.iter().all(|report| report.contains("Exception in the wake hook: in the hook")), "{reports:#?}");
+        assert!(
+            reports.iter().all(|report| report.contains("Exception in the wake hook: in the hook")),
+            "{reports:#?}"
+        );
         assert!(el.all_tasks().is_empty());
         for waker in first.try_iter().chain(second.try_iter()) {
             waker.wake();
