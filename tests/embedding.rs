@@ -295,9 +295,15 @@ fn a_panicking_hook() {
         assert_eq!(el.run_once(ZERO).unwrap(), 1);
         first.recv().unwrap().wake();
         assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        el.call_soon(|| {
+            running().call_soon(|| ());
+        });
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert_eq!(take_reports().len(), 4, "each time that it was called");
+        assert_eq!(el.run_once(ZERO).unwrap(), 1, "what the turn had left");
         el.close();
         let reports = take_reports();
-        assert_eq!(reports.len(), 3, "{reports:#?}");
+        assert_eq!(reports.len(), 1, "{reports:#?}");
         assert!(
             reports.iter().all(|report| report.contains("Exception in the wake hook: in the hook")),
             "{reports:#?}"

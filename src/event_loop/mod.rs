@@ -353,7 +353,8 @@ impl EventLoop {
     /// loop that hosts this one and waits for something else than its descriptor.
     ///
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle; and
-    /// here and now if there is something to do already.
+    /// here and now if there is something to do already. If it panics on the loop's own thread, that is reported to the
+    /// exception handler.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
         if !self.core.is_open() {
             return;

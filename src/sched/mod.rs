@@ -280,9 +280,10 @@ impl Local {
         }
     }
 
-    /// What wakes it may be the application's, and must not unwind into whoever has scheduled something.
+    /// Tells the host. What tells it may be the application's, and must not unwind into whoever has scheduled something,
+    /// nor out of a run that ends.
     #[cold]
-    fn wake_host(&self) {
+    pub(crate) fn wake_host(&self) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.shared_ref().wake_if_asleep())) {
             self.caught("Exception in the wake hook", payload, None, None);
         }
