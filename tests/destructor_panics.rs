@@ -5,6 +5,7 @@ mod common;
 #[path = "common/collector.rs"]
 mod collector;
 
+use std::cell::RefCell;
 use std::panic::panic_any;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use collector::collect;
 use common::{DropCounter, Log, complete, on_loop, settle, take_reports};
-use roundelay::{ContextVar, EventLoop, Task};
+use roundelay::{ContextVar, EventLoop, Task, yield_now};
 
 /// Panics when it is dropped.
 struct Bomb(&'static str);
@@ -144,6 +145,28 @@ fn of_a_context() {
         settle(el);
         check(el, &["of a task"]);
         assert!(complete(el, task).is_ok());
+    });
+}
+
+/// A context that goes with its task and has the task's own handle: the output is then nobody's, and is dropped as any
+/// other.
+#[test]
+fn of_a_context_that_holds_the_handle() {
+    type Handle = Rc<RefCell<Option<Task<Bomb>>>>;
+    static HANDLE: ContextVar<Handle> = ContextVar::new("handle");
+    on_loop(|el| {
+        let handle = Handle::default();
+        let own = handle.clone();
+        let task = el.create_task(async move {
+            drop(HANDLE.set(own));
+            yield_now().await;
+            Bomb("of its output")
+        });
+        handle.replace(Some(task));
+        drop(handle);
+        settle(el);
+        check(el, &["Exception in the destructor of a task's output: of its output"]);
+        assert_eq!(el.all_tasks().len(), 0);
     });
 }
 

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::{DropCounter, Kind, Log, PATIENCE, alone, complete, on_loop, on_manual_clock, run_on, take_reports};
@@ -197,6 +198,15 @@ fn what_a_turn_leaves_makes_the_descriptor_readable() {
         assert_eq!(el.run_once(ZERO).unwrap(), 1);
         assert!(is_readable(el, PATIENCE), "posted during the turn");
         host_settle(el);
+        // More posts than a turn takes.
+        let remote = el.remote();
+        let post = move || (0..4096 + 1).for_each(|_| drop(remote.call_soon_threadsafe(|| ()).unwrap()));
+        std::thread::spawn(post).join().unwrap();
+        assert!(is_readable(el, PATIENCE));
+        assert_eq!(el.run_once(ZERO).unwrap(), 4096);
+        assert!(is_readable(el, PATIENCE), "one post is left");
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert!(!is_readable(el, Duration::ZERO), "and is not told of twice");
     });
 }
 
@@ -262,6 +272,46 @@ fn a_hook_is_told_once_for_each_idle_time() {
         el.call_soon(|| ());
         assert_eq!(calls(), 0);
         host_settle(el);
+    });
+}
+
+/// A hook that panics is reported where the loop's own thread has called it: what was scheduled is, and closing the loop
+/// ends all of its tasks, so that a waker that outlives it does nothing.
+#[test]
+fn a_panicking_hook() {
+    on_each(|el| {
+        let waits = || {
+            let (waker, polled) = mpsc::channel();
+            drop(el.create_task(std::future::poll_fn(move |cx| {
+                waker.send(cx.waker().clone()).unwrap();
+                Poll::<()>::Pending
+            })));
+            polled
+        };
+        let (first, second) = (waits(), waits());
+        host_settle(el);
+        el.set_wake_hook(Some(Arc::new(|| panic!("in the hook"))));
+        el.call_soon(|| ());
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        first.recv().unwrap().wake();
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        el.call_soon(|| {
+            running().call_soon(|| ());
+        });
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert_eq!(take_reports().len(), 4, "each time that it was called");
+        assert_eq!(el.run_once(ZERO).unwrap(), 1, "what the turn had left");
+        el.close();
+        let reports = take_reports();
+        assert_eq!(reports.len(), 1, "{reports:#?}");
+        assert!(
+            reports.iter().all(|report| report.contains("Exception in the wake hook: in the hook")),
+            "{reports:#?}"
+        );
+        assert!(el.all_tasks().is_empty());
+        for waker in first.try_iter().chain(second.try_iter()) {
+            waker.wake();
+        }
     });
 }
 

@@ -241,6 +241,11 @@ impl Drop for Core {
     fn drop(&mut self) {
         // The owner closes the loop before the last handle can go; this is for one that was never built to its end.
         self.local.part();
+        if self.local.counters.tasks.live() > 0 {
+            // The selector has panicked while the loop was being closed. Wakers of what is left may be anywhere, and look
+            // at it: it is leaked.
+            std::mem::forget(self.local.clone());
+        }
     }
 }
 
@@ -353,7 +358,8 @@ impl EventLoop {
     /// loop that hosts this one and waits for something else than its descriptor.
     ///
     /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle; and
-    /// here and now if there is something to do already.
+    /// here and now if there is something to do already. If it panics on the loop's own thread, that is reported to the
+    /// exception handler.
     pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
         if !self.core.is_open() {
             return;

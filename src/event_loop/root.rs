@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::error::Fatal;
@@ -73,6 +73,8 @@ pub(super) struct RootWakers {
 impl RootWakers {
     fn take(&self, local: &Local) -> WakerPair {
         let spare = self.spare.take().filter(WakerPair::is_unshared);
+        // What another thread did with its waker, before it dropped it, is done.
+        fence(Ordering::Acquire);
         spare.unwrap_or_else(|| WakerPair::new(local.shared()))
     }
 }

@@ -153,7 +153,7 @@ impl Drop for Run<'_> {
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
         // Without a host nobody need be told of what comes between two runs: the next one looks for it.
         if core.hosted.get() && (core.local.shared_ref().inject_queue().leave() || core.has_work()) {
-            core.local.shared_ref().wake_if_asleep();
+            core.local.wake_host();
         }
         if close {
             core.close();

@@ -28,6 +28,7 @@ use std::time::Instant;
 use crate::constants::{DUE_AT_ONCE, NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
+use crate::sched::context::Slot;
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
 use crate::sched::join::{Canceller, Outcome};
@@ -143,6 +144,8 @@ pub(crate) struct Local {
     pub(crate) active: RefCell<Active>,
     /// The task that is being polled.
     pub(crate) current: Cell<Option<TaskRef>>,
+    /// The context of the task that has just ended, to be dropped when nothing of the task is on the stack.
+    pub(crate) left: Cell<Slot>,
     pub(crate) phase: Cell<Phase>,
     /// A [`Fatal`] payload on its way out of `run_*`.
     pub(crate) fatal: Cell<Option<PanicPayload>>,
@@ -174,6 +177,7 @@ impl Local {
             timers: RefCell::new(Timers::new()),
             active: RefCell::new(Active::new()),
             current: Cell::new(None),
+            left: Cell::new(Slot::EMPTY),
             phase: Cell::new(Phase::Open),
             fatal: Cell::new(None),
             report: RefCell::new(None),
@@ -295,9 +299,13 @@ impl Local {
         }
     }
 
+    /// Tells the host. What tells it may be the application's, and must not unwind into whoever has scheduled something,
+    /// nor out of a run that ends.
     #[cold]
-    fn wake_host(&self) {
-        self.shared_ref().wake_if_asleep();
+    pub(crate) fn wake_host(&self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.shared_ref().wake_if_asleep())) {
+            self.caught("Exception in the wake hook", payload, None, None);
+        }
     }
 
     /// Arms a timer that queues a callback.

@@ -215,8 +215,8 @@ fn schedule(runnable: Runnable) {
     // `close` waits for it. Both fields are set before there is a task and never written after, and nothing else of
     // the entry or of the local part is looked at before the thread is known to be the loop's own.
     let (local, shared) = unsafe {
-        let local: *const Local = *(&raw const (*runnable.metadata().entry()).local);
-        (local, &*(&raw const (*local).shared))
+        let local = (*runnable.metadata().entry()).local;
+        (local, &(*local).shared)
     };
     if shared.local.is_own_thread() {
         // SAFETY: this is the loop's thread, and as said it is not closed for good.
@@ -288,6 +288,11 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
     // Does not unwind: `Guarded` catches everything.
     runnable.run();
     local.current.set(outer);
+    let left = local.left.replace(Slot::EMPTY);
+    if !left.is_empty() {
+        // It may hold values of the application's.
+        local.dispose(left);
+    }
 }
 
 /// A future whose panics stay inside, and which runs in the task's context.
@@ -319,8 +324,9 @@ where
                 entry.context.set(slot);
             }
         } else if !slot.is_empty() {
-            // It may hold values of the user's.
-            local.dispose(slot);
+            // Not dropped here: the entry says that the task is done, but its output is yet to be stored, and one of the
+            // values may hold the handle.
+            local.left.set(slot);
         }
         polled
     }

@@ -92,10 +92,15 @@ pub(crate) struct Timers<T> {
     near: usize,
     /// The others, which are all later.
     wheel: Wheel,
+    /// How many more come into the heap before it is worth a look whether some of them can go to the wheel.
+    patience: usize,
     /// The earliest deadline, if it is known; `u64::MAX` for none.
     next: Option<u64>,
     /// Sequence number of the next timer.
     seq: u64,
+    /// How many timers `spread` has looked at in vain.
+    #[cfg(test)]
+    looks: usize,
 }
 
 impl<T> Timers<T> {
@@ -109,8 +114,11 @@ impl<T> Timers<T> {
             run: Vec::new(),
             near: 0,
             wheel: Wheel::new(),
+            patience: 0,
             next: Some(u64::MAX),
             seq: 0,
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -191,13 +199,19 @@ impl<T> Timers<T> {
             self.near += 1;
             self.heap.push(node);
             if self.wheel.is_empty() && self.near > TIMERS_IN_HEAP {
-                self.spread();
+                match self.patience.checked_sub(1) {
+                    Some(left) => self.patience = left,
+                    None => self.spread(),
+                }
             }
         }
         TimerKey { slot, seq: seq as u32 }
     }
 
     /// There are too many for the heap alone: those that are not due soon go to the wheel.
+    ///
+    /// It may be none, where all are due at nearly the same moment. Therefore as many have to come as were looked at in
+    /// vain, before the next look.
     #[cold]
     fn spread(&mut self) {
         let Some((first, _)) = self.first() else { return };
@@ -216,6 +230,11 @@ impl<T> Timers<T> {
         };
         self.heap.retain(&mut stays);
         self.run.retain(&mut stays);
+        self.patience = self.near;
+        #[cfg(test)]
+        {
+            self.looks += self.near;
+        }
     }
 
     fn armed(&mut self, key: TimerKey) -> Option<&mut Slot<T>> {
@@ -349,6 +368,7 @@ impl<T> Timers<T> {
     #[cold]
     fn shrink(&mut self) {
         const KEEP: usize = 1024;
+        self.patience = 0;
         self.heap.clear();
         self.run.clear();
         if self.slots.capacity() > 4 * KEEP {
@@ -514,6 +534,29 @@ mod tests {
         assert!(timers.wheel.nodes() <= 2 * 1000 + 64 * 32, "{}", timers.wheel.nodes());
         assert!(stays.iter().all(|&key| timers.remove(key) == Some(0)));
         assert_eq!((timers.heap.len(), timers.run.len(), timers.wheel.nodes()), (0, 0, 0));
+    }
+
+    /// Many timers of nearly the same moment cannot go to the wheel, and are not looked at again and again.
+    #[test]
+    fn a_crowd_is_not_looked_at_for_each_that_joins_it() {
+        const N: usize = 100_000;
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        for n in 0..N {
+            timers.insert(now, n);
+        }
+        assert!(timers.looks <= 2 * N, "{}", timers.looks);
+        for n in 0..N {
+            assert_eq!(timers.pop_due(now), Some(n));
+            timers.insert(now, N + n);
+        }
+        assert!(timers.looks <= 4 * N, "{}", timers.looks);
+        // It is over: the next ones are spread as soon as they are many.
+        while timers.pop_due(now).is_some() {}
+        for n in 0..2000 {
+            timers.insert(now + Duration::from_millis(10 * n), 0);
+        }
+        assert!(timers.heap.len() <= TIMERS_IN_HEAP + 1 && !timers.wheel.is_empty());
     }
 
     #[test]

@@ -301,11 +301,11 @@ impl SocketTransport {
     /// Bytes went. A callback may have taken long before it wrote, so the time of the turn would not do.
     #[inline]
     fn note_activity(&self) {
-        self.if_rare(|rare| {
-            if let Some(idle) = &mut rare.idle {
-                idle.active_at = self.core.now();
-            }
-        });
+        if self.if_rare(|rare| rare.idle.is_some()) == Some(true) {
+            // The clock may be the application's.
+            let now = self.core.now();
+            self.if_rare(|rare| rare.idle.as_mut().map(|idle| idle.active_at = now));
+        }
     }
 
     fn check_idle(&self) {
