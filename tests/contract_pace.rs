@@ -466,3 +466,46 @@ fn an_idle_turn_costs_one_system_call() {
         code => assert_eq!(code, Some(0), "{:?}: {said}", child.status),
     }
 }
+
+/// A selector of the loop's own making with which nothing is registered is asked only to sleep.
+#[test]
+fn a_selector_that_could_say_nothing_is_not_asked() {
+    run_on(EventLoop::builder, |el| {
+        let run_chain = || {
+            let (stop, mut left, waits) = (el.clone(), 1000, el.stats().waits);
+            chain(el, 1000, move || {
+                left -= 1;
+                if left == 0 {
+                    stop.stop();
+                }
+            });
+            el.run_forever();
+            el.stats().waits - waits
+        };
+        el.call_later(Duration::ZERO, || ());
+        assert_eq!(run_chain(), 0);
+        // It sleeps by the selector, of course.
+        let waits = el.stats().waits;
+        el.run_once(Some(Duration::from_micros(1))).unwrap();
+        assert_eq!(el.stats().waits, waits + 1);
+
+        let (near, _far) = UnixStream::pair().unwrap();
+        el.add_reader(&near, || ()).unwrap();
+        assert!(run_chain() >= 1000 / 61);
+        assert!(el.remove_reader(&near));
+    });
+}
+
+/// A foreign loop waits for the selector: what it shows is taken away by each turn, also where nothing is registered.
+#[test]
+fn a_hosted_selector_is_asked_in_any_case() {
+    use std::os::fd::AsFd;
+
+    run_on(EventLoop::builder, |el| {
+        let _fd = el.as_fd();
+        el.call_soon(|| ());
+        let waits = el.stats().waits;
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert_eq!(el.stats().waits - waits, 1);
+    });
+}

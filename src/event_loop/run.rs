@@ -347,14 +347,11 @@ impl Core {
         now.checked_add(self.resolution).is_none_or(|limit| deadline <= limit)
     }
 
+    #[inline]
     fn run_item(&self, item: Item, root: &mut Option<&mut dyn RootFuture>) {
         let local = &*self.local;
         match item {
-            Item::Task(runnable) => {
-                local.budget.set(Some(FULL_BUDGET));
-                task::step(local, runnable);
-                local.budget.set(None);
-            }
+            Item::Task(runnable) => self.run_task(runnable),
             Item::Callback(callback) => callback.run(),
             Item::Event { key, readiness } => {
                 let handler = match self.reactor.borrow().get(key).map(|slot| &slot.listener) {
@@ -364,20 +361,38 @@ impl Core {
                 };
                 handler.on_ready(Readiness::from_bits(readiness));
             }
-            Item::Root(id) => {
-                if let Some(root) = root {
-                    local.budget.set(Some(FULL_BUDGET));
-                    root.poll(self, id);
-                    local.budget.set(None);
-                }
-            }
+            Item::Root(id) => self.run_root_item(id, root),
             Item::Job(job) => job.run(local),
             Item::Posted(posting) => posting.run(local),
-            Item::Taken => match local.next_taken() {
-                Some(Injected::Posted(posting)) => posting.run(local),
-                Some(item) => self.run_item(item.into(), root),
-                None => {}
-            },
+            Item::Taken => self.run_taken(root),
+        }
+    }
+
+    #[inline(always)]
+    fn run_task(&self, runnable: task::Runnable) {
+        let local = &*self.local;
+        local.budget.set(Some(FULL_BUDGET));
+        task::step(local, runnable);
+        local.budget.set(None);
+    }
+
+    fn run_root_item(&self, id: u64, root: &mut Option<&mut dyn RootFuture>) {
+        if let Some(root) = root {
+            self.local.budget.set(Some(FULL_BUDGET));
+            root.poll(self, id);
+            self.local.budget.set(None);
+        }
+    }
+
+    /// Runs what another thread has posted.
+    #[inline(never)]
+    fn run_taken(&self, root: &mut Option<&mut dyn RootFuture>) {
+        match self.local.next_taken() {
+            Some(Injected::Task(runnable)) => self.run_task(runnable),
+            Some(Injected::Root(id)) => self.run_root_item(id, root),
+            Some(Injected::Job(job)) => job.run(&self.local),
+            Some(Injected::Posted(posting)) => posting.run(&self.local),
+            None => {}
         }
     }
 
