@@ -37,7 +37,7 @@ impl Model {
     /// A model whose loop is in a turn.
     fn awake() -> Arc<Self> {
         let model = Self::new();
-        let _ = model.inject.wake_up();
+        model.inject.wake_up();
         model
     }
 
@@ -95,7 +95,7 @@ impl Model {
                     self.sleep();
                 }
             }
-            let _ = self.inject.wake_up();
+            self.inject.wake_up();
         }
     }
 }
@@ -152,7 +152,7 @@ fn two_posters_make_one_call() {
         let calls: usize = posters.into_iter().map(|poster| poster.join().unwrap()).sum();
         assert_eq!(calls, 1);
         model.sleep();
-        let _ = model.inject.wake_up();
+        model.inject.wake_up();
         let mut got = model.take();
         got.sort();
         assert_eq!(got, [1, 2]);
@@ -219,7 +219,7 @@ fn a_claim_against_a_loop_that_wakes_up() {
                 }
             })
         };
-        let _ = model.inject.wake_up();
+        model.inject.wake_up();
         assert!(model.inject.prepare_sleep(), "nothing was posted");
         claimer.join().unwrap();
         // Whatever became of the claim, somebody has been or will be called for the second sleep.

@@ -172,7 +172,6 @@ impl Builder {
             hosted: Cell::new(false),
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),
-            called: Cell::new(false),
             event_interval: self.event_interval,
             event_period: self.event_period,
             spin: if own_clock { Duration::ZERO } else { self.spin },

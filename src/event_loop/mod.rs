@@ -165,8 +165,6 @@ pub(crate) struct Core {
     stopping: Cell<bool>,
     /// Whether a foreign loop was told how to wait for this one.
     hosted: Cell<bool>,
-    /// Whether the selector may still have a wake-up call to be heard, which was made before the run.
-    called: Cell<bool>,
     /// Turns since the selector was asked.
     turns_since_wait: Cell<u32>,
     /// When it was asked.

@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         // The first turn of a run asks the selector.
         core.turns_since_wait.set(u32::MAX);
         if core.hosted.get() {
-            core.called.set(core.local.shared_ref().inject_queue().wake_up());
+            core.local.shared_ref().inject_queue().wake_up();
         }
         Self { core, running: Some(Running::enter(core.clone())) }
     }
@@ -253,7 +253,7 @@ impl Core {
         let stopping = self.stopping.get();
         let (bare, has_events) = {
             let reactor = self.reactor.borrow();
-            (reactor.is_bare() && !self.called.get() && !self.hosted.get(), reactor.has_events())
+            (reactor.is_bare() && !self.hosted.get(), reactor.has_events())
         };
         if ready || stopping {
             if bare {
@@ -290,7 +290,6 @@ impl Core {
         } else {
             self.sleep(timeout, &mut fired)
         };
-        self.called.set(false);
         for fired in fired.drain(..) {
             match fired {
                 Fired::Callback(callback) => local.ready.push(Item::Callback(callback)),
@@ -320,7 +319,7 @@ impl Core {
         }
         let timeout = if inject.prepare_sleep() { timeout } else { Some(Duration::ZERO) };
         let result = self.ask(timeout, fired);
-        let _ = inject.wake_up();
+        inject.wake_up();
         result
     }
 
@@ -420,7 +419,7 @@ impl Core {
                 let _ = self.reactor.borrow_mut().wait(Some(CLOSING_WAIT), &mut fired);
                 drop(fired);
             }
-            let _ = inject.wake_up();
+            inject.wake_up();
         }
 
         // No future is left, so no waker can schedule: now the way in is shut, and what was posted is refused.

@@ -115,6 +115,9 @@ pub struct Event {
 pub trait Notify: Send + Sync {
     /// Makes the current wait return, or the next one if there is none. May be called any number of times, from any
     /// thread; it must not block, and not call the loop.
+    ///
+    /// Between two runs of a loop it is called only if a host has asked for it, by [`AsFd`](std::os::fd::AsFd) or
+    /// [`EventLoop::set_wake_hook`](crate::EventLoop::set_wake_hook): otherwise the next run looks for what has come.
     fn notify(&self);
 }
 

@@ -110,10 +110,9 @@ impl<T> Inject<T> {
         sleeps
     }
 
-    /// The loop is awake: posts need no wake-up call until the next `prepare_sleep` or `leave`. True if the call was
-    /// made, and may still be to be heard.
-    pub(crate) fn wake_up(&self) -> bool {
-        std::mem::replace(&mut self.lock().state, State::Awake) == State::Called
+    /// The loop is awake: posts need no wake-up call until the next `prepare_sleep` or `leave`.
+    pub(crate) fn wake_up(&self) {
+        self.lock().state = State::Awake;
     }
 
     /// The loop is not being run, and somebody waits for it: whatever comes has to be told. True if something is waiting already.

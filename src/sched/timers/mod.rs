@@ -198,7 +198,7 @@ impl<T> Timers<T> {
         } else {
             self.near += 1;
             self.heap.push(node);
-            if self.wheel.is_empty() && self.near > TIMERS_IN_HEAP {
+            if self.near > TIMERS_IN_HEAP {
                 match self.patience.checked_sub(1) {
                     Some(left) => self.patience = left,
                     None => self.spread(),
@@ -208,32 +208,36 @@ impl<T> Timers<T> {
         TimerKey { slot, seq: seq as u32 }
     }
 
-    /// There are too many for the heap alone: those that are not due soon go to the wheel.
+    /// There are too many for the heap: those that are not due soon go to the wheel, which begins anew at the first one
+    /// of all. (Its horizon may be far ahead, where the loop had only far timers when it asked for the next one.)
     ///
-    /// It may be none, where all are due at nearly the same moment. Therefore as many have to come as were looked at in
-    /// vain, before the next look.
+    /// It may be none, where all are due at nearly the same moment. Therefore as many have to come as were looked at,
+    /// before the next look.
     #[cold]
     fn spread(&mut self) {
         let Some((first, _)) = self.first() else { return };
+        let mut nodes = self.wheel.drain();
         self.wheel.begin_at(tick(first.when) + 1);
-        let (wheel, slots, near) = (&mut self.wheel, &mut self.slots, &mut self.near);
-        let mut stays = |node: &Node| {
-            if !names(slots, node) {
-                return false;
+        nodes.extend(self.heap.drain());
+        nodes.append(&mut self.run);
+        self.near = 0;
+        for node in nodes {
+            if !names(&self.slots, &node) {
+                continue;
             }
-            let near_by = tick(node.when) < wheel.horizon();
-            if !near_by {
-                *near -= 1;
-                slots[node.slot as usize].place = Some(wheel.push(*node));
-            }
-            near_by
-        };
-        self.heap.retain(&mut stays);
-        self.run.retain(&mut stays);
-        self.patience = self.near;
+            let place = if tick(node.when) < self.wheel.horizon() {
+                self.near += 1;
+                self.heap.push(node);
+                None
+            } else {
+                Some(self.wheel.push(node))
+            };
+            self.slots[node.slot as usize].place = place;
+        }
+        self.patience = self.len;
         #[cfg(test)]
         {
-            self.looks += self.near;
+            self.looks += self.len;
         }
     }
 
@@ -557,6 +561,29 @@ mod tests {
             timers.insert(now + Duration::from_millis(10 * n), 0);
         }
         assert!(timers.heap.len() <= TIMERS_IN_HEAP + 1 && !timers.wheel.is_empty());
+    }
+
+    /// Timers that come before those in the wheel, which was asked for its first one when there were no others, go to
+    /// the wheel all the same.
+    #[test]
+    fn near_timers_behind_far_ones_are_spread() {
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        for n in 0..2000 {
+            timers.insert(now + Duration::from_secs(60) + Duration::from_millis(n), 0);
+        }
+        assert_eq!(timers.next_deadline(), Some(now + Duration::from_secs(60)));
+        for n in 0..100_000 {
+            timers.insert(now + Duration::from_micros(5_000_000 + 100 * n), 1);
+        }
+        assert!(timers.looks <= 300_000, "{}", timers.looks);
+        assert!(timers.heap.len() < 10_000, "{}", timers.heap.len());
+        assert_eq!(timers.next_deadline(), Some(now + Duration::from_secs(5)));
+        let mut left = 100_000;
+        while timers.pop_due(now + Duration::from_secs(59)).is_some() {
+            left -= 1;
+        }
+        assert_eq!((left, timers.len()), (0, 2000));
     }
 
     #[test]

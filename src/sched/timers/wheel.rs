@@ -180,6 +180,20 @@ impl Wheel {
         bucket.nodes
     }
 
+    /// Takes out everything. Some nodes may name nothing.
+    pub(super) fn drain(&mut self) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for level in self.levels.iter_mut().flatten() {
+            level.occupied = 0;
+            for bucket in &mut level.buckets {
+                bucket.live = 0;
+                nodes.append(&mut bucket.nodes);
+            }
+        }
+        self.live = 0;
+        nodes
+    }
+
     /// Keeps a vector's memory, unless it is much or there is enough.
     pub(super) fn recycle(&mut self, mut nodes: Vec<Node>) {
         if self.spare.len() < TIMER_SPARE_BUCKETS && nodes.capacity() <= BUCKETS {
