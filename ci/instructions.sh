@@ -52,6 +52,11 @@ case $(sed -n '2s/^# \([^,]*\),.*/\1/p' "$RECORD") in
   "$(uname -m)") ;;
   *) skip "the figures were recorded on another architecture" ;;
 esac
+recorded_by=$(sed -n '2s/.*\(rustc [0-9.]*\).*/\1/p' "$RECORD")
+case $(rustc --version) in
+  "$recorded_by "*) ;;
+  *) skip "the figures were recorded with $recorded_by, and instructions depend on the compiler" ;;
+esac
 failed=0
 printf '%-22s %10s %10s\n' "" recorded now
 for case in "${cases[@]}"; do

@@ -331,6 +331,8 @@ on_every_loop! {
     /// SK-08: a descriptor that is closed though it is watched is forgotten by the kernel; the loop sleeps, and whoever
     /// gets the number next can be watched, by the same call.
     fn closed_behind_the_loops_back(el) {
+        // The loop's timer for short sleeps is there: it takes no number that becomes free below.
+        assert_sleeps(el);
         let (a, mut b) = pair();
         let (old, new) = (counting(), counting());
         el.add_reader(&a, old.1).unwrap();

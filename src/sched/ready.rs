@@ -43,6 +43,7 @@ pub(crate) trait Posted: Send {
 pub(crate) struct Posting {
     /// A value of the type that `run` and `drop` know, or a box of it.
     value: MaybeUninit<[usize; POSTING_WORDS]>,
+    // SAFETY: of both, to be called once and with the value's address.
     /// Moves the value out and runs it.
     run: unsafe fn(*mut (), &Local),
     /// Drops it in place.
