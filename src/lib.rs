@@ -57,7 +57,8 @@
 //! 7. If [`EventLoop::stop`] was called, leaves.
 //!
 //! While there is ready work the selector is asked at least once in 61 turns and once in 250 microseconds, and in every
-//! turn if the builder's [`event_interval`](Builder::event_interval) is 1. One event lets a transport read at most 16
+//! turn if the builder's [`event_interval`](Builder::event_interval) is 1; but where nothing is registered with it, and it
+//! is none of the application's, only to sleep. One event lets a transport read at most 16
 //! times or 256 KiB, and a task whose I/O is always ready yields after 128 completions or 4 MiB.
 //!
 //! # Panics
