@@ -118,6 +118,19 @@ fn a_real_sleep_is_not_too_short() {
     });
 }
 
+/// A sleep below a millisecond is neither rounded down nor spun away: the loop asks once, and sleeps.
+#[test]
+fn a_short_sleep_does_not_spin() {
+    on_loop(|el| {
+        for micros in [200, 300, 900] {
+            let (waits, turns) = (el.stats().waits, el.stats().turns);
+            complete(el, sleep(Duration::from_micros(micros)));
+            let (waits, turns) = (el.stats().waits - waits, el.stats().turns - turns);
+            assert!(waits <= 4 && turns <= 8, "{waits} waits in {turns} turns");
+        }
+    });
+}
+
 /// CB-02: a sleep of zero resumes in the next turn, after everything that is ready.
 #[test]
 fn sleep_of_zero_lets_the_others_run() {
