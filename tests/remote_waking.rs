@@ -1,6 +1,8 @@
 //! Waking a loop from other threads: what it costs, and what is left of it when the loop is gone (behaviours TS).
 
 mod common;
+#[path = "common/heard.rs"]
+mod heard;
 #[path = "common/threads.rs"]
 mod threads;
 
@@ -16,72 +18,20 @@ use std::thread::{self};
 use std::time::Duration;
 
 use common::{Kind, PATIENCE, on_loop, on_manual_clock, on_strict_loop, open_descriptors, run, run_on, settle};
+use heard::{CountedBell, Heard};
 use roundelay::EventLoop;
 use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
 use threads::{Drops, StopOnDrop};
 
-/// An epoll selector that tells when it is about to sleep without end, and counts how often it is called.
-struct Telling {
-    epoll: Epoll,
-    asleep: mpsc::Sender<()>,
-    calls: Arc<CountedBell>,
-}
-
-struct CountedBell {
-    bell: Arc<dyn Notify>,
-    calls: AtomicUsize,
-}
-
-impl CountedBell {
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-}
-
-impl Notify for CountedBell {
-    fn notify(&self) {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        self.bell.notify();
-    }
-}
-
-impl Telling {
-    fn new() -> (Self, mpsc::Receiver<()>, Arc<CountedBell>) {
-        let epoll = Epoll::new().unwrap();
-        let calls = Arc::new(CountedBell { bell: epoll.notifier(), calls: AtomicUsize::new(0) });
-        let (asleep, sleeps) = mpsc::channel();
-        (Self { epoll, asleep, calls: calls.clone() }, sleeps, calls)
-    }
-}
-
-impl Selector for Telling {
-    fn name(&self) -> &'static str {
-        "telling"
-    }
-    fn supports_edge(&self) -> bool {
-        true
-    }
-    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.epoll.add(fd, key, interest, mode)
-    }
-    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.epoll.modify(fd, key, interest, mode)
-    }
-    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.epoll.delete(fd)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+/// A selector that tells when it is about to sleep without end, and what counts its calls.
+fn telling() -> (Heard, mpsc::Receiver<()>, Arc<CountedBell>) {
+    let (asleep, sleeps) = mpsc::channel();
+    let (selector, bell) = Heard::new(move |timeout| {
         if timeout.is_none() {
-            let _ = self.asleep.send(());
+            let _ = asleep.send(());
         }
-        self.epoll.wait(timeout, events)
-    }
-    fn notifier(&self) -> Arc<dyn Notify> {
-        self.calls.clone()
-    }
-    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.epoll.backend_fd()
-    }
+    });
+    (selector, sleeps, bell)
 }
 
 /// LR-06: closing the loop closes its descriptors, though remotes, handles and wakers are left.
@@ -120,7 +70,7 @@ fn a_sleeping_loop_is_called_once_and_one_that_is_awake_never() {
     let made = Cell::new(None);
     run_on(
         || {
-            let (selector, sleeps, bell) = Telling::new();
+            let (selector, sleeps, bell) = telling();
             made.set(Some((sleeps, bell)));
             EventLoop::builder().selector(selector)
         },

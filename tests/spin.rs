@@ -1,10 +1,13 @@
 //! `Builder::spin`: the loop asks its selector again and again before it sleeps.
 
 mod common;
+#[path = "common/heard.rs"]
+mod heard;
+#[path = "common/threads.rs"]
+mod threads;
 
 use std::cell::Cell;
-use std::io::{self, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -12,89 +15,63 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Kind, PATIENCE, run_on};
-use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
+use heard::{CountedBell, Heard};
 use roundelay::{EventLoop, ManualClock};
+use threads::StopOnDrop;
 
 /// Longer than any test waits.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What became of a [`Told`] selector.
+/// How the selector was asked.
 #[derive(Default)]
 struct Counts {
     /// Waits of no time.
     looks: AtomicUsize,
     /// Waits that may take time.
     sleeps: AtomicUsize,
-    /// Wake-up calls.
-    calls: AtomicUsize,
 }
 
-/// An epoll selector that counts, and tells when it was asked for the hundredth time: then the loop spins.
-struct Told {
-    epoll: Epoll,
-    counts: Arc<Counts>,
-    spins: mpsc::Sender<()>,
-}
-
-struct CountedBell {
-    bell: Arc<dyn Notify>,
-    counts: Arc<Counts>,
-}
-
-impl Notify for CountedBell {
-    fn notify(&self) {
-        self.counts.calls.fetch_add(1, Ordering::SeqCst);
-        self.bell.notify();
-    }
-}
-
-impl Selector for Told {
-    fn name(&self) -> &'static str {
-        "told"
-    }
-    fn supports_edge(&self) -> bool {
-        true
-    }
-    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.epoll.add(fd, key, interest, mode)
-    }
-    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.epoll.modify(fd, key, interest, mode)
-    }
-    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.epoll.delete(fd)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        if timeout == Some(Duration::ZERO) {
-            if self.counts.looks.fetch_add(1, Ordering::SeqCst) == 100 {
-                let _ = self.spins.send(());
-            }
-        } else {
-            self.counts.sleeps.fetch_add(1, Ordering::SeqCst);
+/// A selector that counts, and tells when it was asked for the hundredth time: then the loop spins.
+fn told(counts: Arc<Counts>, spins: mpsc::Sender<()>) -> (Heard, Arc<CountedBell>) {
+    Heard::new(move |timeout| {
+        if timeout != Some(Duration::ZERO) {
+            counts.sleeps.fetch_add(1, Ordering::SeqCst);
+        } else if counts.looks.fetch_add(1, Ordering::SeqCst) == 100 {
+            let _ = spins.send(());
         }
-        self.epoll.wait(timeout, events)
+    })
+}
+
+/// A loop that spins, under observation.
+struct Spinning {
+    counts: Arc<Counts>,
+    bell: Arc<CountedBell>,
+}
+
+impl Spinning {
+    fn looks(&self) -> usize {
+        self.counts.looks.load(Ordering::SeqCst)
     }
-    fn notifier(&self) -> Arc<dyn Notify> {
-        Arc::new(CountedBell { bell: self.epoll.notifier(), counts: self.counts.clone() })
-    }
-    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.epoll.backend_fd()
+
+    fn sleeps(&self) -> usize {
+        self.counts.sleeps.load(Ordering::SeqCst)
     }
 }
 
-/// Runs a test on a loop that spins for so long; it is given the counts and hears when the loop spins.
-fn on_spinning_loop(spin: Duration, body: impl FnOnce(&EventLoop, &Counts, mpsc::Receiver<()>)) {
+/// Runs a test on a loop that spins for so long. The receiver is told when it does.
+fn on_spinning_loop(spin: Duration, body: impl FnOnce(&EventLoop, &Spinning, mpsc::Receiver<()>)) {
     let made = Cell::new(None);
     run_on(
         || {
             let counts = Arc::new(Counts::default());
             let (spins, heard) = mpsc::channel();
-            made.set(Some((counts.clone(), heard)));
-            EventLoop::builder().selector(Told { epoll: Epoll::new().unwrap(), counts, spins }).spin(spin)
+            let (selector, bell) = told(counts.clone(), spins);
+            made.set(Some((Spinning { counts, bell }, heard)));
+            EventLoop::builder().selector(selector).spin(spin)
         },
         |el| {
-            let (counts, heard) = made.take().unwrap();
-            body(el, &counts, heard);
+            let (spinning, heard) = made.take().unwrap();
+            body(el, &spinning, heard);
         },
     );
 }
@@ -102,25 +79,25 @@ fn on_spinning_loop(spin: Duration, body: impl FnOnce(&EventLoop, &Counts, mpsc:
 /// What another thread posts to a loop that spins costs no wake-up call, and is run without a sleep.
 #[test]
 fn a_post_to_a_spinning_loop_costs_no_call() {
-    on_spinning_loop(LONG, |el, counts, heard| {
+    on_spinning_loop(LONG, |el, spinning, heard| {
         let remote = el.remote();
         let poster = thread::spawn(move || {
+            let _stop = StopOnDrop(remote.clone());
             heard.recv_timeout(PATIENCE).unwrap();
             for n in 0..100 {
                 drop(remote.call_soon_threadsafe(move || n).unwrap());
             }
-            remote.stop().unwrap();
         });
         el.run_forever();
         poster.join().unwrap();
-        assert_eq!((counts.calls.load(Ordering::SeqCst), counts.sleeps.load(Ordering::SeqCst)), (0, 0));
+        assert_eq!((spinning.bell.calls(), spinning.sleeps()), (0, 0));
     });
 }
 
 /// An event is seen while the loop spins.
 #[test]
 fn an_event_is_seen_without_a_sleep() {
-    on_spinning_loop(LONG, |el, counts, heard| {
+    on_spinning_loop(LONG, |el, spinning, heard| {
         let (mut near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let (stop, fd) = (el.clone(), near.try_clone().unwrap());
@@ -132,13 +109,16 @@ fn an_event_is_seen_without_a_sleep() {
             stop.stop();
         })
         .unwrap();
+        let remote = el.remote();
         let writer = thread::spawn(move || {
+            let failed = StopOnDrop(remote);
             heard.recv_timeout(PATIENCE).unwrap();
             far.write_all(&[7]).unwrap();
+            std::mem::forget(failed);
             far
         });
         el.run_forever();
-        assert_eq!((read.get(), counts.sleeps.load(Ordering::SeqCst)), (7, 0));
+        assert_eq!((read.get(), spinning.sleeps()), (7, 0));
         assert!(el.remove_reader(&fd));
         drop(writer.join().unwrap());
     });
@@ -147,20 +127,20 @@ fn an_event_is_seen_without_a_sleep() {
 /// A deadline ends the spinning: it comes no later than without it.
 #[test]
 fn a_deadline_ends_it() {
-    on_spinning_loop(LONG, |el, counts, _| {
+    on_spinning_loop(LONG, |el, spinning, _| {
         let timer = el.call_later(Duration::from_millis(1), || ());
         while !timer.is_done() {
             el.run_once(None).unwrap();
         }
-        assert!(counts.looks.load(Ordering::SeqCst) > 1);
-        assert_eq!(counts.sleeps.load(Ordering::SeqCst), 0);
+        assert!(spinning.looks() > 1);
+        assert_eq!(spinning.sleeps(), 0);
     });
 }
 
 /// When its time is over the loop sleeps, and is called as ever.
 #[test]
 fn behind_it_the_loop_sleeps() {
-    on_spinning_loop(Duration::from_micros(1), |el, counts, _| {
+    on_spinning_loop(Duration::from_micros(1), |el, spinning, _| {
         let (remote, done) = (el.remote(), Arc::new(AtomicUsize::new(0)));
         let ran = done.clone();
         // Each turn begins with nothing to do, so that it spins and then sleeps.
@@ -171,7 +151,7 @@ fn behind_it_the_loop_sleeps() {
             });
             common::run_until(el, || done.load(Ordering::SeqCst) == round);
         }
-        assert!(counts.sleeps.load(Ordering::SeqCst) >= 1);
+        assert!(spinning.sleeps() >= 1);
     });
 }
 
@@ -191,9 +171,9 @@ fn it_is_off_by_default() {
 /// A wait of no time stays one look.
 #[test]
 fn a_wait_of_no_time_does_not_spin() {
-    on_spinning_loop(LONG, |el, counts, _| {
+    on_spinning_loop(LONG, |el, spinning, _| {
         assert_eq!(el.run_once(Some(Duration::ZERO)).unwrap(), 0);
-        assert_eq!(counts.looks.load(Ordering::SeqCst), 1);
+        assert_eq!(spinning.looks(), 1);
     });
 }
 
