@@ -332,7 +332,14 @@ impl Local {
     }
 
     /// Queues what is due, in order. In a turn only: otherwise a host would be called in the middle of it.
+    #[inline]
     pub(crate) fn queue_due(&self, limit: Instant) {
+        if self.timers.borrow_mut().has_due(limit) {
+            self.queue_all_due(limit);
+        }
+    }
+
+    fn queue_all_due(&self, limit: Instant) {
         loop {
             // Several at once, up to the first whose waker may run code of the application's, which may disarm another.
             let mut due = [const { None }; DUE_AT_ONCE];

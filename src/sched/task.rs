@@ -13,7 +13,7 @@
 //! part, in which the entry is.
 //!
 //! Nor does the entry hold a counted waker. Whoever may have to schedule a task by its entry (a cancellation, a timer)
-//! uses the parts of the waker that the task was last polled with. They are good for as long as the future is not
+//! uses the parts of the waker that the task is polled with. They are good for as long as the future is not
 //! dropped, because the task's memory is: the handle keeps it, and where that was dropped, a count taken for it.
 
 #![allow(unsafe_code)]

@@ -282,6 +282,12 @@ impl<T> Timers<T> {
         }
     }
 
+    /// Whether a timer is due at `limit`.
+    #[inline]
+    pub(crate) fn has_due(&mut self, limit: Instant) -> bool {
+        self.len > 0 && self.next_nanos() <= self.nanos(limit).min(u64::MAX - 1)
+    }
+
     /// Takes out the earliest timer if it is due at `limit`.
     pub(crate) fn pop_due(&mut self, limit: Instant) -> Option<T> {
         let limit = self.nanos(limit).min(u64::MAX - 1);
