@@ -11,8 +11,8 @@ nightly
 # Test files in which more than one thread has a part.
 CROSS_THREADS=(
   cancellation close closing_races closing_wakers contextvars contract destructor_panics destructors embedding
-  exception_handler executor executor_reports fatal futures remote remote_task remote_waking run runner selectors
-  task_factory tasks timers two_loops
+  exception_handler executor executor_reports fatal futures remote remote_post remote_task remote_waking run runner
+  selectors spin task_factory tasks timers two_loops
 )
 
 # Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is

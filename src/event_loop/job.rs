@@ -2,15 +2,47 @@
 //!
 //! Both directions use it: what other threads post to a loop, and what a loop gives to an executor's threads.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use crate::error::JoinError;
 
 /// Locks a mutex under which no code of the user's runs, so that a poisoned one holds nothing broken.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// Wakes the threads that are blocked until something behind a lock has changed. It knows whether there are any, for to
+/// tell them is a system call.
+#[derive(Default)]
+pub(crate) struct Changed {
+    condition: Condvar,
+    /// How many threads are blocked. Counted under the lock.
+    blocked: AtomicU32,
+}
+
+impl Changed {
+    /// Blocks until told, or for a time.
+    pub(crate) fn wait<'a, T>(&self, locked: MutexGuard<'a, T>, time: Option<Duration>) -> MutexGuard<'a, T> {
+        self.blocked.fetch_add(1, Ordering::Relaxed);
+        let locked = match time {
+            Some(time) => self.condition.wait_timeout(locked, time).unwrap_or_else(|poison| poison.into_inner()).0,
+            None => self.condition.wait(locked).unwrap_or_else(|poison| poison.into_inner()),
+        };
+        self.blocked.fetch_sub(1, Ordering::Relaxed);
+        locked
+    }
+
+    /// Tells all of them. The change was made under the lock, which is free again: whoever locks it from now on sees the
+    /// change, and whoever was blocked before was counted before.
+    pub(crate) fn tell(&self) {
+        if self.blocked.load(Ordering::Relaxed) > 0 {
+            self.condition.notify_all();
+        }
+    }
 }
 
 /// Where the function stands.
@@ -37,7 +69,7 @@ pub(crate) enum IfRunning {
 pub(crate) struct Job<F, T> {
     inner: Mutex<Inner<F, T>>,
     /// Told whenever the state changes.
-    changed: Condvar,
+    changed: Changed,
 }
 
 struct Inner<F, T> {
@@ -46,14 +78,12 @@ struct Inner<F, T> {
     waker: Option<Waker>,
     /// Whether nobody will ask for the result.
     detached: bool,
-    /// How many threads are blocked until the state changes: a call to the condition variable is a system call.
-    blocked: u32,
 }
 
 impl<F, T> Job<F, T> {
     pub(crate) fn new(function: F) -> Self {
-        let inner = Inner { state: State::Scheduled(function), waker: None, detached: false, blocked: 0 };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        let inner = Inner { state: State::Scheduled(function), waker: None, detached: false };
+        Self { inner: Mutex::new(inner), changed: Changed::default() }
     }
 
     /// Takes the function to run it on this thread; `None` if it is not to run.
@@ -93,7 +123,7 @@ impl<F, T> Job<F, T> {
         if if_running == IfRunning::Wait {
             // From within the function itself waiting would never end.
             while matches!(inner.state, State::Running(runner) if runner != thread::current().id()) {
-                inner = self.block(inner);
+                inner = self.changed.wait(inner, None);
             }
         }
         self.leave_scheduled(inner, State::Cancelled)
@@ -111,11 +141,9 @@ impl<F, T> Job<F, T> {
     }
 
     fn tell(&self, mut inner: MutexGuard<'_, Inner<F, T>>) {
-        let (waker, blocked) = (inner.waker.take(), inner.blocked);
+        let waker = inner.waker.take();
         drop(inner);
-        if blocked > 0 {
-            self.changed.notify_all();
-        }
+        self.changed.tell();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -164,15 +192,8 @@ impl<F, T> Job<F, T> {
             if let Some(result) = Self::take(&mut inner) {
                 return result;
             }
-            inner = self.block(inner);
+            inner = self.changed.wait(inner, None);
         }
-    }
-
-    fn block<'a>(&self, mut inner: MutexGuard<'a, Inner<F, T>>) -> MutexGuard<'a, Inner<F, T>> {
-        inner.blocked += 1;
-        let mut inner = self.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
-        inner.blocked -= 1;
-        inner
     }
 
     /// The function of a job that nobody else knows of, to be run, if it is to run.

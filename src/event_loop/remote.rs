@@ -6,13 +6,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload, give_up_payload, panic_text};
 use crate::event_loop::exception::emit;
-use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock};
+use crate::event_loop::job::{Changed, HasJob, IfRunning, Job, JobControl, lock};
 use crate::event_loop::running;
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::TaskRef;
@@ -456,14 +456,12 @@ struct TaskInner<T> {
     task: Option<TaskRef>,
     /// Whether the future was dropped before the task existed.
     dropped_early: bool,
-    /// How many threads are blocked until there is a result.
-    blocked: u32,
 }
 
 struct TaskState<T> {
     inner: Mutex<TaskInner<T>>,
     /// Told when there is a result.
-    changed: Condvar,
+    changed: Changed,
 }
 
 impl<T> TaskState<T> {
@@ -475,9 +473,8 @@ impl<T> TaskState<T> {
             detached: false,
             task: None,
             dropped_early: false,
-            blocked: 0,
         };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        Self { inner: Mutex::new(inner), changed: Changed::default() }
     }
 
     /// The first result counts. It comes back if nobody will ask for it.
@@ -491,11 +488,9 @@ impl<T> TaskState<T> {
             return Some(result);
         }
         inner.progress = Progress::Done(result);
-        let (waker, blocked) = (inner.waker.take(), inner.blocked);
+        let waker = inner.waker.take();
         drop(inner);
-        if blocked > 0 {
-            self.changed.notify_all();
-        }
+        self.changed.tell();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -691,9 +686,7 @@ impl<T> RemoteTask<T> {
             if let Some(result) = inner.give("wait") {
                 return result;
             }
-            inner.blocked += 1;
-            inner = self.state.changed.wait(inner).unwrap_or_else(|poison| poison.into_inner());
-            inner.blocked -= 1;
+            inner = self.state.changed.wait(inner, None);
         }
     }
 
@@ -716,9 +709,7 @@ impl<T> RemoteTask<T> {
             if left.is_zero() {
                 return None;
             }
-            inner.blocked += 1;
-            inner = self.state.changed.wait_timeout(inner, left).unwrap_or_else(|poison| poison.into_inner()).0;
-            inner.blocked -= 1;
+            inner = self.state.changed.wait(inner, Some(left));
         }
     }
 

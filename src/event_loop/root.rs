@@ -47,12 +47,12 @@ impl Wake for RootWaker {
 }
 
 /// A root's waker, and what is behind it.
-struct WakerPair {
+struct Wakers {
     handle: Arc<RootWaker>,
     waker: Waker,
 }
 
-impl WakerPair {
+impl Wakers {
     fn new(shared: Arc<Shared>) -> Self {
         let handle = Arc::new(RootWaker { shared, id: AtomicU64::new(0), queued: AtomicBool::new(false) });
         Self { waker: handle.clone().into(), handle }
@@ -67,15 +67,15 @@ impl WakerPair {
 /// The wakers of the latest root, for the next one, if nobody has kept one.
 #[derive(Default)]
 pub(super) struct RootWakers {
-    spare: Cell<Option<WakerPair>>,
+    spare: Cell<Option<Wakers>>,
 }
 
 impl RootWakers {
-    fn take(&self, local: &Local) -> WakerPair {
-        let spare = self.spare.take().filter(WakerPair::is_unshared);
+    fn take(&self, local: &Local) -> Wakers {
+        let spare = self.spare.take().filter(Wakers::is_unshared);
         // What another thread did with its waker, before it dropped it, is done.
         fence(Ordering::Acquire);
-        spare.unwrap_or_else(|| WakerPair::new(local.shared()))
+        spare.unwrap_or_else(|| Wakers::new(local.shared()))
     }
 }
 
@@ -85,7 +85,7 @@ struct Root<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> {
     task: TaskRef,
     id: u64,
     /// `None` after the drop only.
-    waker: Option<WakerPair>,
+    waker: Option<Wakers>,
     done: bool,
 }
 

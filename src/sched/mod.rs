@@ -341,22 +341,8 @@ impl Local {
 
     fn queue_all_due(&self, limit: Instant) {
         loop {
-            // Several at once, up to the first whose waker may run code of the application's, which may disarm another.
             let mut due = [const { None }; DUE_AT_ONCE];
-            let n = {
-                let mut timers = self.timers.borrow_mut();
-                let mut n = 0;
-                while n < due.len() {
-                    let Some(next) = timers.pop_due(limit) else { break };
-                    let is_waker = matches!(next, Due::Waker(_));
-                    due[n] = Some(next);
-                    n += 1;
-                    if is_waker {
-                        break;
-                    }
-                }
-                n
-            };
+            let n = self.take_due(limit, &mut due);
             if n == 0 {
                 return;
             }
@@ -369,8 +355,8 @@ impl Local {
                     }
                 }
             }
-            for (due, waiting) in due[..n].iter_mut().zip(waiting) {
-                match due.take() {
+            for (due, waiting) in due.into_iter().take(n).zip(waiting) {
+                match due {
                     Some(Due::Callback(callback)) => self.ready.push(Item::Callback(callback)),
                     Some(Due::Task(_)) => waiting.into_iter().for_each(Waiting::wake),
                     Some(Due::Waker(waker)) => self.wake(waker),
@@ -378,6 +364,21 @@ impl Local {
                 }
             }
         }
+    }
+
+    /// Takes out what is due, as much as there are places for, and no more behind the first whose waker may run code of
+    /// the application's: that may disarm another. Says how much.
+    fn take_due(&self, limit: Instant, places: &mut [Option<Due>]) -> usize {
+        let mut timers = self.timers.borrow_mut();
+        for (n, place) in places.iter_mut().enumerate() {
+            *place = timers.pop_due(limit);
+            match place {
+                Some(Due::Waker(_)) => return n + 1,
+                Some(_) => {}
+                None => return n,
+            }
+        }
+        places.len()
     }
 
     /// Disarms a timer. The payload is returned so that it is dropped with nothing borrowed.

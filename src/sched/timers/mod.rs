@@ -98,7 +98,7 @@ pub(crate) struct Timers<T> {
     next: Option<u64>,
     /// Sequence number of the next timer.
     seq: u64,
-    /// How many timers `spread` has looked at in vain.
+    /// How many timers `spread` has looked at.
     #[cfg(test)]
     looks: usize,
 }
@@ -290,8 +290,7 @@ impl<T> Timers<T> {
 
     /// Takes out the earliest timer if it is due at `limit`.
     pub(crate) fn pop_due(&mut self, limit: Instant) -> Option<T> {
-        let limit = self.nanos(limit).min(u64::MAX - 1);
-        if self.len == 0 || self.next_nanos() > limit {
+        if !self.has_due(limit) {
             return None;
         }
         let (node, from_run) = self.first()?;
