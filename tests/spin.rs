@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::{Kind, PATIENCE, run_on};
 use heard::{CountedBell, Heard};
 use roundelay::{EventLoop, ManualClock};
-use threads::StopOnDrop;
+use threads::{StopOnDrop, StopOnPanic};
 
 /// Longer than any test waits.
 const LONG: Duration = Duration::from_secs(3600);
@@ -111,10 +111,10 @@ fn an_event_is_seen_without_a_sleep() {
         .unwrap();
         let remote = el.remote();
         let writer = thread::spawn(move || {
-            let failed = StopOnDrop(remote);
+            let failed = StopOnPanic(remote);
             heard.recv_timeout(PATIENCE).unwrap();
             far.write_all(&[7]).unwrap();
-            std::mem::forget(failed);
+            drop(failed);
             far
         });
         el.run_forever();

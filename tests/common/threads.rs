@@ -27,6 +27,17 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// Stops the loop when its thread has failed, for a loop that what the thread does will stop otherwise.
+pub struct StopOnPanic(pub Remote);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.stop();
+        }
+    }
+}
+
 /// Waits, on a thread without a loop, until something that another thread is about to do is done.
 #[track_caller]
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
