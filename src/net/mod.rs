@@ -1,6 +1,7 @@
-//! Connections and servers.
+//! Connections, servers and datagram endpoints.
 
 mod connect;
+mod datagram;
 mod endpoint;
 mod listener;
 mod serve;
@@ -8,6 +9,7 @@ mod server;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
 pub(crate) use connect::{ConnectOptions, connected_socket, set_nodelay};
+pub use datagram::{CreateDatagramEndpoint, DatagramAddr, OpeningDatagrams};
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, first_listener, server_settings};

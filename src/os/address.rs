@@ -79,7 +79,7 @@ impl UnixAddr {
     }
 
     /// The address as the system takes it.
-    fn to_system(&self) -> io::Result<SocketAddrUnix> {
+    pub(super) fn to_system(&self) -> io::Result<SocketAddrUnix> {
         let made = match &self.name {
             Name::Unnamed => return Err(invalid_input("a unix address is needed, and an empty one was given")),
             Name::Path(path) => SocketAddrUnix::new(path.as_path()),
@@ -157,6 +157,11 @@ impl Address {
             Self::Unix(address) => Some(address),
             Self::Ip(_) => None,
         }
+    }
+
+    /// Whether it says who somebody is: a unix socket that was not bound has no name.
+    pub(crate) fn is_named(&self) -> bool {
+        self.as_unix().is_none_or(|address| !address.is_unnamed())
     }
 
     /// The address as `socket2` takes it.

@@ -6,6 +6,7 @@ use std::rc::Weak;
 
 use socket2::SockRef;
 
+use crate::os::address::UnixAddr;
 use crate::os::fd::RawFd;
 
 /// Something that has a socket for as long as it is open.
@@ -72,6 +73,10 @@ pub struct ExtraInfo {
     pub local_addr: Option<SocketAddr>,
     /// The address of the peer (asyncio's `peername`); `None` where it has none or was gone too soon.
     pub peer_addr: Option<SocketAddr>,
+    /// The address of this end, if it is a unix socket's.
+    pub unix_local_addr: Option<UnixAddr>,
+    /// The address of the peer, if it is a unix socket's.
+    pub unix_peer_addr: Option<UnixAddr>,
     /// The socket, for its options; `None` where there is none.
     pub socket: Option<SocketView>,
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::protocol::{AnyProtocol, ExtraInfo};
+use crate::protocol::{AnyProtocol, DatagramTransport, ExtraInfo};
 
 /// The number of a transport, which no other transport of the process has: a key for maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,12 +75,6 @@ pub trait BaseTransport: fmt::Debug {
 
     /// What is known of the connection.
     fn extra_info(&self) -> ExtraInfo;
-
-    /// The protocol that hears of it; `None` once the connection is lost.
-    fn protocol(&self) -> Option<AnyProtocol>;
-
-    /// Lets another protocol hear of it.
-    fn set_protocol(&self, protocol: AnyProtocol);
 }
 
 /// What a transport can do that receives.
@@ -146,7 +140,13 @@ pub trait WriteTransport: BaseTransport {
 
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
 /// [`Transport`] of it.
-pub trait StreamTransport: ReadTransport + WriteTransport {}
+pub trait StreamTransport: ReadTransport + WriteTransport {
+    /// The protocol that hears of it; `None` once the connection is lost.
+    fn protocol(&self) -> Option<AnyProtocol>;
+
+    /// Lets another protocol hear of it.
+    fn set_protocol(&self, protocol: AnyProtocol);
+}
 
 /// A handle to the transport of a connection: to write to it, to pause it, to close it.
 ///
@@ -301,7 +301,7 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn ready(&self) -> WriteReady {
-        WriteReady { transport: self.clone(), id: WaiterId::next(), waits: false }
+        WriteReady::of(Writer::Stream(self.inner.clone()))
     }
 
     /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
@@ -335,21 +335,39 @@ impl PartialEq for Transport {
 
 impl Eq for Transport {}
 
-/// The future of [`Transport::ready`].
+/// The future of [`Transport::ready`] and of [`DatagramHandle::ready`](crate::DatagramHandle::ready).
 #[must_use = "futures do nothing unless they are awaited"]
-#[derive(Debug)]
 pub struct WriteReady {
-    transport: Transport,
+    writer: Writer,
     id: WaiterId,
     /// Whether the transport may have a waker of ours.
     waits: bool,
+}
+
+/// What is written to.
+enum Writer {
+    Stream(Rc<dyn StreamTransport>),
+    Datagrams(Rc<dyn DatagramTransport>),
+}
+
+impl WriteReady {
+    fn of(writer: Writer) -> Self {
+        Self { writer, id: WaiterId::next(), waits: false }
+    }
+
+    pub(crate) fn of_datagrams(transport: Rc<dyn DatagramTransport>) -> Self {
+        Self::of(Writer::Datagrams(transport))
+    }
 }
 
 impl Future for WriteReady {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.transport.inner.poll_ready(self.id, cx);
+        let polled = match &self.writer {
+            Writer::Stream(transport) => transport.poll_ready(self.id, cx),
+            Writer::Datagrams(transport) => transport.poll_ready(self.id, cx),
+        };
         self.waits |= polled.is_pending();
         polled
     }
@@ -357,8 +375,23 @@ impl Future for WriteReady {
 
 impl Drop for WriteReady {
     fn drop(&mut self) {
-        if self.waits {
-            self.transport.inner.forget_waiter(self.id);
+        if !self.waits {
+            return;
         }
+        match &self.writer {
+            Writer::Stream(transport) => transport.forget_waiter(self.id),
+            Writer::Datagrams(transport) => transport.forget_waiter(self.id),
+        }
+    }
+}
+
+impl fmt::Debug for WriteReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WriteReady");
+        match &self.writer {
+            Writer::Stream(transport) => shown.field("transport", transport),
+            Writer::Datagrams(transport) => shown.field("transport", transport),
+        };
+        shown.field("id", &self.id).field("waits", &self.waits).finish()
     }
 }

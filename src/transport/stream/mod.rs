@@ -508,9 +508,16 @@ impl BaseTransport for SocketTransport {
         let holder: Weak<dyn SocketHolder> = self.me.clone();
         let known = local_addr.get();
         self.local_addr.set(local_addr);
-        ExtraInfo { local_addr: known, peer_addr: self.peer_addr.get(), socket: Some(SocketView::new(holder)) }
+        ExtraInfo {
+            local_addr: known,
+            peer_addr: self.peer_addr.get(),
+            socket: Some(SocketView::new(holder)),
+            ..ExtraInfo::default()
+        }
     }
+}
 
+impl StreamTransport for SocketTransport {
     fn protocol(&self) -> Option<AnyProtocol> {
         self.protocol.borrow().clone()
     }
@@ -539,8 +546,6 @@ impl BaseTransport for SocketTransport {
         drop(before);
     }
 }
-
-impl StreamTransport for SocketTransport {}
 
 impl fmt::Debug for SocketTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
