@@ -18,9 +18,15 @@ const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// A TCP socket of an address' family.
 pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let domain = Domain::for_address(*address);
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP)))?;
+    new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
+}
+
+/// A non-blocking socket.
+pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    // Folded into the one system call where the platform can.
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
