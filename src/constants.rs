@@ -95,9 +95,10 @@ pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
 /// What each queued datagram counts beside its bytes (asyncio: header bytes).
 pub(crate) const DATAGRAM_HEADER: usize = 8;
 
-/// How long a unix socket whose peer is full waits before it tries again on its own: the kernel does not tell each time
-/// that there is room.
-pub(crate) const UNIX_SEND_RETRY: Duration = Duration::from_millis(5);
+/// How long a unix socket whose peer is full waits before it tries again on its own, at first and at most: the kernel does
+/// not tell each time that there is room.
+pub(crate) const UNIX_SEND_RETRY: Duration = Duration::from_micros(250);
+pub(crate) const UNIX_SEND_RETRY_MOST: Duration = Duration::from_millis(8);
 
 /// Write buffer size in bytes above which a protocol is paused (asyncio `_FlowControlMixin`).
 pub(crate) const WRITE_HIGH_WATER: usize = 64 * 1024;

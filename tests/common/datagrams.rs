@@ -78,6 +78,7 @@ fn errno_name(code: i32) -> String {
         libc::EMSGSIZE => "EMSGSIZE".into(),
         libc::EDESTADDRREQ => "EDESTADDRREQ".into(),
         libc::EAFNOSUPPORT => "EAFNOSUPPORT".into(),
+        libc::EINVAL => "EINVAL".into(),
         other => io::Error::from_raw_os_error(other).to_string(),
     }
 }
@@ -95,6 +96,11 @@ impl DatagramProtocol for Echo {
 pub struct Idle;
 
 impl DatagramProtocol for Idle {}
+
+/// Makes such protocols; its type has a name.
+pub fn idle() -> fn() -> Idle {
+    || Idle
+}
 
 /// Any port of the IPv4 loopback.
 pub const LOOPBACK: (&str, u16) = ("127.0.0.1", 0);

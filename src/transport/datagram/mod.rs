@@ -17,9 +17,11 @@ use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use socket2::{SockRef, Socket};
 
+use crate::constants::UNIX_SEND_RETRY;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::address::Address;
 use crate::os::datagram;
@@ -107,6 +109,8 @@ pub(crate) struct DatagramSocket {
     local_addr: RefCell<Option<Address>>,
     /// When to try to send again without an event.
     retry: RefCell<Option<TimerHandle<()>>>,
+    /// How long to wait for that.
+    retry_after: Cell<Duration>,
     /// Why the endpoint was lost, for `connection_lost`.
     error: Cell<Option<io::Error>>,
     /// The kind of that error, for those who come later.
@@ -146,6 +150,7 @@ impl DatagramSocket {
             is_unix: parts.is_unix,
             local_addr: RefCell::new(None),
             retry: RefCell::new(None),
+            retry_after: Cell::new(UNIX_SEND_RETRY),
             error: Cell::new(None),
             error_kind: Cell::new(None),
             waiters: RefCell::default(),

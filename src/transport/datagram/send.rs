@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll};
 
-use crate::constants::{DATAGRAM_HEADER, DATAGRAMS_PER_EVENT, LOST_WRITES_BEFORE_WARNING, UNIX_SEND_RETRY};
+use crate::constants::{
+    DATAGRAM_HEADER, DATAGRAMS_PER_EVENT, LOST_WRITES_BEFORE_WARNING, UNIX_SEND_RETRY, UNIX_SEND_RETRY_MOST,
+};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::os::address::Address;
@@ -126,19 +128,20 @@ impl DatagramSocket {
         }
     }
 
-    /// Whether there is no use in waiting for the socket to be writable: it says it is though its peer has no room. A
-    /// selector that knows no edges would say so without end.
+    /// Whether the socket says that it is writable though its peer has no room, as often as it is found that there is none.
     pub(super) fn waits_in_vain(&self) -> bool {
-        self.is_unix && !matches!(self.peer, Peer::Connected(_)) && !self.is_edge()
+        self.is_unix && !matches!(self.peer, Peer::Connected(_))
     }
 
     /// Sees to it that the queue goes on.
     fn wait_for_room(&self) {
         self.update_interest();
-        // When a unix socket's peer has room again, only those are sure to hear of it whose datagrams it has read.
         if self.is_unix && self.retry.borrow().is_none() {
+            // A connected one hears of room, unless it is others whose datagrams were read.
+            let delay = if self.waits_in_vain() { self.retry_after.get() } else { UNIX_SEND_RETRY_MOST };
+            self.retry_after.set(UNIX_SEND_RETRY_MOST.min(delay * 2));
             let me = self.me.clone();
-            let timer = EventLoop::handle(self.core.clone()).call_later(UNIX_SEND_RETRY, move || {
+            let timer = EventLoop::handle(self.core.clone()).call_later(delay, move || {
                 if let Some(this) = me.upgrade() {
                     this.retry.take();
                     this.enqueue(Action::Write);
@@ -197,6 +200,7 @@ impl DatagramSocket {
                 Err(error) => self.note_error(error),
                 Ok(()) => {}
             }
+            self.retry_after.set(UNIX_SEND_RETRY);
             self.queue.borrow_mut().pop();
             let size = self.queue.borrow().size();
             self.update_flow(|flow| flow.shrunk(size));
