@@ -1,9 +1,9 @@
 //! Datagrams to and from peers that others have written (Python's sockets and asyncio), and what an endpoint that nobody
 //! has closed is warned of.
 
-mod common;
 #[path = "common/collector.rs"]
 mod collector;
+mod common;
 #[path = "common/datagrams.rs"]
 mod datagrams;
 
