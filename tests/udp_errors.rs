@@ -33,6 +33,22 @@ on_every_loop! {
         assert_eq!(log.take(), ["lost"]);
     }
 
+    /// UD-13: answers of a connected endpoint are refused one by one, though they are given at once: of each two the second
+    /// is told of the first.
+    fn nobody_is_there_for_answers(el) {
+        let log = Log::new();
+        let (peer, address) = plain();
+        let recorder = Recorder::new(&log).then("datagram", |t, data, _| t.sendto(data, None));
+        let handle = connected(el, recorder, address);
+        for n in 0..10_u8 {
+            peer.send_to(&[b'0' + n], local(&handle)).unwrap();
+        }
+        drop(peer);
+        let heard = wait_for(el, &log, 16);
+        assert_eq!(heard.iter().filter(|line| *line == "error ECONNREFUSED").count(), 5, "{heard:?}");
+        close(el, &handle);
+    }
+
     /// UD-12, UD-13: an endpoint that was refused hears its peer when that has come.
     fn the_peer_comes_later(el) {
         let log = Log::new();
@@ -243,7 +259,7 @@ on_every_loop! {
     /// CX-12: each callback of an endpoint runs in a copy of the context that it was made in.
     fn context(el) {
         thread_local! {
-            static WHO: ContextVar<&'static str> = ContextVar::new("who");
+            static WHO: ContextVar<&'static str> = const { ContextVar::new("who") };
         }
         struct Asks(Log);
         impl Asks {

@@ -150,10 +150,10 @@ mod tests {
         let unix = Address::from(Path::new("/x"));
         let pair = |a: &Address, b: &Address| (Some(a.clone()), Some(b.clone()));
 
-        let both = join(&[v6.clone(), v4.clone()], &[other4.clone(), other6.clone()]);
-        assert_eq!(both, [pair(&v6, &other6), pair(&v4, &other4)]);
-        assert_eq!(join(&[v6.clone()], &[other4.clone()]), []);
-        assert_eq!(join(&[unix.clone()], &[v4.clone()]), []);
-        assert_eq!(join(&[unix.clone()], &[unix.clone()]), [pair(&unix, &unix)]);
+        let (internet, others, unixes) = ([v6.clone(), v4.clone()], [other4.clone(), other6.clone()], [unix.clone()]);
+        assert_eq!(join(&internet, &others), [pair(&v6, &other6), pair(&v4, &other4)]);
+        assert_eq!(join(&internet[..1], &others[..1]), []);
+        assert_eq!(join(&unixes, &others), []);
+        assert_eq!(join(&unixes, &unixes), [pair(&unix, &unix)]);
     }
 }
