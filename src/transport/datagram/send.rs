@@ -85,7 +85,8 @@ impl DatagramSocket {
         }
     }
 
-    /// Takes a datagram to be sent with others, if that is how it is done just now.
+    /// Takes a datagram to be sent with others, if that is how it is done just now; but none for the peer of a connected
+    /// socket, which tells of an earlier datagram's error when it sends the next one, and would tell nobody.
     fn gather(&self, data: &[u8], to: Option<&Address>) -> bool {
         let Some(Address::Ip(to)) = to.filter(|_| self.gathering.get()) else { return false };
         let fits = |data: &[u8]| self.mail.outbox.borrow().has_room(data.len());
