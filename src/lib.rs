@@ -92,10 +92,12 @@ mod stream;
 mod time;
 mod transport;
 
-pub use dns::addr::Family;
+pub use dns::addr::{Family, Port};
+pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
+pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
     AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, RunError, Stopped, TimedOut,
+    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::remote::{Remote, RemoteHandle, RemoteTask};

@@ -11,7 +11,7 @@ use crate::constants::ACCEPT_RETRY_DELAY;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::fd::{AsFd, AsRawFd, RawFd};
-use crate::os::socket::{accept, is_lost_connection, is_shortage, would_block};
+use crate::os::socket::{accept, is_lost_connection, is_shortage, set_nodelay, would_block};
 use crate::protocol::{SocketHolder, SocketView};
 use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -83,7 +83,7 @@ impl Listener {
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
         // Connections inherit it, which saves a system call for each. What is no internet socket has none.
         if self.local_addr.is_some() {
-            socket.set_tcp_nodelay(true)?;
+            set_nodelay(socket)?;
         }
         *self.acceptor.borrow_mut() = Some(acceptor);
         let slot = SlotListener::Handler(self.clone() as Rc<dyn Handler>);

@@ -2,12 +2,13 @@
 
 mod connect;
 mod endpoint;
+mod happy_eyeballs;
 mod listener;
 mod serve;
 mod server;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
-pub(crate) use connect::{ConnectOptions, connected_socket, set_nodelay};
+pub(crate) use connect::{ConnectOptions, connect_settings, connected_socket, set_nodelay};
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, first_listener, server_settings};

@@ -9,17 +9,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol as IpProtocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::constants::{BACKLOG, COMMON_PORT_ATTEMPTS};
 use crate::dns::addr::Family;
-use crate::dns::resolve;
+use crate::dns::hints::{AddrInfoFlags, Hints, SocketType};
+use crate::dns::{port_number, resolve};
 use crate::error::{AddressError, LoopClosed, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
-use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
+use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port, stream_protocol};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
 
@@ -27,7 +28,7 @@ use crate::sched::context;
 #[derive(Debug)]
 pub(crate) struct ServerOptions {
     pub(crate) endpoint: ServerEndpoint,
-    pub(crate) family: Family,
+    pub(crate) hints: Hints,
     pub(crate) backlog: u32,
     /// `None`: yes on Unix.
     pub(crate) reuse_address: Option<bool>,
@@ -42,7 +43,7 @@ impl ServerOptions {
     pub(crate) fn new(endpoint: ServerEndpoint) -> Self {
         Self {
             endpoint,
-            family: Family::Any,
+            hints: Hints::of(SocketType::Stream),
             backlog: BACKLOG,
             reuse_address: None,
             reuse_port: false,
@@ -56,12 +57,9 @@ impl ServerOptions {
     fn check(&self, method: &str) -> io::Result<()> {
         if matches!(self.endpoint.kind, ServerEndpointKind::Socket(_)) {
             // What is decided when a socket is made or bound comes too late.
-            let given = [
-                ("family()", self.family != Family::Any),
-                ("reuse_address()", self.reuse_address.is_some()),
-                ("reuse_port()", self.reuse_port),
-            ];
-            if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+            let given = [("reuse_address()", self.reuse_address.is_some()), ("reuse_port()", self.reuse_port)];
+            let given = given.into_iter().find(|(_, given)| *given).map(|(option, _)| option);
+            if let Some(option) = self.hints.first_given().or(given) {
                 return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
             }
         }
@@ -136,19 +134,22 @@ async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> i
             return Ok(Targets::Socket(socket));
         }
         ServerEndpointKind::Addresses(addresses) => addresses,
-        ServerEndpointKind::Everywhere(port) => vec![
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
-            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
-        ],
+        ServerEndpointKind::Everywhere(port) => {
+            let port = port_number(el, &port, options.hints).await?;
+            vec![
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+            ]
+        }
         ServerEndpointKind::Hosts(hosts, port) => {
             let mut addresses = Vec::new();
             for host in hosts {
-                addresses.extend(resolve(el, host, port, options.family).await?);
+                addresses.extend(resolve(el, &host, &port, options.hints).await?);
             }
             addresses
         }
     };
-    let addresses = options.family.select(method, addresses)?;
+    let addresses = options.hints.family.select(method, addresses)?;
     let mut distinct = Vec::new();
     for address in addresses {
         if !distinct.contains(&address) {
@@ -202,7 +203,7 @@ fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: boo
 fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<Socket>> {
     let failed = |error| AddressError::wrap("bind on", address, error);
     let domain = Domain::for_address(address);
-    let socket = match Socket::new(domain, Type::STREAM, Some(IpProtocol::TCP)) {
+    let socket = match Socket::new(domain, Type::STREAM, Some(stream_protocol(options.hints.proto))) {
         Ok(socket) => socket,
         // A kernel without IPv6 serves what it has.
         Err(error) if is_unsupported_family(&error) => {
@@ -289,7 +290,19 @@ macro_rules! server_settings {
         /// Listens on addresses of this family only. One that is given as such and is of the other is refused, if none is
         /// left.
         pub fn family(mut self, family: Family) -> Self {
-            self.options.family = family;
+            self.options.hints.family = family;
+            self
+        }
+
+        /// Uses another protocol than TCP, by its number: the resolver is asked for it, and sockets are made with it.
+        pub fn proto(mut self, proto: i32) -> Self {
+            self.options.hints.proto = proto;
+            self
+        }
+
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
+            self.options.hints.flags = flags;
             self
         }
 

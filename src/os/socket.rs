@@ -16,14 +16,33 @@ const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_vendor = "apple", windows))]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 
-/// A TCP socket of an address' family.
-pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
+/// A stream socket of an address' family: of TCP, or of the protocol with this number.
+pub(crate) fn stream(address: &SocketAddr, proto: i32) -> io::Result<Socket> {
     // `Type::nonblocking` is folded into the one system call where the platform can.
-    let domain = Domain::for_address(*address);
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP)))?;
+    let (domain, proto) = (Domain::for_address(*address), stream_protocol(proto));
+    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(proto)))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// TCP, unless it is another one by its number.
+pub(crate) fn stream_protocol(number: i32) -> Protocol {
+    if number == 0 { Protocol::TCP } else { Protocol::from(number) }
+}
+
+/// Binds to an address of the internet.
+pub(crate) fn bind(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+    let address = SockAddr::from(*address);
+    retry_io(Call::Bind, || socket.bind(&address))
+}
+
+/// Sends small writes at once. A protocol that does not know of delays is fine.
+pub(crate) fn set_nodelay(socket: &Socket) -> io::Result<()> {
+    match retry_io(Call::Option, || socket.set_tcp_nodelay(true)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+        result => result,
+    }
 }
 
 /// Begins to connect: true when the connection stands at once, false when it is under way.
@@ -38,6 +57,16 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// What has become of a connection that was begun; it would block while it is under way.
+pub(crate) fn connect_result(socket: &Socket) -> io::Result<()> {
+    match retry_io(Call::Option, || socket.take_error())? {
+        Some(error) => Err(error),
+        // A wake-up without cause: not connected yet, and not failed.
+        None if retry_io(Call::Name, || socket.peer_addr()).is_err() => Err(io::ErrorKind::WouldBlock.into()),
+        None => Ok(()),
     }
 }
 

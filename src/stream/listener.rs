@@ -17,7 +17,7 @@ use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ServerEndpoint, ServerOptions, first_listener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{accept, is_lost_connection};
+use crate::os::socket::{accept, is_lost_connection, set_nodelay};
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
 use crate::stream::tcp::{TcpStream, internet};
@@ -59,7 +59,7 @@ impl TcpListener {
 
     fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
         // Connections inherit it.
-        socket.set_tcp_nodelay(true)?;
+        set_nodelay(&socket)?;
         let source = Source::with_interest(&el.core, socket, Interest::READABLE, Readiness::READABLE)?;
         Ok(Self { source, waiters: Waiters::new() })
     }

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use crate::constants::STREAM_LIMIT;
 use crate::dns::addr::Family;
+use crate::dns::hints::AddrInfoFlags;
 use crate::error::invalid_input;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::required_loop;
-use crate::net::{CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, server_settings};
+use crate::net::{
+    CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, connect_settings, server_settings,
+};
 use crate::protocol::{AnyProtocol, Transport};
 use crate::sched::report::Exception;
 use crate::stream::protocol::{StartHandler, StreamProtocol};
@@ -58,23 +61,7 @@ impl OpenConnection {
         self
     }
 
-    /// See [`CreateConnection::family`].
-    pub fn family(mut self, family: Family) -> Self {
-        self.connection = self.connection.family(family);
-        self
-    }
-
-    /// See [`CreateConnection::local_addr`].
-    pub fn local_addr(mut self, local_addr: impl Into<Endpoint>) -> Self {
-        self.connection = self.connection.local_addr(local_addr);
-        self
-    }
-
-    /// See [`CreateConnection::all_errors`].
-    pub fn all_errors(mut self, all_errors: bool) -> Self {
-        self.connection = self.connection.all_errors(all_errors);
-        self
-    }
+    connect_settings!(connection.options);
 }
 
 impl fmt::Debug for OpenConnection {
