@@ -11,9 +11,6 @@ use std::thread;
 
 const INSIDE: &str = "ROUNDELAY_TEST_NAMESPACE";
 
-/// What the shell says when the network cannot be made.
-const NO_NETWORK: i32 = 77;
-
 /// Runs `body` in a process of its own whose network is the loopback and what the commands add: the test calls this function
 /// alone, and is run again by its name. Says so, and runs nothing, where the machine does not allow it.
 pub fn in_a_network(test: &str, commands: &[&str], body: impl FnOnce()) {
@@ -21,10 +18,8 @@ pub fn in_a_network(test: &str, commands: &[&str], body: impl FnOnce()) {
         return body();
     }
     let _alone = super::common::alone();
-    let setup = format!(
-        "ip link set lo up {} || exit {NO_NETWORK}; exec \"$@\"",
-        commands.iter().fold(String::new(), |all, command| format!("{all} && {command}"),)
-    );
+    let commands = [&["ip link set lo up"], commands].concat().join(" && ");
+    let setup = format!("{commands} || exit; exec \"$@\"");
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &setup, "sh"]);
     command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture", "--test-threads=1"]);
