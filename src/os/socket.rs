@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::os::fault::{Call, once, retry, retry_io};
+use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
@@ -18,17 +18,23 @@ const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// A stream socket of an address' family: of TCP, or of the protocol with this number.
 pub(crate) fn stream(address: &SocketAddr, proto: i32) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let (domain, proto) = (Domain::for_address(*address), stream_protocol(proto));
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(proto)))?;
-    #[cfg(target_vendor = "apple")]
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    new(Domain::for_address(*address), Type::STREAM, Some(stream_protocol(proto)))
 }
 
 /// TCP, unless it is another one by its number.
 pub(crate) fn stream_protocol(number: i32) -> Protocol {
     if number == 0 { Protocol::TCP } else { Protocol::from(number) }
+}
+
+/// A non-blocking socket.
+pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    // Folded into the one system call where the platform can.
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Binds to an address of the internet.
@@ -47,16 +53,14 @@ pub(crate) fn set_nodelay(socket: &Socket) -> io::Result<()> {
 
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
-    match once(Call::Connect, || socket.connect(address)) {
+    // Called again after an interruption it tells how far the connection is that the first call has begun.
+    match retry_io(Call::Connect, || socket.connect(address)) {
         Ok(()) => Ok(true),
-        // Interrupted, the connection goes on being made, just as after EINPROGRESS.
-        Err(error)
-            if error.raw_os_error() == Some(libc::EINPROGRESS)
-                || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EISCONN) => Ok(true),
+            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 
