@@ -154,15 +154,16 @@ fn address_of(entry: &libc::addrinfo) -> Option<SocketAddr> {
 pub(crate) fn getnameinfo(address: &SocketAddr, flags: i32) -> Result<(String, String), Failure> {
     let address = SockAddr::from(*address);
     let (mut host, mut service): ([c_char; MAX_HOST], [c_char; MAX_SERVICE]) = ([0; MAX_HOST], [0; MAX_SERVICE]);
+    // The lengths are of another type on FreeBSD.
     // SAFETY: the address and the room for both texts outlive the call, and their lengths are as given.
     let code = unsafe {
         libc::getnameinfo(
             address.as_ptr().cast(),
             address.len(),
             host.as_mut_ptr(),
-            MAX_HOST as libc::socklen_t,
+            MAX_HOST as _,
             service.as_mut_ptr(),
-            MAX_SERVICE as libc::socklen_t,
+            MAX_SERVICE as _,
             flags,
         )
     };
