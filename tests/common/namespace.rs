@@ -40,17 +40,20 @@ pub fn in_a_network(test: &str, commands: &[&str], body: impl FnOnce()) {
 pub const USE_NAME_SERVER: &str = "printf 'nameserver 127.0.0.1\\noptions timeout:30 attempts:1\\n' > /tmp/roundelay-resolv.$$ \
      && mount --bind /tmp/roundelay-resolv.$$ /etc/resolv.conf && rm /tmp/roundelay-resolv.$$";
 
+/// Who waits for an answer, and to which question.
+type Held = Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>;
+
 /// Answers for the names that it knows. It says that there are no others, except that `broken.test` makes it fail, and that
 /// it answers for `silent.test` when it is told to.
 pub struct NameServer {
-    held: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    held: Held,
     socket: Arc<UdpSocket>,
 }
 
 impl NameServer {
     pub fn start(names: &'static [(&'static str, &'static [&'static str])]) -> Self {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:53").unwrap());
-        let held: Arc<Mutex<Vec<_>>> = Arc::default();
+        let held = Held::default();
         let (asked, waiting) = (socket.clone(), held.clone());
         // It ends with the process.
         thread::spawn(move || {

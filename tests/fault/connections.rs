@@ -147,3 +147,25 @@ fn plain_streams() {
         });
     });
 }
+
+/// Attempts that race, from a local address: whichever fails, another one may take its place, and no socket is left.
+#[test]
+fn attempts_that_race() {
+    struct Nothing;
+    impl Protocol for Nothing {}
+    sweep(|stage| {
+        let (el, witness) = (stage.el, &stage.witness);
+        let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|closed| closed.local_addr()).unwrap();
+        let mut targets = vec![refused];
+        targets.extend(listeners.iter().map(|listener| listener.local_addr().unwrap()));
+        let client = witness.protocol("client", Nothing);
+        let connecting = el.create_connection(move || client, targets);
+        let connecting = connecting.local_addr(("127.0.0.1", 0)).happy_eyeballs_delay(Duration::ZERO);
+        let connected = witness.check("create_connection", stage.complete(connecting.into_future()));
+        if let Some((transport, _)) = connected {
+            transport.close();
+            stage.run_until(|| transport.protocol().is_none());
+        }
+    });
+}
