@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use roundelay::{ConnectErrors, EventLoop, ManualClock, Protocol, Task, Transport, open_connection};
 
-use common::{DropCounter, Kind, on_loop, on_manual_clock, open_descriptors, run_on, settle};
+use common::{DropCounter, Kind, finish, on_loop, on_manual_clock, open_descriptors, run_on, settle};
 use tcp::{
     Idle, address_error, black_hole, black_hole_on, close, closed_port, closed_port_on, complete, has_ipv6, idle,
     plain_listener, take_client,
@@ -73,7 +73,7 @@ fn the_first_may_succeed_at_once() {
         let ((first, address), (second, other)) = (plain_listener(), plain_listener());
         let open = Open::new(el);
         let task = connect(el, &[address, other]);
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         open.is(1);
         assert_eq!(el.stats().timers.live(), 0);
         clock.advance(DELAY * 10);
@@ -98,7 +98,7 @@ fn the_second_begins_after_the_delay_and_wins() {
         open.is(1);
         assert!(take_client(&listener).is_none());
         clock.advance(MOMENT);
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         assert_eq!(transport.extra_info().peer_addr, Some(address));
         assert_eq!(el.stats().timers.live(), 0);
         open.is(1);
@@ -122,7 +122,7 @@ fn attempts_overlap() {
             open.is(under_way);
             clock.advance(MOMENT);
         }
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         open.is(1);
         assert_eq!(transport.extra_info().peer_addr, Some(address));
         close(el, &transport);
@@ -135,7 +135,7 @@ fn a_failure_is_not_waited_for() {
     on_every_clock(|el, clock| {
         let ((_a, refused), (_b, again)) = (closed_port(), closed_port());
         let (hole, (_listener, address)) = (black_hole(), plain_listener());
-        let (transport, _) = complete(el, connect(el, &[refused, again, address])).unwrap().unwrap();
+        let (transport, _) = finish(el, connect(el, &[refused, again, address])).unwrap().unwrap();
         assert_eq!(transport.extra_info().peer_addr, Some(address));
         close(el, &transport);
 
@@ -146,7 +146,7 @@ fn a_failure_is_not_waited_for() {
         clock.advance(DELAY - MOMENT);
         open.is(1);
         clock.advance(MOMENT);
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         assert_eq!(transport.extra_info().peer_addr, Some(address));
         close(el, &transport);
     });
@@ -166,7 +166,7 @@ fn an_earlier_attempt_may_win_late() {
         open.is(1);
         assert!(!task.is_done());
         let _listener = first.open();
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         assert_eq!(transport.extra_info().peer_addr, Some(targets[0]));
         close(el, &transport);
     });
@@ -178,9 +178,9 @@ fn all_attempts_may_fail() {
     on_every_clock(|el, _| {
         let ((_a, first), (_b, second)) = (closed_port(), closed_port());
         let open = Open::new(el);
-        let error = complete(el, connect(el, &[first, first])).unwrap().unwrap_err();
+        let error = finish(el, connect(el, &[first, first])).unwrap().unwrap_err();
         assert_eq!(address_error(&error).address, first);
-        let error = complete(el, connect(el, &[first, second])).unwrap().unwrap_err();
+        let error = finish(el, connect(el, &[first, second])).unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().starts_with("Multiple exceptions: cannot connect to "), "{error}");
         let targets = [first, second, first];
@@ -206,7 +206,7 @@ fn errors_stand_in_the_order_of_the_attempts() {
         assert!(!task.is_done());
         // Whoever knocks again is refused from now on.
         hole.refuse();
-        let error = complete(el, task).unwrap().unwrap_err();
+        let error = finish(el, task).unwrap().unwrap_err();
         assert_eq!(tried(&error), targets);
     });
 }
@@ -278,7 +278,7 @@ fn time_runs_out_during_the_race() {
         clock.advance(DELAY);
         open.is(2);
         clock.advance(DELAY);
-        assert!(complete(el, task).unwrap().is_err());
+        assert!(finish(el, task).unwrap().is_err());
         open.is(0);
     });
 }
@@ -322,7 +322,7 @@ fn there_is_one_winner() {
             listener.set_nonblocking(false).unwrap();
         }
         let mut clients: Vec<_> = listeners.iter().map(|listener| listener.accept().unwrap().0).collect();
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         let after = Open::new(el);
         assert_eq!((made.get(), after.1), (1, open.1 + 1));
         assert_eq!(transport.extra_info().peer_addr, Some(targets[0]));
@@ -371,7 +371,7 @@ fn a_dead_family_costs_one_delay() {
         let task = connect(el, &[dead[0].address, dead[1].address, address]);
         assert!(!task.is_done());
         clock.advance(DELAY);
-        let (transport, _) = complete(el, task).unwrap().unwrap();
+        let (transport, _) = finish(el, task).unwrap().unwrap();
         assert_eq!(transport.extra_info().peer_addr, Some(address));
         close(el, &transport);
     });
@@ -408,7 +408,7 @@ fn streams_race_too() {
             .create_task(async move { open_connection(&targets[..]).happy_eyeballs_delay(DELAY).interleave(0).await });
         settle(el);
         clock.advance(DELAY);
-        let (reader, mut writer) = complete(el, task).unwrap().unwrap();
+        let (reader, mut writer) = finish(el, task).unwrap().unwrap();
         assert_eq!(writer.extra_info().peer_addr, Some(address));
         writer.close();
         complete(el, async { writer.wait_closed().await }).unwrap();

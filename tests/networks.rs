@@ -6,13 +6,15 @@ mod namespace;
 #[path = "common/tcp.rs"]
 mod tcp;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::time::Duration;
 
 use roundelay::{EventLoop, Family, ResolveError, ResolveErrorKind, SocketType, open_connection};
 
-use common::{on_loop, on_manual_clock, open_descriptors, run_until, settle, take_reports};
+use common::{finish, on_loop, on_manual_clock, open_descriptors, run_until, settle, take_reports};
 use namespace::{NameServer, USE_NAME_SERVER, in_a_network};
 use tcp::{close, complete, idle, take_client};
 
@@ -54,7 +56,7 @@ fn dead_ends_are_passed_by() {
                 assert!(take_client(&listener).is_none());
                 clock.advance(DELAY);
             }
-            let (transport, _) = complete(el, task).unwrap().unwrap();
+            let (transport, _) = finish(el, task).unwrap().unwrap();
             assert_eq!(transport.extra_info().peer_addr, Some(alive));
             assert_eq!(open_descriptors(), before + 1);
             close(el, &transport);
@@ -148,16 +150,38 @@ fn a_silent_name_server_holds_nobody_up() {
             let timed = el.create_task(roundelay::timeout(DELAY, timed));
             wait_for(el, &server, 2);
             clock.advance(DELAY);
-            assert!(complete(el, timed).unwrap().is_err());
+            assert!(finish(el, timed).unwrap().is_err());
             assert!(!lookup.is_done());
             // Another lookup passes the silent ones.
             assert!(complete(el, el.getaddrinfo("known.test", 80)).is_ok());
             assert!(lookup.cancel());
-            assert!(complete(el, lookup).unwrap_err().is_cancelled());
-            // The clock stands still, so that a limit would never be over: nothing is waited for, nothing is abandoned.
-            assert!(complete(el, el.shutdown_default_executor(Some(DELAY))));
+            assert!(finish(el, lookup).unwrap_err().is_cancelled());
+            // Nobody has answered, and yet nothing is waited for, nor abandoned.
+            let handle = el.clone();
+            let end = el.create_task(async move { handle.shutdown_default_executor(Some(DELAY)).await });
+            settle(el);
+            assert!(end.is_done() && server.waiting() == 2);
+            assert!(finish(el, end).unwrap());
             assert!(take_reports().is_empty());
             server.release();
+        });
+
+        // Where every thread waits, an address is still answered at once; and who has not begun never asks.
+        on_loop(|el| {
+            let threads = 32.min(std::thread::available_parallelism().unwrap().get() + 4);
+            let lookups: Vec<_> = (0..threads + 4)
+                .map(|_| el.create_task(el.getaddrinfo("silent.test", 80).family(Family::V4)))
+                .collect();
+            wait_for(el, &server, threads);
+            assert!(complete(el, common::poll_times(el.getaddrinfo("10.99.1.1", 80).into_future(), 1)).is_some());
+            assert!(lookups.iter().all(|lookup| lookup.cancel()));
+            settle(el);
+            assert_eq!(server.waiting(), threads);
+            server.release();
+            // Jobs come in their order: behind the lookups this is the first that anybody wants.
+            complete(el, el.run_in_executor(None, || ())).unwrap();
+            assert!(complete(el, el.shutdown_default_executor(None)));
+            assert_eq!(server.waiting(), 0);
         });
 
         // One that somebody still wants is waited for, and reported.
@@ -169,11 +193,11 @@ fn a_silent_name_server_holds_nobody_up() {
             settle(el);
             assert!(!end.is_done());
             clock.advance(DELAY);
-            assert!(!complete(el, end).unwrap());
+            assert!(!finish(el, end).unwrap());
             assert_eq!(take_reports().len(), 1);
             assert!(!lookup.is_done());
             server.release();
-            let error = complete(el, lookup).unwrap().unwrap_err();
+            let error = finish(el, lookup).unwrap().unwrap_err();
             assert_eq!(resolver_error(&error).kind(), ResolveErrorKind::UnknownName);
         });
 
@@ -193,12 +217,13 @@ fn a_silent_name_server_holds_nobody_up() {
 fn the_end_of_a_program_waits_for_no_lookup() {
     in_a_network("the_end_of_a_program_waits_for_no_lookup", &[USE_NAME_SERVER], || {
         let server = NameServer::start(&[]);
-        let clock = roundelay::ManualClock::new();
-        let mut runner = roundelay::Runner::builder()
-            .loop_factory(move || EventLoop::builder().clock(clock.clone()).build())
-            .build();
+        let reports = Rc::new(RefCell::new(Vec::new()));
+        let heard = reports.clone();
+        // Whatever it waited for would be abandoned at once, and that reported.
+        let mut runner = roundelay::Runner::builder().shutdown_bound(Duration::ZERO).build();
         let run = runner.run(async {
             let el = roundelay::get_running_loop().unwrap();
+            el.set_exception_handler(Some(Rc::new(move |_, context| heard.borrow_mut().push(context.to_string()))));
             // A task that is left to itself, and one that is given up.
             drop(roundelay::spawn(el.getaddrinfo("silent.test", 80).family(Family::V4).into_future()));
             drop(roundelay::spawn(async move { open_connection(("silent.test", "http")).await.map(drop) }));
@@ -207,8 +232,9 @@ fn the_end_of_a_program_waits_for_no_lookup() {
             }
         });
         run.unwrap();
-        // With a limit on a clock that stands still this would never come back if it had to wait.
         drop(runner);
+        assert!(reports.borrow().is_empty(), "{reports:?}");
+        assert!(server.waiting() >= 2);
         server.release();
     });
 }
