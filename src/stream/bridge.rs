@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::constants::STREAM_LIMIT;
 use crate::error::invalid_input;
 use crate::event_loop::EventLoop;
-use crate::event_loop::running;
+use crate::executor::required_loop;
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::stream::protocol::StreamProtocol;
 use crate::stream::reader::StreamReader;
@@ -82,13 +82,10 @@ impl Transport {
     #[track_caller]
     pub fn into_stream_with_limit(self, limit: usize) -> io::Result<(StreamReader, StreamWriter)> {
         const METHOD: &str = "Transport::into_stream";
+        let el = required_loop(METHOD);
         if limit == 0 {
             return Err(invalid_input(format!("{METHOD}(): the limit must be above zero")));
         }
-        let el = match running::current() {
-            Some(core) => EventLoop::handle(core),
-            None => panic!("{METHOD}() was called outside of a running roundelay event loop"),
-        };
         if self.protocol().is_none() {
             let text = format!("{METHOD}(): the connection is gone");
             return Err(io::Error::new(io::ErrorKind::NotConnected, text));
