@@ -169,6 +169,9 @@ impl StreamWriter {
     }
 }
 
+/// What calls a protocol's callback.
+type Call<P> = Box<dyn FnOnce(&mut P, &Transport)>;
+
 /// Tells a protocol of a connection that is gone, each in a callback of its own, as a transport would.
 fn say_farewell<P: Protocol>(
     el: &EventLoop,
@@ -177,7 +180,7 @@ fn say_farewell<P: Protocol>(
     unread: Vec<u8>,
     error: Option<io::Error>,
 ) {
-    let tell = |call: Box<dyn FnOnce(&mut P, &Transport)>| {
+    let tell = |call: Call<P>| {
         let (transport, protocol) = (transport.clone(), protocol.clone());
         drop(el.call_soon(move || protocol.with(|protocol| call(protocol, &transport))));
     };
