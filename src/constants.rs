@@ -118,6 +118,9 @@ pub(crate) const READER_KEEP: usize = 8 * 1024;
 /// Size in bytes of the buffer behind `AsyncBufRead` of the plain stream types; it exists only while it is used.
 pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 
+/// The most bytes that `copy` reads at a time, and has on their way in one direction.
+pub(crate) const COPY_SIZE: usize = 64 * 1024;
+
 /// How long the end of `block_on` waits for the default executor before it reports what it abandons.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 

@@ -140,13 +140,31 @@ pub trait WriteTransport: BaseTransport {
     /// Why the connection is gone.
     fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ready when everything that was written is with the carrier. Otherwise as [`poll_ready`](Self::poll_ready); a
+    /// waiter waits for one of the two.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is gone.
+    fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// One who waited gives up, or has been told: its waker, if it is still kept, is not needed any more.
     fn forget_waiter(&self, waiter: WaiterId);
 }
 
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
-/// [`Transport`] of it.
-pub trait StreamTransport: ReadTransport + WriteTransport {}
+/// [`Transport`] of it; or let [`connect_stream`](crate::EventLoop::connect_stream) do so.
+pub trait StreamTransport: ReadTransport + WriteTransport {
+    /// Lets another protocol hear of the connection from its beginning: see [`Transport::start_protocol`]. What it is to
+    /// be given before all else is `first`.
+    ///
+    /// As provided, it sets the protocol and resumes reading; `connection_made` is not called.
+    fn start_protocol(&self, protocol: AnyProtocol, first: &[u8]) {
+        self.set_protocol(protocol);
+        self.unread(first);
+        self.resume_reading();
+    }
+}
 
 /// A handle to the transport of a connection: to write to it, to pause it, to close it.
 ///
@@ -301,13 +319,65 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn ready(&self) -> WriteReady {
-        WriteReady { transport: self.clone(), id: WaiterId::next(), waits: false }
+        self.wait(WaitsFor::Room)
+    }
+
+    /// Waits until everything that was written is with the kernel, or with whatever carries the connection.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionReset` if the connection is gone, or whatever ended it.
+    pub fn flushed(&self) -> WriteReady {
+        self.wait(WaitsFor::Emptiness)
+    }
+
+    fn wait(&self, waits_for: WaitsFor) -> WriteReady {
+        WriteReady { transport: self.clone(), id: WaiterId::next(), waits_for, waits: false }
     }
 
     /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
     /// within a callback, it takes effect when that returns.
     pub fn set_protocol(&self, protocol: impl Into<AnyProtocol>) {
         self.inner.set_protocol(protocol.into());
+    }
+
+    /// As [`set_protocol`](Self::set_protocol), for a protocol that is to hear of the connection from its beginning:
+    /// `connection_made` is called, in a turn of its own; then it gets what was given back by [`unread`](Self::unread) and
+    /// what arrives; and it is told of an end of file, also where another protocol was told of it before. Reading goes on
+    /// if it was paused. On a connection that is about to be lost it hears of its beginning and of its end; on one that is
+    /// gone, nothing.
+    ///
+    /// ```
+    /// use roundelay::{Protocol, Transport};
+    ///
+    /// /// Greets whoever comes. It can be used from the beginning, and behind another protocol.
+    /// struct Greet;
+    ///
+    /// impl Protocol for Greet {
+    ///     fn connection_made(&mut self, transport: &Transport) {
+    ///         transport.write(b"hello\n");
+    ///     }
+    /// }
+    ///
+    /// /// Waits for a line break before it lets somebody greet.
+    /// struct Knock;
+    ///
+    /// impl Protocol for Knock {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         if let Some(end) = data.iter().position(|&byte| byte == b'\n') {
+    ///             transport.start_protocol(Greet);
+    ///             transport.unread(&data[end + 1..]);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn start_protocol(&self, protocol: impl Into<AnyProtocol>) {
+        self.start_protocol_with(protocol.into(), &[]);
+    }
+
+    /// As `start_protocol`, with bytes that the protocol gets before all else.
+    pub(crate) fn start_protocol_with(&self, protocol: AnyProtocol, first: &[u8]) {
+        self.inner.start_protocol(protocol, first);
     }
 
     /// The protocol that hears of the connection; `None` once it is lost.
@@ -335,12 +405,22 @@ impl PartialEq for Transport {
 
 impl Eq for Transport {}
 
-/// The future of [`Transport::ready`].
+/// What a [`WriteReady`] waits for.
+#[derive(Clone, Copy, Debug)]
+enum WaitsFor {
+    /// That writing is not paused.
+    Room,
+    /// That nothing is queued.
+    Emptiness,
+}
+
+/// The future of [`Transport::ready`] and of [`Transport::flushed`].
 #[must_use = "futures do nothing unless they are awaited"]
 #[derive(Debug)]
 pub struct WriteReady {
     transport: Transport,
     id: WaiterId,
+    waits_for: WaitsFor,
     /// Whether the transport may have a waker of ours.
     waits: bool,
 }
@@ -349,7 +429,10 @@ impl Future for WriteReady {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.transport.inner.poll_ready(self.id, cx);
+        let polled = match self.waits_for {
+            WaitsFor::Room => self.transport.inner.poll_ready(self.id, cx),
+            WaitsFor::Emptiness => self.transport.inner.poll_flushed(self.id, cx),
+        };
         self.waits |= polled.is_pending();
         polled
     }

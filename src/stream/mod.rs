@@ -3,7 +3,10 @@
 //! Two kinds. [`StreamReader`] and [`StreamWriter`] are asyncio's, over any transport: a bridge protocol
 //! buffers what arrives. [`TcpStream`] and [`TcpListener`] work on the socket itself and implement the `futures` traits.
 
+mod bridge;
 mod buffer;
+mod compat;
+mod copy;
 mod feeder;
 mod listener;
 mod open;
@@ -12,6 +15,9 @@ mod reader;
 mod tcp;
 mod writer;
 
+pub use bridge::UnrelatedHalves;
+pub use compat::{CompatReader, CompatWriter};
+pub use copy::{copy, copy_bidirectional};
 pub use feeder::StreamFeeder;
 pub use listener::{Incoming, TcpBinding, TcpListener};
 pub use open::{OpenConnection, Opening, ServeStreams, StreamHandlerOutput, open_connection, start_server};

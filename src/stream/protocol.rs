@@ -19,11 +19,24 @@ use crate::stream::writer::StreamWriter;
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     el: EventLoop,
+    /// Whether somebody else has it now.
+    handed_over: Cell<bool>,
+}
+
+impl Connection {
+    pub(crate) fn el(&self) -> &EventLoop {
+        &self.el
+    }
+
+    /// Leaves the connection to somebody else.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.set(true);
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.transport.is_closing() {
+        if !self.handed_over.get() && !self.transport.is_closing() {
             self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
             // The loop sends what is queued.
             self.transport.close();
@@ -46,6 +59,11 @@ impl Ended {
     fn set(&self, error: Option<&io::Error>) {
         self.end.borrow_mut().get_or_insert_with(|| error.map(LastingError::new));
         self.waiters.wake();
+    }
+
+    /// The error that has ended the connection.
+    pub(crate) fn error(&self) -> Option<io::Error> {
+        self.end.borrow().as_ref()?.as_ref().map(LastingError::get)
     }
 
     /// Whether an error has ended the connection; also where its protocol is told of that in this turn or the next.
@@ -98,9 +116,15 @@ impl StreamProtocol {
         }
     }
 
+    /// Has the reader pause and resume this transport.
+    pub(crate) fn attach(&self, transport: &Transport) {
+        self.buffer.borrow_mut().set_transport(transport.clone());
+    }
+
     /// The two halves, for a connection that stands.
     pub(crate) fn halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
-        let connection = Rc::new(Connection { transport: transport.clone(), el: self.el.clone() });
+        let connection =
+            Rc::new(Connection { transport: transport.clone(), el: self.el.clone(), handed_over: Cell::new(false) });
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
         (reader, writer)
@@ -109,7 +133,7 @@ impl StreamProtocol {
 
 impl Protocol for StreamProtocol {
     fn connection_made(&mut self, transport: &Transport) {
-        self.buffer.borrow_mut().set_transport(transport.clone());
+        self.attach(transport);
         if let Some(start) = self.start.take() {
             let (reader, writer) = self.halves(transport);
             start(reader, writer);

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
 use crate::constants::BUF_READ_SIZE;
+use crate::error::LoopClosed;
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
@@ -20,7 +21,9 @@ use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{recv, send, send_vectored};
+use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::reactor::slot::Direction;
+use crate::transport::stream::{Parts, SocketTransport};
 
 /// The buffer behind `AsyncBufRead`; it has memory only while it holds something.
 #[derive(Default)]
@@ -245,11 +248,81 @@ impl TcpStream {
         self.connection.socket().shutdown(how)
     }
 
+    /// Goes on with a protocol: a transport over this connection. `factory` is called here and now, `connection_made` in a
+    /// turn of its own, and in the current [`Context`](crate::Context). What was read ahead by `AsyncBufRead` and not consumed
+    /// the protocol gets first. If the writing half was closed, it stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`] as an `io::Error`; the selector's. The connection is closed.
+    ///
+    /// ```
+    /// use futures::io::{AsyncBufReadExt, AsyncWriteExt};
+    /// use roundelay::{Protocol, TcpListener, TcpStream, Transport};
+    ///
+    /// struct Echo;
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         transport.write(data);
+    ///     }
+    /// }
+    ///
+    /// roundelay::block_on(async {
+    ///     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    ///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (mut server, _) = listener.accept().await?;
+    ///     client.write_all(b"hello\nagain\n").await?;
+    ///     let mut line = String::new();
+    ///     server.read_line(&mut line).await?;
+    ///     let (transport, _) = server.into_transport(|| Echo)?;
+    ///     line.clear();
+    ///     client.read_line(&mut line).await?;
+    ///     assert_eq!(line, "again\n");
+    ///     transport.close();
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
+    pub fn into_transport<F, P>(self, factory: F) -> io::Result<(Transport, ProtocolRef<P>)>
+    where
+        F: FnOnce() -> P,
+        P: Protocol,
+    {
+        let Self { connection, buffer } = self;
+        let connection = Rc::into_inner(connection).expect("a stream that is whole has its connection for itself");
+        let Connection { source, write_closed } = connection;
+        source_into_transport(source, buffer.rest(), write_closed.get(), factory)
+    }
+
     /// The two halves, each a type of its own, for two tasks.
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let read = OwnedReadHalf { connection: self.connection.clone(), buffer: self.buffer };
         (read, OwnedWriteHalf { connection: Some(self.connection) })
     }
+}
+
+/// A transport over the socket of a plain stream that has read so much ahead.
+fn source_into_transport<F, P>(
+    source: Source<Socket>,
+    first: &[u8],
+    write_ended: bool,
+    factory: F,
+) -> io::Result<(Transport, ProtocolRef<P>)>
+where
+    F: FnOnce() -> P,
+    P: Protocol,
+{
+    let core = source.core().clone();
+    if !core.is_open() {
+        return Err(LoopClosed.into());
+    }
+    let (registration, socket) = source.into_parts();
+    let address = |address: io::Result<SockAddr>| address.ok().and_then(|address| address.as_socket());
+    let (local_addr, peer_addr) = (address(socket.local_addr()), address(socket.peer_addr()));
+    let protocol = ProtocolRef::new(factory());
+    let parts = Parts::new(protocol.clone().into(), local_addr, peer_addr);
+    let transport = SocketTransport::take_over(&core, registration, socket, parts, first, write_ended)?;
+    Ok((transport, protocol))
 }
 
 /// The future of [`TcpStream::connect`].

@@ -141,6 +141,16 @@ impl Lifecycle {
         changes
     }
 
+    /// A protocol begins that was told nothing yet, also not that the peer has ended its side.
+    pub(crate) fn restart_reading(&mut self) {
+        self.reading = Reading::On;
+    }
+
+    /// Whether the writing side is to be ended as soon as everything is sent.
+    pub(crate) fn ends_when_flushed(&self) -> bool {
+        self.phase == Phase::Flushing || self.phase == Phase::Open && self.writing == Writing::Ending
+    }
+
     pub(crate) fn write(&self) -> Verdict {
         match (self.writing, self.phase) {
             (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
@@ -223,6 +233,7 @@ mod tests {
         Pause,
         Resume,
         EndReading,
+        Restart,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -234,6 +245,7 @@ mod tests {
             Just(Step::Pause),
             Just(Step::Resume),
             Just(Step::EndReading),
+            Just(Step::Restart),
         ]
     }
 
@@ -265,6 +277,10 @@ mod tests {
                     Step::EndReading => {
                         let first = life.end_reading();
                         prop_assert!(!first || !life.is_closing());
+                    }
+                    Step::Restart => {
+                        life.restart_reading();
+                        prop_assert_eq!(life.is_reading(), !life.is_closing());
                     }
                 }
                 prop_assert!(losses <= 1 && shutdowns <= 1);

@@ -16,11 +16,16 @@ use crate::sched::report::Exception;
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::queue::WriteQueue;
-use crate::transport::stream::{Io, SocketTransport};
+use crate::transport::stream::carrier::{Carrier, Io};
+use crate::transport::stream::{NOT_MADE, SocketTransport};
 
 impl SocketTransport {
     /// Ends the connection with an error.
     pub(super) fn fail(&self, error: io::Error) {
+        let panic = if self.is_foreign { self.with_foreign(|foreign| foreign.take_panic()).flatten() } else { None };
+        if let Some((method, payload)) = panic {
+            return self.fail_by_panic(&format!("the stream's {method}"), payload);
+        }
         tracing::debug!(target: "roundelay", "{self:?} is lost: {error}");
         self.lose(Some(error));
     }
@@ -44,6 +49,10 @@ impl SocketTransport {
     }
 
     pub(super) fn connection_lost(&self) {
+        if self.made_in.get() == NOT_MADE && !self.life.get().is_gone() {
+            // A protocol that was to begin hears of that first.
+            self.begin();
+        }
         if !self.update_life(Lifecycle::gone) {
             return;
         }
@@ -64,12 +73,19 @@ impl SocketTransport {
         if io.is_none() && self.protocol.borrow().is_none() {
             return;
         }
-        if let Some(Io { registration, socket }) = io {
-            drop(registration);
-            // Beside whoever calls this somebody has a handle, and may ask for the address yet.
-            let local_addr = self.local_addr.take();
-            let ask = !local_addr.is_known() && self.me.strong_count() > 1;
-            self.local_addr.set(if ask { local_addr_of(&socket).into() } else { local_addr });
+        match io {
+            Some(Carrier::Socket(Io { registration, socket })) => {
+                drop(registration);
+                // Beside whoever calls this somebody has a handle, and may ask for the address yet.
+                let local_addr = self.local_addr.take();
+                let ask = !local_addr.is_known() && self.me.strong_count() > 1;
+                self.local_addr.set(if ask { local_addr_of(&socket).into() } else { local_addr });
+            }
+            Some(Carrier::Foreign(foreign)) => {
+                foreign.leave(self.id);
+                self.release("a transport's stream", foreign);
+            }
+            None => {}
         }
         self.core.transport_gone();
         let queue = self.queue.take();
@@ -81,6 +97,7 @@ impl SocketTransport {
             idle.timer.cancel();
         }
         self.wake_waiters();
+        self.wake_flush_waiters();
         if let Some((owner, place)) = self.owner.take() {
             owner.transport_lost(place);
         }
@@ -109,7 +126,7 @@ impl SocketTransport {
     }
 
     pub(super) fn ask_local_addr(&self) -> Option<SocketAddr> {
-        local_addr_of(&self.io.borrow().as_ref()?.socket)
+        local_addr_of(self.io.borrow().as_ref()?.socket()?)
     }
 
     pub(super) fn fail_by_panic(&self, callback: &str, payload: PanicPayload) {

@@ -10,6 +10,7 @@
 //! or a unix peer sent descriptors, at which a read stops short. Pausing merely stops reading, and remembers whether
 //! something may be waiting.
 
+mod carrier;
 mod end;
 mod read;
 mod write;
@@ -40,6 +41,7 @@ use crate::transport::address::Address;
 use crate::transport::flow::Flow;
 use crate::transport::lifecycle::{Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
+use crate::transport::stream::carrier::{Carrier, Io};
 
 /// Hears of the end of a transport: its server.
 pub(crate) trait Owner {
@@ -55,10 +57,11 @@ pub(crate) struct Parts {
     pub(crate) peer_addr: Option<SocketAddr>,
 }
 
-/// The open socket. The registration stands first, because it has to end first.
-struct Io {
-    registration: LoopRegistration,
-    socket: Socket,
+impl Parts {
+    /// With callbacks in a copy of the current context.
+    pub(crate) fn new(protocol: AnyProtocol, local_addr: Option<SocketAddr>, peer_addr: Option<SocketAddr>) -> Self {
+        Self { protocol, context: context::fork_current(), local_addr, peer_addr }
+    }
 }
 
 /// In place of a turn.
@@ -94,6 +97,8 @@ struct Rare {
     error_kind: Option<io::ErrorKind>,
     /// Who waits for writing not to be paused.
     waiters: Vec<(WaiterId, Waker)>,
+    /// Who waits for everything to be sent.
+    flush_waiters: Vec<(WaiterId, Waker)>,
     /// The most bytes that may be queued.
     cap: Option<usize>,
     /// Writes since the connection was lost.
@@ -106,7 +111,9 @@ pub(crate) struct SocketTransport {
     core: Rc<Core>,
     id: TransportId,
     /// `None` once the connection is gone.
-    io: RefCell<Option<Io>>,
+    io: RefCell<Option<Carrier>>,
+    /// Whether that is a stream of the application's.
+    is_foreign: bool,
     life: Cell<Lifecycle>,
     flow: Cell<Flow>,
     queue: RefCell<WriteQueue>,
@@ -144,13 +151,14 @@ pub(crate) struct SocketTransport {
 }
 
 impl SocketTransport {
-    fn make(core: &Rc<Core>, parts: Parts) -> Rc<Self> {
+    fn make(core: &Rc<Core>, parts: Parts, is_foreign: bool) -> Rc<Self> {
         core.counters.transports.opened();
         Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
             id: TransportId::next(),
             io: RefCell::new(None),
+            is_foreign,
             life: Cell::new(Lifecycle::new()),
             flow: Cell::new(Flow::new()),
             queue: RefCell::new(WriteQueue::default()),
@@ -176,14 +184,14 @@ impl SocketTransport {
     /// A transport over a connection that was just accepted. The selector hears of it when it was made: a connection
     /// that its protocol turns down at once costs nothing there.
     pub(crate) fn open_accepted(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, parts, false);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
         this.keep(LoopRegistration::parked(&core.reactor, &socket, Mode::Edge, listener), socket)
     }
 
     /// A transport over a connected, non-blocking socket that is not registered yet.
     pub(crate) fn open(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, parts, false);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
         this.keep(LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener), socket)
     }
@@ -191,7 +199,7 @@ impl SocketTransport {
     fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, socket: Socket) -> io::Result<Rc<Self>> {
         match registration {
             Ok(registration) => {
-                *self.io.borrow_mut() = Some(Io { registration, socket });
+                *self.io.borrow_mut() = Some(Carrier::Socket(Io { registration, socket }));
                 Ok(self)
             }
             Err(error) => {
@@ -209,9 +217,9 @@ impl SocketTransport {
         socket: Socket,
         parts: Parts,
     ) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, parts, false);
         let handed = registration.hand_over(Listener::Handler(this.clone() as Rc<dyn Handler>), Interest::READABLE);
-        *this.io.borrow_mut() = Some(Io { registration, socket });
+        *this.io.borrow_mut() = Some(Carrier::Socket(Io { registration, socket }));
         if let Err(error) = handed {
             this.forget();
             return Err(error);
@@ -230,22 +238,69 @@ impl SocketTransport {
 
     /// Tells the protocol at once that the connection stands. Only called with no callback on the stack.
     pub(crate) fn make_connection(&self) {
-        self.deal(|| {
-            self.made_in.set(self.core.turn_number());
-            let called = self.call(|protocol, transport| protocol.connection_made(transport));
-            if let Some(Err(payload)) = called {
-                // As in asyncio, the connection goes on.
-                self.report("Exception in callback connection_made", payload);
-            }
-            if !self.life.get().is_lost() {
-                self.update_interest();
-            }
-        });
+        self.deal(|| self.begin());
+    }
+
+    fn begin(&self) {
+        self.made_in.set(self.core.turn_number());
+        let called = self.call(|protocol, transport| protocol.connection_made(transport));
+        if let Some(Err(payload)) = called {
+            // As in asyncio, the connection goes on.
+            self.report("Exception in callback connection_made", payload);
+        }
+        let life = self.life.get();
+        if !life.is_lost() {
+            self.update_interest();
+        }
+        if self.unseen.get() > 0 && life.is_closing() && !life.is_gone() {
+            // Nothing more is read, and this the protocol was to get first of all.
+            self.unseen.set(0);
+            self.deliver(&self.take_unread());
+        } else if self.has_more_to_read() {
+            self.read_on();
+        }
+    }
+
+    /// Lets the protocol, which has heard nothing yet, hear of the connection from its beginning: of that in a turn of its
+    /// own, then of what is `first`, then of what arrives.
+    fn begin_anew(&self, first: &[u8]) {
+        self.made_in.set(NOT_MADE);
+        self.update_life(Lifecycle::restart_reading);
+        if !first.is_empty() {
+            self.rare(|rare| drop(rare.unread.splice(0..0, first.iter().copied())));
+        }
+        self.unseen.set(self.unread_len());
+        // An end of file that another one was told of is found again.
+        self.readable.set(true);
+        self.enqueue(Action::Made);
+    }
+
+    /// As `adopt`, from somebody who has read ahead, and may have ended the writing side. The protocol hears of it in a turn
+    /// of its own.
+    pub(crate) fn take_over(
+        core: &Rc<Core>,
+        registration: LoopRegistration,
+        socket: Socket,
+        parts: Parts,
+        first: &[u8],
+        write_ended: bool,
+    ) -> io::Result<Transport> {
+        let this = Self::adopt(core, registration, socket, parts)?;
+        if write_ended {
+            let _ = this.update_life(|life| life.write_eof(true));
+        }
+        this.begin_anew(first);
+        Ok(this.transport())
     }
 
     /// Whether the protocol was told that the connection stands.
     pub(crate) fn is_made(&self) -> bool {
         self.made_in.get() != NOT_MADE || self.life.get().is_gone()
+    }
+
+    /// Whether something may be there to be delivered.
+    fn has_more_to_read(&self) -> bool {
+        self.readable.get() || self.unseen.get() > 0
     }
 
     /// Whether reading may have begun.
@@ -363,7 +418,8 @@ impl SocketTransport {
 
     #[cold]
     fn tell_change(&self) {
-        while !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
+        // A protocol that begins is told that first.
+        while self.is_made() && !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
             let pause = self.flow.get().is_paused();
             self.told_paused.set(pause);
             let (name, called) = if pause {
@@ -385,7 +441,11 @@ impl SocketTransport {
     }
 
     fn is_edge(&self) -> bool {
-        self.io.borrow().as_ref().is_some_and(|io| io.registration.is_edge())
+        match &*self.io.borrow() {
+            Some(Carrier::Socket(io)) => io.registration.is_edge(),
+            Some(Carrier::Foreign(_)) => true,
+            None => false,
+        }
     }
 
     /// Says whether the reading side is to be reported; costs nothing where edges are.
@@ -407,11 +467,28 @@ impl SocketTransport {
 
     fn set_interest(&self, interest: Interest) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.registration.set_interest(interest),
-            None => Ok(()),
+            Some(Carrier::Socket(io)) => io.registration.set_interest(interest),
+            // Only a try has it say when it is writable.
+            Some(Carrier::Foreign(_)) if interest.writable => return self.enqueue(Action::Write),
+            Some(Carrier::Foreign(_)) | None => Ok(()),
         };
         if let Err(error) = result {
             self.fail(error);
+        }
+    }
+
+    /// Whether nothing is left to be sent before the end: not even the end itself, where that may have to wait.
+    fn is_sent(&self) -> bool {
+        if !self.queue.borrow().is_empty() {
+            return false;
+        }
+        !self.is_foreign || self.with_foreign(|foreign| foreign.is_closed()).unwrap_or(true)
+    }
+
+    fn with_foreign<R>(&self, f: impl FnOnce(&carrier::Foreign) -> R) -> Option<R> {
+        match &*self.io.borrow() {
+            Some(Carrier::Foreign(foreign)) => Some(f(foreign)),
+            _ => None,
         }
     }
 }
@@ -427,12 +504,7 @@ impl Handler for SocketTransport {
             } else {
                 self.reads_on.set(false);
             }
-            if self.has_begun() {
-                self.read();
-            } else if self.readable.get() {
-                // Whoever waits for the connection comes first.
-                self.read_on();
-            }
+            self.take_up_reading();
             if readiness.is_writable() {
                 self.flush();
             }
@@ -464,6 +536,10 @@ impl Ready for SocketTransport {
             Some(Action::Made) => self.make_connection(),
             Some(Action::Write) => self.flush(),
             Some(Action::Lost) => self.connection_lost(),
+            Some(Action::Read) => {
+                self.reads_on.set(false);
+                self.take_up_reading();
+            }
             Some(Action::Tell) | None => {}
         });
     }
@@ -471,8 +547,8 @@ impl Ready for SocketTransport {
 
 impl SocketHolder for SocketTransport {
     fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
-        if let Some(io) = &*self.io.borrow() {
-            f(SockRef::from(&io.socket), io.socket.as_raw_fd());
+        if let Some(socket) = self.io.borrow().as_ref().and_then(Carrier::socket) {
+            f(SockRef::from(socket), socket.as_raw_fd());
         }
     }
 }
@@ -487,9 +563,10 @@ impl BaseTransport for SocketTransport {
     }
 
     fn close(&self) {
-        let queue_is_empty = self.queue.borrow().is_empty();
-        match self.update_life(|life| life.close(queue_is_empty)) {
+        let is_sent = self.is_sent();
+        match self.update_life(|life| life.close(is_sent)) {
             Close::Already => {}
+            Close::Flush if self.is_foreign => self.enqueue(Action::Write),
             Close::Flush => self.read_interest(false),
             Close::Lose => {
                 self.set_interest(Interest::NONE);
@@ -503,6 +580,9 @@ impl BaseTransport for SocketTransport {
     }
 
     fn extra_info(&self) -> ExtraInfo {
+        if self.is_foreign {
+            return ExtraInfo::default();
+        }
         let local_addr = self.local_addr.take();
         let local_addr = if local_addr.is_known() { local_addr } else { self.ask_local_addr().into() };
         let holder: Weak<dyn SocketHolder> = self.me.clone();
@@ -540,7 +620,15 @@ impl BaseTransport for SocketTransport {
     }
 }
 
-impl StreamTransport for SocketTransport {}
+impl StreamTransport for SocketTransport {
+    fn start_protocol(&self, protocol: AnyProtocol, first: &[u8]) {
+        if self.life.get().is_gone() {
+            return;
+        }
+        self.set_protocol(protocol);
+        self.begin_anew(first);
+    }
+}
 
 impl fmt::Debug for SocketTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -553,8 +641,8 @@ impl fmt::Debug for SocketTransport {
             f.write_str(" closing")?;
         }
         if let Ok(io) = self.io.try_borrow() {
-            if let Some(io) = &*io {
-                write!(f, " fd={}", io.socket.as_raw_fd())?;
+            if let Some(socket) = io.as_ref().and_then(Carrier::socket) {
+                write!(f, " fd={}", socket.as_raw_fd())?;
             }
         }
         let read = if life.is_reading() { "polling" } else { "idle" };

@@ -6,7 +6,9 @@ use std::io;
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
 use crate::os::socket::{recv, recv_local, would_block};
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
+use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
+use crate::transport::stream::carrier::Carrier;
 use crate::transport::stream::{SocketTransport, Takes};
 
 /// How one attempt to read ended.
@@ -24,17 +26,28 @@ impl SocketTransport {
             return;
         }
         match &*self.io.borrow() {
-            Some(io) => io.registration.report_again(),
+            Some(Carrier::Socket(io)) => io.registration.report_again(),
+            Some(Carrier::Foreign(_)) => self.enqueue(Action::Read),
             None => return,
         }
         self.reads_on.set(true);
         self.core.local.nudge();
     }
 
+    /// Reads if there is something to read, or in the next turn if the protocol has just begun.
+    pub(super) fn take_up_reading(&self) {
+        if self.has_begun() {
+            self.read();
+        } else if self.has_more_to_read() {
+            // Whoever waits for the connection comes first.
+            self.read_on();
+        }
+    }
+
     /// Reads until the socket is drained, the protocol pauses, or this event has had its share.
     pub(super) fn read(&self) {
         let (mut reads, mut bytes) = (0, 0);
-        while (self.readable.get() || self.unseen.get() > 0) && self.life.get().is_reading() {
+        while self.has_more_to_read() && self.life.get().is_reading() && self.is_made() {
             if reads >= READS_PER_EVENT || bytes >= READ_SIZE {
                 // The others first. A level-triggered selector reports the socket again by itself.
                 if self.is_edge() || self.unseen.get() > 0 {
@@ -90,8 +103,13 @@ impl SocketTransport {
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(io) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
-            Some(io) => {
+            Some(Carrier::Socket(io)) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
+            Some(Carrier::Foreign(foreign)) => {
+                // Only a read that would block says that nothing is left.
+                self.more.set(true);
+                foreign.recv(buffer)?
+            }
+            Some(Carrier::Socket(io)) => {
                 let (n, stopped_short) = recv_local(&io.socket, buffer)?;
                 if stopped_short {
                     self.more.set(true);
@@ -186,11 +204,11 @@ impl SocketTransport {
         Ok(given_back + received)
     }
 
-    fn take_unread(&self) -> Vec<u8> {
+    pub(super) fn take_unread(&self) -> Vec<u8> {
         self.if_rare(|rare| std::mem::take(&mut rare.unread)).unwrap_or_default()
     }
 
-    fn deliver(&self, data: &[u8]) {
+    pub(super) fn deliver(&self, data: &[u8]) {
         self.fresh.set(false);
         if let Some(Err(payload)) = self.call(|protocol, transport| protocol.data_received(transport, data)) {
             self.fail_by_panic("protocol.data_received()", payload);
@@ -234,7 +252,7 @@ impl ReadTransport for SocketTransport {
     fn resume_reading(&self) {
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
-            if self.readable.get() || self.unseen.get() > 0 {
+            if self.has_more_to_read() {
                 self.read_on();
             }
         }

@@ -2,27 +2,30 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use socket2::Socket;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::socket::{send, send_vectored, would_block};
+use crate::os::socket::would_block;
 use crate::protocol::{WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
 use crate::transport::lifecycle::{Flushed, Lifecycle, Verdict, WriteEof};
 use crate::transport::queue::WriteQueue;
-use crate::transport::stream::SocketTransport;
+use crate::transport::stream::carrier::Carrier;
+use crate::transport::stream::{Rare, SocketTransport};
+
+/// One of the lists of those who wait.
+type WaiterList = fn(&mut Rare) -> &mut Vec<(WaiterId, Waker)>;
 
 impl SocketTransport {
     /// Sends at once if nothing is queued, and queues what is left.
     fn write_with(
         &self,
         len: usize,
-        send: impl FnOnce(&Socket) -> io::Result<usize>,
+        send: impl FnOnce(&Carrier) -> io::Result<usize>,
         queue_rest: impl FnOnce(&mut WriteQueue, usize),
     ) {
         match self.life.get().write() {
@@ -44,7 +47,7 @@ impl SocketTransport {
         let mut sent = 0;
         if was_empty {
             let result = match &*self.io.borrow() {
-                Some(io) => send(&io.socket),
+                Some(carrier) => send(carrier),
                 None => return,
             };
             match result {
@@ -56,6 +59,10 @@ impl SocketTransport {
                 self.note_activity();
             }
             if sent == len {
+                if self.is_foreign {
+                    // To be flushed together with what else is written in this turn.
+                    self.enqueue(Action::Write);
+                }
                 return;
             }
         }
@@ -104,10 +111,39 @@ impl SocketTransport {
     }
 
     pub(super) fn wake_waiters(&self) {
-        let Some(waiters) = self.if_rare(|rare| std::mem::take(&mut rare.waiters)) else { return };
+        self.wake_list(|rare| &mut rare.waiters);
+    }
+
+    pub(super) fn wake_flush_waiters(&self) {
+        self.wake_list(|rare| &mut rare.flush_waiters);
+    }
+
+    fn wake_list(&self, list: WaiterList) {
+        let Some(waiters) = self.if_rare(|rare| std::mem::take(list(rare))) else { return };
         for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
+    }
+
+    /// Remembers whom to wake.
+    fn wait_in(&self, list: WaiterList, waiter: WaiterId, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let before = self.rare(|rare| match list(rare).iter_mut().find(|(id, _)| *id == waiter) {
+            Some((_, before)) => Some(std::mem::replace(before, waker)),
+            None => {
+                list(rare).push((waiter, waker));
+                None
+            }
+        });
+        drop(before);
+    }
+
+    /// Ready, or pending where a task has had its share: a peer that takes everything at once must not keep the others
+    /// waiting.
+    fn poll_within_budget(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.core.poll_budget(cx));
+        self.core.spend_budget();
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what is queued, until the socket is full or this event has had its share.
@@ -115,10 +151,13 @@ impl SocketTransport {
         for _ in 0..READS_PER_EVENT {
             let result = {
                 let (queue, io) = (self.queue.borrow(), self.io.borrow());
-                let Some(io) = io.as_ref().filter(|_| !queue.is_empty()) else { return };
+                let Some(carrier) = io.as_ref() else { return };
+                if queue.is_empty() {
+                    break;
+                }
                 queue.with_slices(|slices| match slices {
-                    [only] => send(&io.socket, only),
-                    slices => send_vectored(&io.socket, slices),
+                    [only] => carrier.send(only),
+                    slices => carrier.send_vectored(slices),
                 })
             };
             match result {
@@ -132,18 +171,36 @@ impl SocketTransport {
             self.note_activity();
             let size = self.queue.borrow().len();
             self.update_flow(|flow| flow.shrunk(size));
-            if size == 0 {
+            if size == 0 && !self.is_foreign {
                 return self.flushed();
             }
         }
-        if self.is_edge() {
-            self.enqueue(Action::Write);
+        if !self.queue.borrow().is_empty() {
+            if self.is_edge() {
+                self.enqueue(Action::Write);
+            }
+        } else if self.is_foreign {
+            self.settle();
+        }
+    }
+
+    /// Has a foreign stream, which was given everything, send it, and end if it is to.
+    fn settle(&self) {
+        let life = self.life.get();
+        if life.is_lost() {
+            return;
+        }
+        match self.with_foreign(|foreign| foreign.settle(life.ends_when_flushed())) {
+            Some(Ok(())) => self.flushed(),
+            Some(Err(error)) if !would_block(&error) => self.fail(error),
+            Some(Err(_)) | None => {}
         }
     }
 
     /// The queue has become empty.
     fn flushed(&self) {
         self.write_interest(false);
+        self.wake_flush_waiters();
         match self.update_life(Lifecycle::flushed) {
             Flushed::GoOn => {}
             Flushed::Shutdown => self.shut_down_writing(),
@@ -153,8 +210,9 @@ impl SocketTransport {
 
     fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.socket.shutdown(Shutdown::Write),
-            None => Ok(()),
+            Some(Carrier::Socket(io)) => io.socket.shutdown(Shutdown::Write),
+            // It was closed already, which may have had to wait.
+            Some(Carrier::Foreign(_)) | None => Ok(()),
         };
         // A peer that is gone already shows by the next event.
         if let Err(error) = result {
@@ -165,11 +223,11 @@ impl SocketTransport {
 
 impl WriteTransport for SocketTransport {
     fn write(&self, data: &[u8]) {
-        self.write_with(data.len(), |socket| send(socket, data), |queue, sent| queue.push_copy(&data[sent..]));
+        self.write_with(data.len(), |carrier| carrier.send(data), |queue, sent| queue.push_copy(&data[sent..]));
     }
 
     fn write_owned(&self, data: Bytes) {
-        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(data.slice(sent..)));
+        self.write_with(data.len(), |carrier| carrier.send(&data), |queue, sent| queue.push_owned(data.slice(sent..)));
     }
 
     fn writelines(&self, data: &[IoSlice<'_>]) {
@@ -177,7 +235,7 @@ impl WriteTransport for SocketTransport {
         let first = &data[..data.len().min(MAX_IOVECS)];
         self.write_with(
             len,
-            |socket| send_vectored(socket, first),
+            |carrier| carrier.send_vectored(first),
             |queue, mut sent| {
                 for piece in data {
                     let skip = sent.min(piece.len());
@@ -189,8 +247,9 @@ impl WriteTransport for SocketTransport {
     }
 
     fn write_eof(&self) {
-        let queue_is_empty = self.queue.borrow().is_empty();
-        match self.update_life(|life| life.write_eof(queue_is_empty)) {
+        let is_sent = self.is_sent();
+        match self.update_life(|life| life.write_eof(is_sent)) {
+            WriteEof::AfterFlush if self.is_foreign => self.enqueue(Action::Write),
             WriteEof::Already | WriteEof::AfterFlush => {}
             WriteEof::Shutdown => self.shut_down_writing(),
         }
@@ -231,27 +290,29 @@ impl WriteTransport for SocketTransport {
             return Poll::Ready(Err(self.lost_error()));
         }
         if !self.flow.get().is_paused() {
-            // A peer that takes everything at once must not keep the others waiting.
-            std::task::ready!(self.core.poll_budget(cx));
-            self.core.spend_budget();
-            return Poll::Ready(Ok(()));
+            return self.poll_within_budget(cx);
         }
-        let waker = cx.waker().clone();
-        let before = self.rare(|rare| match rare.waiters.iter_mut().find(|(id, _)| *id == waiter) {
-            Some((_, before)) => Some(std::mem::replace(before, waker)),
-            None => {
-                rare.waiters.push((waiter, waker));
-                None
-            }
-        });
-        drop(before);
+        self.wait_in(|rare| &mut rare.waiters, waiter, cx);
+        Poll::Pending
+    }
+
+    fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.life.get().is_lost() {
+            return Poll::Ready(Err(self.lost_error()));
+        }
+        if self.queue.borrow().is_empty() && self.with_foreign(|foreign| foreign.is_flushed()).unwrap_or(true) {
+            return self.poll_within_budget(cx);
+        }
+        self.wait_in(|rare| &mut rare.flush_waiters, waiter, cx);
         Poll::Pending
     }
 
     fn forget_waiter(&self, waiter: WaiterId) {
         let waker = self.if_rare(|rare| {
-            let place = rare.waiters.iter().position(|(id, _)| *id == waiter)?;
-            Some(rare.waiters.remove(place))
+            [&mut rare.waiters, &mut rare.flush_waiters].into_iter().find_map(|list| {
+                let place = list.iter().position(|(id, _)| *id == waiter)?;
+                Some(list.remove(place))
+            })
         });
         // Dropping a waker may drop a task.
         drop(waker);
