@@ -516,6 +516,10 @@ fn services_have_numbers() {
                 Err(error) => assert_eq!(tcp::address_error(&error).address.port(), 9),
             }
         }
+        // Of an address that is given nothing but the port is looked up: that it is of another family is said as always.
+        let builder = el.create_connection(idle(), ("127.0.0.1", "discard")).family(Family::V6);
+        let error = complete(el, builder).unwrap_err();
+        assert_eq!(error.to_string(), "create_connection: 127.0.0.1:9 is not of the family asked for by family()");
         let error = complete(el, el.create_server(|| Idle, ("", "no-such-service"))).unwrap_err();
         assert!(error.to_string().starts_with("cannot resolve service \"no-such-service\": "), "{error}");
         assert!(complete(el, el.shutdown_default_executor(None)));
