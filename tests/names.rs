@@ -18,7 +18,7 @@ use roundelay::{
     ResolveErrorKind, SocketType, open_connection, start_server,
 };
 
-use common::{on_loop, on_manual_clock, run_until, settle, take_reports};
+use common::{alone, on_loop, on_manual_clock, run_until, settle, take_reports};
 use tcp::{Idle, close, complete, has_ipv6, idle, plain_listener, take_client};
 
 /// Writes what Python's resolver says, in the words of `show`. Each argument is a question: host, port, family, type,
@@ -47,6 +47,8 @@ for question in sys.argv[1:]:
 
 #[track_caller]
 fn python(program: &str, arguments: &[String]) -> Vec<String> {
+    // Its pipes are this process's descriptors, which another test may be counting.
+    let _alone = alone();
     let output = Command::new("python3").arg("-c").arg(program).args(arguments).output().expect("there is a python3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim_end().to_owned()).collect()
