@@ -18,7 +18,7 @@ use roundelay::{
     ResolveErrorKind, SocketType, open_connection, start_server,
 };
 
-use common::{on_loop, on_manual_clock, run_until, settle, take_reports};
+use common::{alone, on_loop, on_manual_clock, run_until, settle, take_reports};
 use tcp::{Idle, close, complete, has_ipv6, idle, plain_listener, take_client};
 
 /// Writes what Python's resolver says, in the words of `show`. Each argument is a question: host, port, family, type,
@@ -47,6 +47,8 @@ for question in sys.argv[1:]:
 
 #[track_caller]
 fn python(program: &str, arguments: &[String]) -> Vec<String> {
+    // Its pipes are this process's descriptors, which another test may be counting.
+    let _alone = alone();
     let output = Command::new("python3").arg("-c").arg(program).args(arguments).output().expect("there is a python3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim_end().to_owned()).collect()
@@ -516,6 +518,10 @@ fn services_have_numbers() {
                 Err(error) => assert_eq!(tcp::address_error(&error).address.port(), 9),
             }
         }
+        // Of an address that is given nothing but the port is looked up: that it is of another family is said as always.
+        let builder = el.create_connection(idle(), ("127.0.0.1", "discard")).family(Family::V6);
+        let error = complete(el, builder).unwrap_err();
+        assert_eq!(error.to_string(), "create_connection: 127.0.0.1:9 is not of the family asked for by family()");
         let error = complete(el, el.create_server(|| Idle, ("", "no-such-service"))).unwrap_err();
         assert!(error.to_string().starts_with("cannot resolve service \"no-such-service\": "), "{error}");
         assert!(complete(el, el.shutdown_default_executor(None)));
