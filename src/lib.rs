@@ -106,10 +106,12 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server,
-    ServerEndpoint, Starting,
+    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, CreateUnixConnection,
+    CreateUnixServer, Endpoint, ServeForever, Server, ServerEndpoint, Starting, UnixAddressError, UnixEndpoint,
+    UnixServerEndpoint,
 };
 pub use os::address::{Address, UnixAddr};
+pub use os::credentials::PeerCredentials;
 pub use protocol::{
     AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
     SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
@@ -123,9 +125,10 @@ pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
 pub use stream::{
-    Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
-    ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,
-    TcpListener, TcpStream, open_connection, start_server,
+    Incoming, Lines, OpenConnection, OpenUnixConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError,
+    ReuniteError, Separators, ServeStreams, ServeUnixStreams, StreamFeeder, StreamHandlerOutput, StreamReader,
+    StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, open_connection, open_unix_connection,
+    start_server, start_unix_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

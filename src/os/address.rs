@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 use socket2::SockAddr;
 
 use crate::error::invalid_input;
@@ -177,10 +177,10 @@ impl Address {
 
     /// As `of_sock_addr`, of what `rustix` gives.
     pub(crate) fn of_any(address: SocketAddrAny) -> Option<Self> {
-        match SocketAddr::try_from(address.clone()) {
-            Ok(address) => Some(Self::Ip(address)),
-            Err(_) => SocketAddrUnix::try_from(address).ok().map(|address| Self::Unix(UnixAddr::of_system(&address))),
+        if address.address_family() == AddressFamily::UNIX {
+            return SocketAddrUnix::try_from(address).ok().map(|address| Self::Unix(UnixAddr::of_system(&address)));
         }
+        SocketAddr::try_from(address).ok().map(Self::Ip)
     }
 }
 

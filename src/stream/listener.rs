@@ -116,7 +116,7 @@ impl TcpListener {
             }
         });
         let (socket, peer_addr) = std::task::ready!(accepted)?;
-        let peer_addr = match peer_addr {
+        let peer_addr = match peer_addr.and_then(|address| address.as_ip()) {
             Some(peer_addr) => peer_addr,
             None => internet(socket.peer_addr()?)?,
         };

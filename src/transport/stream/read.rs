@@ -90,7 +90,7 @@ impl SocketTransport {
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(io) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
+            Some(io) if self.peer_addr.is_ip() => recv(&io.socket, buffer)?,
             Some(io) => {
                 let (n, stopped_short) = recv_local(&io.socket, buffer)?;
                 if stopped_short {
