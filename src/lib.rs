@@ -36,7 +36,7 @@
 //! # Finding your way
 //!
 //! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], [`spawn_blocking`].
+//!   [`start_server`], [`TcpStream`], their unix counterparts, [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
@@ -127,8 +127,8 @@ pub use sched::report::{Exception, Subject};
 pub use stream::{
     Incoming, Lines, OpenConnection, OpenUnixConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError,
     ReuniteError, Separators, ServeStreams, ServeUnixStreams, StreamFeeder, StreamHandlerOutput, StreamReader,
-    StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, open_connection, open_unix_connection,
-    start_server, start_unix_server,
+    StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, UnixConnecting, UnixListener, UnixStream,
+    open_connection, open_unix_connection, start_server, start_unix_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

@@ -12,8 +12,8 @@ use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::net::serve::Bound;
 use crate::os::address::Address;
 use crate::os::fd::{AsFd, AsRawFd, RawFd};
-use crate::os::local::{self, SocketFile};
-use crate::os::socket::{accept, is_lost_connection, is_shortage, would_block};
+use crate::os::local::SocketFile;
+use crate::os::socket::{accept, is_lost_connection, is_shortage, listen, would_block};
 use crate::protocol::{SocketHolder, SocketView};
 use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -87,7 +87,7 @@ impl Listener {
     pub(crate) fn start(self: &Rc<Self>, acceptor: Rc<dyn Acceptor>) -> io::Result<()> {
         let socket = self.socket.borrow();
         let Some(socket) = &*socket else { return Ok(()) };
-        local::listen(socket, self.backlog)?;
+        listen(socket, self.backlog)?;
         // Connections inherit it, which saves a system call for each. What is no internet socket has none.
         if self.local_addr.is_ip() {
             socket.set_tcp_nodelay(true)?;

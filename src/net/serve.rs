@@ -20,7 +20,7 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
 use crate::os::local::SocketFile;
-use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
+use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, listen, set_reuse_port};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
 
@@ -136,10 +136,10 @@ async fn bind_listeners(el: &EventLoop, method: &str, mut options: ServerOptions
 
 /// A socket that listens on the first address of an endpoint on which that is possible.
 pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Socket> {
-    let backlog = i32::try_from(options.serving.backlog).unwrap_or(i32::MAX);
+    let backlog = options.serving.backlog;
     let addresses = match targets(el, method, &mut options).await? {
         Targets::Socket(socket) => {
-            socket.listen(backlog)?;
+            listen(&socket, backlog)?;
             return Ok(socket);
         }
         Targets::Addresses(addresses) => addresses,
@@ -149,7 +149,7 @@ pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: Se
         let bound = bind_one(*address, &options).and_then(|socket| {
             if let Some(socket) = &socket {
                 // That an address is taken may show only now.
-                socket.listen(backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
+                listen(socket, backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
             }
             Ok(socket)
         });

@@ -48,11 +48,6 @@ pub(crate) fn bind(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     retry_io(Call::Bind, || socket.bind(address))
 }
 
-/// Says that a socket accepts connections.
-pub(crate) fn listen(socket: &Socket, backlog: u32) -> io::Result<()> {
-    retry_io(Call::Listen, || socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)))
-}
-
 /// What stands at a path at which no socket could be bound.
 #[derive(Debug)]
 pub(crate) enum Occupant {

@@ -1,7 +1,7 @@
 //! Sockets: made non-blocking and close-on-exec, and called without `SIGPIPE`.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -58,6 +58,16 @@ fn known(address: SocketAddrAny) -> io::Result<Address> {
     Address::of_any(address).ok_or_else(|| {
         io::Error::new(io::ErrorKind::Unsupported, format!("addresses of family {family} are not supported"))
     })
+}
+
+/// Lets a bound socket accept connections.
+pub(crate) fn listen(socket: &Socket, backlog: u32) -> io::Result<()> {
+    retry_io(Call::Listen, || socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)))
+}
+
+/// Ends one direction of a connection, or both.
+pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> io::Result<()> {
+    retry_io(Call::Shutdown, || socket.shutdown(how))
 }
 
 /// Takes one connection from a listening socket, with the peer's address if it has one.

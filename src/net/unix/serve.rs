@@ -15,7 +15,7 @@ use crate::net::unix::endpoint::{
 };
 use crate::os::address::UnixAddr;
 use crate::os::local::{self, Occupant, SocketFile};
-use crate::os::socket::local_addr;
+use crate::os::socket::{listen, local_addr};
 use crate::protocol::{AnyProtocol, Protocol};
 
 /// Settings of a unix server, apart from the protocol.
@@ -101,7 +101,7 @@ pub(crate) fn plain_listener(method: &str, endpoint: UnixServerEndpoint) -> io::
             socket
         }
     };
-    local::listen(&socket, BACKLOG)?;
+    listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
@@ -129,7 +129,7 @@ impl EventLoop {
     /// The operating system's, with an [`UnixAddressError`](crate::UnixAddressError): `AddrInUse` where another socket is
     /// bound to the address, or a file is in the way that is no socket; `NotFound` where the folder is missing.
     /// `InvalidInput` for what is no address, for a socket that is no unix stream socket, and for settings without a
-    /// sense; `Unsupported` for an abstract name elsewhere than on Linux; [`LoopClosed`] as an `io::Error`.
+    /// sense; `Unsupported` for an abstract name elsewhere than on Linux; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, Transport};

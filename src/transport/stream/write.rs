@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::socket::{send, send_vectored, would_block};
+use crate::os::socket::{send, send_vectored, shutdown, would_block};
 use crate::protocol::{WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
@@ -153,7 +153,7 @@ impl SocketTransport {
 
     fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.socket.shutdown(Shutdown::Write),
+            Some(io) => shutdown(&io.socket, Shutdown::Write),
             None => Ok(()),
         };
         // A peer that is gone already shows by the next event.
