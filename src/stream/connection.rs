@@ -12,7 +12,7 @@ use socket2::Socket;
 use crate::constants::BUF_READ_SIZE;
 use crate::event_loop::source::Source;
 use crate::os::fd::AsRawFd;
-use crate::os::socket::{local_addr, peer_addr, recv, shutdown};
+use crate::os::socket::{local_addr, peer_addr, recv, recv_local, shutdown};
 use crate::reactor::slot::Direction;
 
 /// The buffer behind `AsyncBufRead`; it has memory only while it holds something.
@@ -35,16 +35,25 @@ impl ReadBuffer {
     }
 }
 
+/// What kind of connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tcp,
+    /// Bytes may come with descriptors.
+    Unix,
+}
+
 /// What the stream and its halves share.
 pub(super) struct Connection {
     source: Source<Socket>,
+    kind: Kind,
     /// Whether the writing side was ended.
     write_closed: Cell<bool>,
 }
 
 impl Connection {
-    pub(super) fn new(source: Source<Socket>) -> Rc<Self> {
-        Rc::new(Self { source, write_closed: Cell::new(false) })
+    pub(super) fn new(source: Source<Socket>, kind: Kind) -> Rc<Self> {
+        Rc::new(Self { source, kind, write_closed: Cell::new(false) })
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -52,15 +61,18 @@ impl Connection {
     }
 
     fn poll_receive(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let received = self.source.poll_io(Direction::Read, cx, |socket| recv(socket, buf));
-        if let Poll::Ready(Ok(n)) = received {
+        let received = self.source.poll_io(Direction::Read, cx, |socket| match self.kind {
+            Kind::Tcp => recv(socket, buf).map(|n| (n, false)),
+            Kind::Unix => recv_local(socket, buf),
+        });
+        received.map_ok(|(n, stopped_short)| {
             self.source.core().spend_bytes(n);
             // A short read means that the socket is drained: the next one need not be tried before an event.
-            if n > 0 && n < buf.len() && !self.source.is_hangup() {
+            if n > 0 && n < buf.len() && !stopped_short && !self.source.is_hangup() {
                 self.source.clear_ready(Direction::Read);
             }
-        }
-        received
+            n
+        })
     }
 
     pub(super) fn poll_read(
@@ -242,10 +254,10 @@ pub(super) use impl_addresses;
 
 /// What streams of every kind have beside how they are made: a `connection` and a `buffer`.
 macro_rules! impl_stream {
-    ($name:ident, $address:ty, $of_kind:path) => {
+    ($name:ident, $kind:expr, $address:ty, $of_kind:path) => {
         impl $name {
             pub(crate) fn over(source: Source<Socket>) -> Self {
-                Self { connection: Connection::new(source), buffer: ReadBuffer::default() }
+                Self { connection: Connection::new(source, $kind), buffer: ReadBuffer::default() }
             }
 
             fn connection(&self) -> &Connection {

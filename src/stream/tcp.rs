@@ -18,7 +18,7 @@ use crate::os::address::Address;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::socket::{local_addr, peer_addr, send, send_vectored};
 use crate::stream::connection::{
-    Connection, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
+    Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
 };
 use crate::stream::halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, halves};
 
@@ -115,7 +115,7 @@ impl TcpStream {
     }
 }
 
-impl_stream!(TcpStream, SocketAddr, internet);
+impl_stream!(TcpStream, Kind::Tcp, SocketAddr, internet);
 
 /// The future of [`TcpStream::connect`].
 #[must_use = "futures do nothing unless they are awaited"]

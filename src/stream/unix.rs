@@ -20,7 +20,7 @@ use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::local;
 use crate::os::socket::{local_addr, peer_addr, send, send_vectored};
 use crate::stream::connection::{
-    Connection, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
+    Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
 };
 use crate::stream::halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, halves};
 
@@ -129,7 +129,7 @@ impl UnixStream {
     }
 }
 
-impl_stream!(UnixStream, UnixAddr, of_unix);
+impl_stream!(UnixStream, Kind::Unix, UnixAddr, of_unix);
 
 /// The future of [`UnixStream::connect`].
 #[must_use = "futures do nothing unless they are awaited"]
