@@ -83,6 +83,12 @@ pub(crate) fn occupant(path: &Path, address: &SockAddr) -> io::Result<Occupant> 
     Ok(Occupant::Stale(file))
 }
 
+/// Removes the file of a socket that was just bound, and of which nothing can be found out.
+pub(crate) fn discard(path: &Path) {
+    // There is an error already.
+    let _ = retry_io(Call::File, || fs::remove_file(path));
+}
+
 /// The file of a bound socket, to be removed by whoever has it.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
@@ -107,11 +113,12 @@ fn look(path: &Path) -> io::Result<(SocketFile, bool)> {
 }
 
 impl SocketFile {
-    /// The file of a socket that is bound to this address; `None` if it has none.
-    pub(crate) fn of(address: &UnixAddr) -> Option<Self> {
-        match look(address.as_pathname()?) {
-            Ok((file, true)) => Some(file),
-            _ => None,
+    /// The file of a socket that is bound to this path; `None` if it has none any more.
+    pub(crate) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match look(path) {
+            Ok((file, is_socket)) => Ok(Some(file).filter(|_| is_socket)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

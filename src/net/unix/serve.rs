@@ -41,15 +41,20 @@ impl UnixServerOptions {
 
 /// A bound socket, which does not listen yet, and its file if that is to be removed with it.
 fn bound(method: &str, endpoint: UnixServerEndpoint, cleanup: bool) -> io::Result<Bound> {
-    let (socket, address) = match endpoint.kind {
+    let (socket, address, is_ours) = match endpoint.kind {
         UnixEndpointKind::Socket(socket) => {
             let socket = take_unix_socket(method, socket)?;
             let address = local_addr(&socket)?;
-            (socket, address.as_unix().cloned())
+            (socket, address.as_unix().cloned(), false)
         }
-        UnixEndpointKind::Address(address) => (bind_anew(method, &address)?, Some(address)),
+        UnixEndpointKind::Address(address) => (bind_anew(method, &address)?, Some(address), true),
     };
-    let file = address.filter(|_| cleanup).and_then(|address| SocketFile::of(&address));
+    let path = address.as_ref().and_then(UnixAddr::as_pathname).filter(|_| cleanup);
+    let file = path.map_or(Ok(None), SocketFile::at).inspect_err(|_| {
+        if let Some(path) = path.filter(|_| is_ours) {
+            local::discard(path);
+        }
+    })?;
     Ok(Bound { socket, file })
 }
 
