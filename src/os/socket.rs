@@ -17,14 +17,29 @@ const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_vendor = "apple", windows))]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 
-/// A TCP socket of an address' family.
-pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let domain = Domain::for_address(*address);
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP)))?;
+/// The type of a non-blocking socket: one system call less, where the platform can.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn nonblocking(kind: Type) -> Type {
+    kind.nonblocking()
+}
+
+/// The type of a socket, which has to be made non-blocking afterwards.
+#[cfg(target_vendor = "apple")]
+pub(super) fn nonblocking(kind: Type) -> Type {
+    kind
+}
+
+/// A socket that does not block.
+pub(super) fn new_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    let socket = retry_io(Call::Socket, || Socket::new(domain, nonblocking(kind), protocol))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// A TCP socket of an address' family.
+pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
+    new_socket(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
 }
 
 /// Begins to connect: true when the connection stands at once, false when it is under way.
