@@ -138,7 +138,7 @@ fn check(what: &str, range: std::ops::Range<isize>, make: impl Fn(&EventLoop, &F
                 assert!(range.contains(&bytes), "{what}, {kind:?}: {bytes} bytes");
             },
         );
-        setrlimit(Resource::Nofile, before.clone()).unwrap();
+        setrlimit(Resource::Nofile, before).unwrap();
     }
 }
 
