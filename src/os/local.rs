@@ -8,16 +8,19 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::os::fault::{Call, retry_io};
-use crate::os::socket::{new_socket, nonblocking};
+use crate::os::socket;
 
 /// A unix stream socket.
 pub(crate) fn stream() -> io::Result<Socket> {
-    new_socket(Domain::UNIX, Type::STREAM, None)
+    socket::new(Domain::UNIX, Type::STREAM, None)
 }
 
 /// Two unix stream sockets that are connected with each other.
 pub(crate) fn pair() -> io::Result<(Socket, Socket)> {
-    let pair = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, nonblocking(Type::STREAM), None))?;
+    let kind = Type::STREAM;
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let pair = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, kind, None))?;
     #[cfg(target_vendor = "apple")]
     {
         pair.0.set_nonblocking(true)?;
@@ -66,7 +69,7 @@ pub(crate) fn occupant(path: &Path, address: &SockAddr) -> io::Result<Occupant> 
     // A datagram socket cannot connect to a stream socket, and learns on the way whether there is one: also one that does
     // not listen yet. A stream socket asks once more, for systems that make no difference.
     for kind in [Type::DGRAM, Type::STREAM] {
-        match connect(&new_socket(Domain::UNIX, kind, None)?, address) {
+        match connect(&socket::new(Domain::UNIX, kind, None)?, address) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Gone),
             _ => return Ok(Occupant::Socket),

@@ -7,7 +7,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuff
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::os::address::Address;
-use crate::os::fault::{Call, once, retry, retry_io};
+use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
@@ -17,43 +17,32 @@ const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_vendor = "apple", windows))]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 
-/// The type of a non-blocking socket: one system call less, where the platform can.
-#[cfg(not(target_vendor = "apple"))]
-pub(super) fn nonblocking(kind: Type) -> Type {
-    kind.nonblocking()
+/// A TCP socket of an address' family.
+pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
+    new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
 }
 
-/// The type of a socket, which has to be made non-blocking afterwards.
-#[cfg(target_vendor = "apple")]
-pub(super) fn nonblocking(kind: Type) -> Type {
-    kind
-}
-
-/// A socket that does not block.
-pub(super) fn new_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
-    let socket = retry_io(Call::Socket, || Socket::new(domain, nonblocking(kind), protocol))?;
+/// A non-blocking socket.
+pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    // Folded into the one system call where the platform can.
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// A TCP socket of an address' family.
-pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    new_socket(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
-}
-
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
-    match once(Call::Connect, || socket.connect(address)) {
+    // Called again after an interruption it tells how far the connection is that the first call has begun.
+    match retry_io(Call::Connect, || socket.connect(address)) {
         Ok(()) => Ok(true),
-        // Interrupted, the connection goes on being made, just as after EINPROGRESS.
-        Err(error)
-            if error.raw_os_error() == Some(libc::EINPROGRESS)
-                || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EISCONN) => Ok(true),
+            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 
