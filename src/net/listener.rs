@@ -20,7 +20,6 @@ use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
 use crate::transport::address::KeptAddress;
-use crate::transport::stream::local_addr_of;
 
 /// Takes the connections of a listener.
 pub(crate) trait Acceptor {
@@ -59,13 +58,13 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Takes over a bound socket, which does not listen yet.
-    pub(crate) fn new(core: &Rc<Core>, Bound { socket, file }: Bound, backlog: u32) -> Rc<Self> {
+    pub(crate) fn new(core: &Rc<Core>, Bound { socket, local_addr, file }: Bound, backlog: u32) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             core: core.clone(),
             acceptor: RefCell::new(None),
             registration: RefCell::new(None),
-            local_addr: local_addr_of(&socket),
+            local_addr,
             socket: RefCell::new(Some(Rc::new(socket))),
             file: RefCell::new(file),
             backlog,

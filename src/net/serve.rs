@@ -20,9 +20,10 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
 use crate::os::local::SocketFile;
-use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, listen, set_reuse_port};
+use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, listen, local_addr, set_reuse_port};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
+use crate::transport::address::KeptAddress;
 
 /// Settings of every server: how it serves.
 #[derive(Debug)]
@@ -54,13 +55,20 @@ impl Serving {
 /// A bound socket that is to be a server's.
 pub(crate) struct Bound {
     pub(crate) socket: Socket,
+    pub(crate) local_addr: KeptAddress,
     /// What is to be removed with it.
     pub(crate) file: Option<SocketFile>,
 }
 
-impl From<Socket> for Bound {
-    fn from(socket: Socket) -> Self {
-        Self { socket, file: None }
+impl Bound {
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        let local_addr = match local_addr(&socket) {
+            Ok(address) => address.into(),
+            // One of another family can serve as well.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => KeptAddress::Unknown,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { socket, local_addr, file: None })
     }
 }
 
@@ -131,7 +139,7 @@ async fn bind_listeners(el: &EventLoop, method: &str, mut options: ServerOptions
         Targets::Socket(socket) => vec![socket],
         Targets::Addresses(addresses) => bind_all(method, &addresses, &options)?,
     };
-    Ok(sockets.into_iter().map(Bound::from).collect())
+    sockets.into_iter().map(Bound::new).collect()
 }
 
 /// A socket that listens on the first address of an endpoint on which that is possible.

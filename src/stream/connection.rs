@@ -130,14 +130,16 @@ impl Connection {
     }
 
     pub(super) fn close_write(&self) -> io::Result<()> {
-        if self.write_closed.replace(true) {
+        if self.write_closed.get() {
             return Ok(());
         }
         match self.shutdown(Shutdown::Write) {
             // The peer is gone already.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            result => result?,
         }
+        self.write_closed.set(true);
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::net::unix::endpoint::{
 };
 use crate::os::address::UnixAddr;
 use crate::os::local::{self, Occupant, SocketFile};
-use crate::os::socket::{listen, local_addr};
+use crate::os::socket::listen;
 use crate::protocol::{AnyProtocol, Protocol};
 
 /// Settings of a unix server, apart from the protocol.
@@ -41,21 +41,23 @@ impl UnixServerOptions {
 
 /// A bound socket, which does not listen yet, and its file if that is to be removed with it.
 fn bound(method: &str, endpoint: UnixServerEndpoint, cleanup: bool) -> io::Result<Bound> {
-    let (socket, address, is_ours) = match endpoint.kind {
-        UnixEndpointKind::Socket(socket) => {
-            let socket = take_unix_socket(method, socket)?;
-            let address = local_addr(&socket)?;
-            (socket, address.as_unix().cloned(), false)
-        }
-        UnixEndpointKind::Address(address) => (bind_anew(method, &address)?, Some(address), true),
+    let address = match endpoint.kind {
+        UnixEndpointKind::Socket(socket) => return with_file(take_unix_socket(method, socket)?, cleanup),
+        UnixEndpointKind::Address(address) => address,
     };
-    let path = address.as_ref().and_then(UnixAddr::as_pathname).filter(|_| cleanup);
-    let file = path.map_or(Ok(None), SocketFile::at).inspect_err(|_| {
-        if let Some(path) = path.filter(|_| is_ours) {
+    let socket = bind_anew(method, &address)?;
+    with_file(socket, cleanup).inspect_err(|_| {
+        if let Some(path) = address.as_pathname() {
             local::discard(path);
         }
-    })?;
-    Ok(Bound { socket, file })
+    })
+}
+
+fn with_file(socket: Socket, cleanup: bool) -> io::Result<Bound> {
+    let mut bound = Bound::new(socket)?;
+    let address = bound.local_addr.unix().filter(|_| cleanup);
+    bound.file = address.as_ref().and_then(UnixAddr::as_pathname).map_or(Ok(None), SocketFile::at)?;
+    Ok(bound)
 }
 
 /// Binds, and replaces the file of a socket that is closed.

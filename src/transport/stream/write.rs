@@ -156,9 +156,14 @@ impl SocketTransport {
             Some(io) => shutdown(&io.socket, Shutdown::Write),
             None => Ok(()),
         };
-        // A peer that is gone already shows by the next event.
-        if let Err(error) = result {
-            tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+        match result {
+            Ok(()) => {}
+            // A peer that is gone already shows by the next event.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+            }
+            // It would wait for the end in vain.
+            Err(error) => self.fail(error),
         }
     }
 }
