@@ -102,6 +102,14 @@ pub(crate) const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 /// Length of a listening socket's queue, and the most connections accepted in one event (asyncio).
 pub(crate) const BACKLOG: u32 = 100;
 
+/// How long a connection to a unix server waits whose queue is full, before it asks again: at first, and at most.
+pub(crate) const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_CONNECT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// How often a server binds anew that finds a stale socket file in its way, before it gives up: each time another one has
+/// been faster.
+pub(crate) const BIND_ATTEMPTS: u32 = 16;
+
 /// How many places for connections a server keeps when the last one is gone: a few KiB.
 pub(crate) const PLACES_KEPT: usize = 1024;
 

@@ -36,7 +36,7 @@
 //! # Finding your way
 //!
 //! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], [`spawn_blocking`].
+//!   [`start_server`], [`TcpStream`], their unix counterparts, [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
@@ -108,10 +108,12 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server,
-    ServerEndpoint, Starting,
+    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, CreateUnixConnection,
+    CreateUnixServer, Endpoint, ServeForever, Server, ServerEndpoint, Starting, UnixAddressError, UnixEndpoint,
+    UnixServerEndpoint,
 };
 pub use os::address::{Address, UnixAddr};
+pub use os::credentials::PeerCredentials;
 pub use protocol::{
     AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
     SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
@@ -125,9 +127,11 @@ pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
 pub use stream::{
-    CompatReader, CompatWriter, Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError,
-    ReuniteError, Separators, ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding,
-    TcpConnecting, TcpListener, TcpStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, start_server,
+    CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenUnixConnection, Opening, OwnedReadHalf,
+    OwnedWriteHalf, ReadError, ReuniteError, Separators, ServeStreams, ServeUnixStreams, StreamFeeder,
+    StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, UnixConnecting,
+    UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_unix_connection,
+    start_server, start_unix_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

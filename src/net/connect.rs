@@ -27,8 +27,8 @@ use crate::os::socket;
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
-use crate::sched::context;
-use crate::transport::stream::{Parts, SocketTransport};
+use crate::transport::address::KeptAddress;
+use crate::transport::stream::{Parts, SocketTransport, local_addr_of};
 
 /// Settings of a client connection, apart from the protocol.
 #[derive(Debug)]
@@ -81,7 +81,24 @@ impl ConnectOptions {
 pub(crate) struct Connected {
     pub(crate) socket: Socket,
     pub(crate) registration: Option<LoopRegistration>,
-    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) peer_addr: KeptAddress,
+}
+
+impl Connected {
+    /// One that was there before.
+    pub(super) fn given(socket: Socket) -> Self {
+        set_nodelay(&socket);
+        let peer_addr = socket::peer_addr(&socket).ok().into();
+        Self { socket, registration: None, peer_addr }
+    }
+
+    /// As a descriptor that tasks wait for.
+    pub(crate) fn into_source(self, el: &EventLoop) -> io::Result<Source<Socket>> {
+        match self.registration {
+            Some(registration) => Source::adopt(&el.core, registration, self.socket),
+            None => Source::new(&el.core, self.socket),
+        }
+    }
 }
 
 /// Connects: resolves, tries every address in order, and gives the first socket that connects.
@@ -95,7 +112,7 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
     let targets = match endpoint.kind {
         EndpointKind::Socket(given) => {
             let socket = take_socket(method, given)?;
-            return Ok(given_socket(socket));
+            return Ok(Connected::given(socket));
         }
         EndpointKind::Addresses(addresses) => addresses,
         EndpointKind::Host(host, port) => resolve(el, &host, &port, hints).await?,
@@ -112,13 +129,6 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
     }
     let connect_to = |target| attempt(&el.core, target, hints.proto, locals.as_deref());
     first_success(&targets, delay, connect_to).await.map_err(|errors| merge(errors, all_errors))
-}
-
-/// A connected socket that was there before.
-fn given_socket(socket: Socket) -> Connected {
-    set_nodelay(&socket);
-    let peer_addr = socket.peer_addr().ok().and_then(|address| address.as_socket());
-    Connected { socket, registration: None, peer_addr }
 }
 
 /// Sets `TCP_NODELAY` on a socket that somebody else has made, if it is one of the internet's.
@@ -146,12 +156,12 @@ async fn attempt(
     }
     socket::set_nodelay(&socket).map_err(failed)?;
     if socket::connect(&socket, &SockAddr::from(target)).map_err(failed)? {
-        return Ok(Connected { socket, registration: None, peer_addr: Some(target) });
+        return Ok(Connected { socket, registration: None, peer_addr: target.into() });
     }
     let source = Source::with_interest(core, socket, Interest::WRITABLE, Readiness::NONE)?;
     source.io_loop(Direction::Write, socket::connect_result).await.map_err(failed)?;
     let (registration, socket) = source.into_parts();
-    Ok(Connected { socket, registration: Some(registration), peer_addr: Some(target) })
+    Ok(Connected { socket, registration: Some(registration), peer_addr: target.into() })
 }
 
 /// Binds to the first local address of the target's family that can be bound.
@@ -323,7 +333,7 @@ where
 
     fn into_future(self) -> Connecting<P> {
         let Self { el, factory, options } = self;
-        Connecting { future: Box::pin(connect(el, "create_connection", factory, options)) }
+        Connecting::new(connect(el, "create_connection", factory, options))
     }
 }
 
@@ -392,14 +402,21 @@ where
     fn into_future(self) -> Connecting<P> {
         let Self { el, factory, socket } = self;
         let options = ConnectOptions::new(socket.into());
-        Connecting { future: Box::pin(connect(el, "connect_accepted_socket", factory, options)) }
+        Connecting::new(connect(el, "connect_accepted_socket", factory, options))
     }
 }
 
-/// The future of [`CreateConnection`] and of [`ConnectAcceptedSocket`].
+/// The future of [`CreateConnection`], [`ConnectAcceptedSocket`] and
+/// [`CreateUnixConnection`](crate::CreateUnixConnection).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Connecting<P> {
     future: BoxFuture<io::Result<(Transport, ProtocolRef<P>)>>,
+}
+
+impl<P> Connecting<P> {
+    pub(super) fn new(future: impl Future<Output = io::Result<(Transport, ProtocolRef<P>)>> + 'static) -> Self {
+        Self { future: Box::pin(future) }
+    }
 }
 
 impl<P> Future for Connecting<P> {
@@ -437,6 +454,20 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
+    establish(&el, method, factory, connected_socket(&el, method, options)).await
+}
+
+/// Connects, and lets a protocol hear of it.
+pub(super) async fn establish<F, P>(
+    el: &EventLoop,
+    method: &'static str,
+    factory: F,
+    connecting: impl Future<Output = io::Result<Connected>>,
+) -> io::Result<(Transport, ProtocolRef<P>)>
+where
+    F: FnOnce() -> P,
+    P: Protocol,
+{
     let elsewhere = running::current().filter(|core| el.core.is_open() && !Rc::ptr_eq(core, &el.core));
     if let Some(running) = elsewhere {
         let (here, there) = (running.local.loop_id(), el.id());
@@ -444,7 +475,7 @@ where
             "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"
         )));
     }
-    let connected = connected_socket(&el, method, options).await?;
+    let connected = connecting.await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;
     // `connection_made` has a turn of its own, which comes before this task's next one.
@@ -467,8 +498,8 @@ fn open_transport<P: Protocol>(
     protocol: ProtocolRef<P>,
 ) -> io::Result<Rc<SocketTransport>> {
     let Connected { socket, registration, peer_addr } = connected;
-    let local_addr = socket.local_addr().ok().and_then(|address| address.as_socket());
-    let parts = Parts { protocol: protocol.into(), context: context::fork_current(), local_addr, peer_addr };
+    let local_addr = local_addr_of(&socket);
+    let parts = Parts::new(protocol.into(), local_addr, peer_addr);
     match registration {
         Some(registration) => SocketTransport::adopt(core, registration, socket, parts),
         None => SocketTransport::open(core, socket, parts),

@@ -6,10 +6,13 @@ mod happy_eyeballs;
 mod listener;
 mod serve;
 mod server;
+mod unix;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
 pub(crate) use connect::{ConnectOptions, connect_settings, connected_socket, set_nodelay};
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};
-pub(crate) use serve::{ServerOptions, first_listener, server_settings};
+pub(crate) use serve::{ServerOptions, first_listener, server_settings, serving_settings};
 pub use server::{CloseOnDrop, ServeForever, Server};
+pub use unix::{CreateUnixConnection, CreateUnixServer, UnixAddressError, UnixEndpoint, UnixServerEndpoint};
+pub(crate) use unix::{UnixServerOptions, connected_unix_socket, plain_listener, unix_server_settings};

@@ -20,23 +20,71 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
-use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port, stream_protocol};
+use crate::os::local::SocketFile;
+use crate::os::socket::{
+    REUSE_ADDRESS, is_foreign_address, is_unsupported_family, listen, local_addr, set_reuse_port, stream_protocol,
+};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
+use crate::transport::address::KeptAddress;
 
-/// Settings of a server, apart from the protocol.
+/// Settings of every server: how it serves.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) backlog: u32,
+    pub(crate) start_serving: bool,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { backlog: BACKLOG, start_serving: true, max_connections: None, idle_timeout: None }
+    }
+}
+
+impl Serving {
+    fn check(&self, method: &str) -> io::Result<()> {
+        if self.max_connections == Some(0) {
+            return Err(invalid_input(format!("{method}: max_connections() must be at least 1")));
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return Err(invalid_input(format!("{method}: idle_timeout() must be longer than zero")));
+        }
+        Ok(())
+    }
+}
+
+/// A bound socket that is to be a server's.
+pub(crate) struct Bound {
+    pub(crate) socket: Socket,
+    pub(crate) local_addr: KeptAddress,
+    /// What is to be removed with it.
+    pub(crate) file: Option<SocketFile>,
+}
+
+impl Bound {
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        let local_addr = match local_addr(&socket) {
+            Ok(address) => address.into(),
+            // One of another family can serve as well.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => KeptAddress::Unknown,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { socket, local_addr, file: None })
+    }
+}
+
+/// Settings of a server of the internet, apart from the protocol.
 #[derive(Debug)]
 pub(crate) struct ServerOptions {
     pub(crate) endpoint: ServerEndpoint,
     pub(crate) hints: Hints,
-    pub(crate) backlog: u32,
     /// `None`: yes on Unix.
     pub(crate) reuse_address: Option<bool>,
     pub(crate) reuse_port: bool,
     pub(crate) keep_alive: bool,
-    pub(crate) start_serving: bool,
-    pub(crate) max_connections: Option<usize>,
-    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) serving: Serving,
 }
 
 impl ServerOptions {
@@ -44,13 +92,10 @@ impl ServerOptions {
         Self {
             endpoint,
             hints: Hints::of(SocketType::Stream),
-            backlog: BACKLOG,
             reuse_address: None,
             reuse_port: false,
             keep_alive: false,
-            start_serving: true,
-            max_connections: None,
-            idle_timeout: None,
+            serving: Serving::default(),
         }
     }
 
@@ -63,13 +108,20 @@ impl ServerOptions {
                 return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
             }
         }
-        if self.max_connections == Some(0) {
-            return Err(invalid_input(format!("{method}: max_connections() must be at least 1")));
-        }
-        if self.idle_timeout == Some(Duration::ZERO) {
-            return Err(invalid_input(format!("{method}: idle_timeout() must be longer than zero")));
-        }
         Ok(())
+    }
+
+    /// Makes the server.
+    pub(crate) fn start(
+        mut self,
+        el: EventLoop,
+        method: &'static str,
+        factory: Box<dyn Fn() -> AnyProtocol>,
+    ) -> Starting {
+        let serving = std::mem::take(&mut self.serving);
+        let handle = el.clone();
+        let bind = async move { bind_listeners(&handle, method, self).await };
+        Starting::new(el, method, serving, bind, factory)
     }
 }
 
@@ -82,19 +134,20 @@ enum Targets {
 }
 
 /// Bound sockets for an endpoint, which do not listen yet.
-async fn bind_listeners(el: &EventLoop, method: &str, options: &mut ServerOptions) -> io::Result<Vec<Socket>> {
-    match targets(el, method, options).await? {
-        Targets::Socket(socket) => Ok(vec![socket]),
-        Targets::Addresses(addresses) => bind_all(method, &addresses, options),
-    }
+async fn bind_listeners(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Vec<Bound>> {
+    let sockets = match targets(el, method, &mut options).await? {
+        Targets::Socket(socket) => vec![socket],
+        Targets::Addresses(addresses) => bind_all(method, &addresses, &options)?,
+    };
+    sockets.into_iter().map(Bound::new).collect()
 }
 
 /// A socket that listens on the first address of an endpoint on which that is possible.
 pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Socket> {
-    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    let backlog = options.serving.backlog;
     let addresses = match targets(el, method, &mut options).await? {
         Targets::Socket(socket) => {
-            socket.listen(backlog)?;
+            listen(&socket, backlog)?;
             return Ok(socket);
         }
         Targets::Addresses(addresses) => addresses,
@@ -104,7 +157,7 @@ pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: Se
         let bound = bind_one(*address, &options).and_then(|socket| {
             if let Some(socket) = &socket {
                 // That an address is taken may show only now.
-                socket.listen(backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
+                listen(socket, backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
             }
             Ok(socket)
         });
@@ -284,6 +337,37 @@ impl EventLoop {
     }
 }
 
+/// The settings that all servers share.
+macro_rules! serving_settings {
+    () => {
+        /// How many connections the system holds until they are accepted (100); also the most that are accepted in one
+        /// event.
+        pub fn backlog(mut self, backlog: u32) -> Self {
+            self.options.serving.backlog = backlog;
+            self
+        }
+
+        /// Whether to accept connections at once (yes); otherwise [`Server::start_serving`] begins.
+        pub fn start_serving(mut self, start_serving: bool) -> Self {
+            self.options.serving.start_serving = start_serving;
+            self
+        }
+
+        /// Accepts no more while there are so many connections; more wait in the system's queue.
+        pub fn max_connections(mut self, max_connections: usize) -> Self {
+            self.options.serving.max_connections = Some(max_connections);
+            self
+        }
+
+        /// Ends a connection, with an error of kind `TimedOut`, on which nothing was received or sent for so long.
+        pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+            self.options.serving.idle_timeout = Some(idle_timeout);
+            self
+        }
+    };
+}
+pub(crate) use serving_settings;
+
 /// The settings that servers of protocols and servers of streams share.
 macro_rules! server_settings {
     () => {
@@ -306,13 +390,6 @@ macro_rules! server_settings {
             self
         }
 
-        /// How many connections the system holds until they are accepted (100); also the most that are accepted in one
-        /// event.
-        pub fn backlog(mut self, backlog: u32) -> Self {
-            self.options.backlog = backlog;
-            self
-        }
-
         /// Binds an address though connections of an earlier server linger on it (yes, on Unix).
         pub fn reuse_address(mut self, reuse_address: bool) -> Self {
             self.options.reuse_address = Some(reuse_address);
@@ -331,23 +408,7 @@ macro_rules! server_settings {
             self
         }
 
-        /// Whether to accept connections at once (yes); otherwise [`Server::start_serving`] begins.
-        pub fn start_serving(mut self, start_serving: bool) -> Self {
-            self.options.start_serving = start_serving;
-            self
-        }
-
-        /// Accepts no more while there are so many connections; more wait in the system's queue.
-        pub fn max_connections(mut self, max_connections: usize) -> Self {
-            self.options.max_connections = Some(max_connections);
-            self
-        }
-
-        /// Ends a connection, with an error of kind `TimedOut`, on which nothing was received or sent for so long.
-        pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
-            self.options.idle_timeout = Some(idle_timeout);
-            self
-        }
+        $crate::net::serving_settings!();
     };
 }
 pub(crate) use server_settings;
@@ -372,28 +433,35 @@ where
 
     fn into_future(self) -> Starting {
         let Self { el, factory, options } = self;
-        Starting::new(el, "create_server", options, Box::new(move || AnyProtocol::new(factory())))
+        options.start(el, "create_server", Box::new(move || AnyProtocol::new(factory())))
     }
 }
 
-/// The future of [`CreateServer`] and of [`start_server`](crate::start_server).
+/// The future of what makes a server: [`CreateServer`], [`CreateUnixServer`](crate::CreateUnixServer),
+/// [`start_server`](crate::start_server) and [`start_unix_server`](crate::start_unix_server).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Starting {
     future: BoxFuture<io::Result<Server>>,
 }
 
 impl Starting {
-    pub(crate) fn new(
+    /// A server that serves what `bind` binds.
+    pub(super) fn new(
         el: EventLoop,
         method: &'static str,
-        mut options: ServerOptions,
+        serving: Serving,
+        bind: impl Future<Output = io::Result<Vec<Bound>>> + 'static,
         factory: Box<dyn Fn() -> AnyProtocol>,
     ) -> Self {
         let factory: Factory = Box::new(move || catch_unwind(AssertUnwindSafe(&factory)));
         let future = Box::pin(async move {
-            let sockets = bind_listeners(&el, method, &mut options).await?;
-            let server = Server::new(&el, sockets, &options, factory, context::fork_current());
-            if options.start_serving {
+            serving.check(method)?;
+            if el.is_closed() {
+                return Err(LoopClosed.into());
+            }
+            let bound = bind.await?;
+            let server = Server::new(&el, bound, &serving, factory, context::fork_current());
+            if serving.start_serving {
                 server.start("start_serving")?;
             }
             Ok(server)

@@ -1,11 +1,12 @@
 //! Sockets: made non-blocking and close-on-exec, and called without `SIGPIPE`.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::os::address::Address;
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
@@ -74,8 +75,36 @@ pub(crate) fn connect_result(socket: &Socket) -> io::Result<()> {
     }
 }
 
-/// Takes one connection from a listening socket, with the peer's address if it has one of the internet's.
-pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<SocketAddr>)> {
+/// The address of this end.
+pub(crate) fn local_addr(fd: impl AsFd) -> io::Result<Address> {
+    known(retry(Call::Name, |_| rustix::net::getsockname(fd.as_fd()))?)
+}
+
+/// The address of the peer.
+pub(crate) fn peer_addr(fd: impl AsFd) -> io::Result<Address> {
+    let peer = retry(Call::Name, |_| rustix::net::getpeername(fd.as_fd()))?;
+    known(peer.ok_or(io::ErrorKind::NotConnected)?)
+}
+
+fn known(address: SocketAddrAny) -> io::Result<Address> {
+    let family = address.address_family().as_raw();
+    Address::of_any(address).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::Unsupported, format!("addresses of family {family} are not supported"))
+    })
+}
+
+/// Lets a bound socket accept connections.
+pub(crate) fn listen(socket: &Socket, backlog: u32) -> io::Result<()> {
+    retry_io(Call::Listen, || socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)))
+}
+
+/// Ends one direction of a connection, or both.
+pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> io::Result<()> {
+    retry_io(Call::Shutdown, || socket.shutdown(how))
+}
+
+/// Takes one connection from a listening socket, with the peer's address if it has one.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Address>)> {
     #[cfg(not(target_vendor = "apple"))]
     let (fd, peer) = {
         use rustix::net::SocketFlags;
@@ -90,7 +119,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Soc
         socket.set_cloexec(true)?;
         socket.set_nosigpipe(true)?;
     }
-    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+    Ok((socket, peer.and_then(Address::of_any)))
 }
 
 /// Whether a server's address is bound though connections of an earlier one linger on it: elsewhere than on Unix the

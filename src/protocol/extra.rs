@@ -6,6 +6,8 @@ use std::rc::Weak;
 
 use socket2::SockRef;
 
+use crate::os::address::UnixAddr;
+use crate::os::credentials::PeerCredentials;
 use crate::os::fd::RawFd;
 
 /// Something that has a socket for as long as it is open.
@@ -64,7 +66,7 @@ impl fmt::Debug for SocketView {
     }
 }
 
-/// What a transport knows about its connection. The addresses stay known after the connection is gone.
+/// What a transport knows about its connection. Addresses and credentials stay known after the connection is gone.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ExtraInfo {
@@ -72,6 +74,12 @@ pub struct ExtraInfo {
     pub local_addr: Option<SocketAddr>,
     /// The address of the peer (asyncio's `peername`); `None` where it has none or was gone too soon.
     pub peer_addr: Option<SocketAddr>,
+    /// The address of this end of a unix connection; often an unnamed one. `None` of others.
+    pub unix_local_addr: Option<UnixAddr>,
+    /// The address of the peer of a unix connection; often an unnamed one. `None` of others.
+    pub unix_peer_addr: Option<UnixAddr>,
+    /// Who the peer of a unix connection is. `None` of others, and where the system does not tell.
+    pub peer_credentials: Option<PeerCredentials>,
     /// The socket, for its options; `None` where there is none.
     pub socket: Option<SocketView>,
 }

@@ -1,26 +1,37 @@
 //! Streams: bytes without callbacks.
 //!
 //! Two kinds. [`StreamReader`] and [`StreamWriter`] are asyncio's, over any transport: a bridge protocol
-//! buffers what arrives. [`TcpStream`] and [`TcpListener`] work on the socket itself and implement the `futures` traits.
+//! buffers what arrives. [`TcpStream`], [`UnixStream`] and their listeners work on the socket itself and implement the `futures` traits.
 
 mod bridge;
 mod buffer;
 mod compat;
+mod connection;
 mod copy;
 mod feeder;
-mod listener;
+mod halves;
+mod listening;
 mod open;
+mod open_unix;
 mod protocol;
 mod reader;
 mod tcp;
+mod tcp_listener;
+mod unix;
+mod unix_listener;
 mod writer;
 
 pub use bridge::UnrelatedHalves;
 pub use compat::{CompatReader, CompatWriter};
 pub use copy::{copy, copy_bidirectional};
 pub use feeder::StreamFeeder;
-pub use listener::{Incoming, TcpBinding, TcpListener};
+pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+pub use listening::Incoming;
 pub use open::{OpenConnection, Opening, ServeStreams, StreamHandlerOutput, open_connection, start_server};
+pub use open_unix::{OpenUnixConnection, ServeUnixStreams, open_unix_connection, start_unix_server};
 pub use reader::{Lines, ReadError, Separators, StreamReader};
-pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpConnecting, TcpStream};
+pub use tcp::{TcpConnecting, TcpStream};
+pub use tcp_listener::{TcpBinding, TcpListener};
+pub use unix::{UnixConnecting, UnixStream};
+pub use unix_listener::UnixListener;
 pub use writer::StreamWriter;

@@ -76,28 +76,32 @@ impl IntoFuture for OpenConnection {
 
     fn into_future(self) -> Opening {
         let Self { el, connection, limit } = self;
-        Opening {
-            future: Box::pin(async move {
-                check_limit("open_connection", limit)?;
-                let make: MakeProtocol = Box::new(move || StreamProtocol::new(&el, limit, None));
-                let (transport, protocol) = connection.with_factory(make).await?;
-                Ok(protocol.with(|protocol| protocol.halves(&transport)))
-            }),
-        }
+        Opening::new(async move {
+            check_limit("open_connection", limit)?;
+            let make: MakeProtocol = Box::new(move || StreamProtocol::new(&el, limit, None));
+            let (transport, protocol) = connection.with_factory(make).await?;
+            Ok(protocol.with(|protocol| protocol.halves(&transport)))
+        })
     }
 }
 
-fn check_limit(function: &str, limit: usize) -> io::Result<()> {
+pub(super) fn check_limit(function: &str, limit: usize) -> io::Result<()> {
     if limit == 0 {
         return Err(invalid_input(format!("{function}: limit() must be above zero")));
     }
     Ok(())
 }
 
-/// The future of [`OpenConnection`].
+/// The future of [`OpenConnection`] and of [`OpenUnixConnection`](crate::OpenUnixConnection).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Opening {
     future: BoxFuture<io::Result<(StreamReader, StreamWriter)>>,
+}
+
+impl Opening {
+    pub(super) fn new(future: impl Future<Output = io::Result<(StreamReader, StreamWriter)>> + 'static) -> Self {
+        Self { future: Box::pin(future) }
+    }
 }
 
 impl Future for Opening {
@@ -223,25 +227,32 @@ where
         if let Err(error) = check_limit("start_server", limit) {
             return Starting::failed(error);
         }
-        let (handler, handle) = (Rc::new(handler), el.clone());
-        let start: StartHandler = Rc::new(move |reader, writer| {
-            let (handler, el) = (handler.clone(), handle.clone());
-            let task = handle.create_task(async move {
-                let (transport, ended) = (writer.transport().clone(), writer.ended().clone());
-                let Some(error) = handler(reader, writer).await.into_error() else { return };
-                // A peer that goes away is no fault of the handler's; that of another connection may well be.
-                if is_lost_connection(&error) && ended.has_failed(&transport).await {
-                    tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
-                } else {
-                    report(&el, transport, &error);
-                }
-            });
-            drop(task);
-        });
-        let handle = el.clone();
-        let factory = move || AnyProtocol::new(StreamProtocol::new(&handle, limit, Some(start.clone())));
-        Starting::new(el, "start_server", options, Box::new(factory))
+        options.start(el.clone(), "start_server", streams_factory(el, handler, limit))
     }
+}
+
+/// Makes the protocols of a server of streams, each of which runs the handler in a task.
+pub(super) fn streams_factory<H, R>(el: EventLoop, handler: H, limit: usize) -> Box<dyn Fn() -> AnyProtocol>
+where
+    H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
+    R: StreamHandlerOutput + 'static,
+{
+    let (handler, handle) = (Rc::new(handler), el.clone());
+    let start: StartHandler = Rc::new(move |reader, writer| {
+        let (handler, el) = (handler.clone(), handle.clone());
+        let task = handle.create_task(async move {
+            let (transport, ended) = (writer.transport().clone(), writer.ended().clone());
+            let Some(error) = handler(reader, writer).await.into_error() else { return };
+            // A peer that goes away is no fault of the handler's; that of another connection may well be.
+            if is_lost_connection(&error) && ended.has_failed(&transport).await {
+                tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
+            } else {
+                report(&el, transport, &error);
+            }
+        });
+        drop(task);
+    });
+    Box::new(move || AnyProtocol::new(StreamProtocol::new(&el, limit, Some(start.clone()))))
 }
 
 /// Whether an error is what reading or writing gives when the peer has gone away.

@@ -13,3 +13,4 @@
 mod common;
 mod connections;
 mod sweep;
+mod unix;

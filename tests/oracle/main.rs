@@ -26,3 +26,4 @@ mod streams;
 mod support;
 mod tasks;
 mod timers;
+mod unix;

@@ -198,6 +198,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("streams.rs"),
         include_str!("tasks.rs"),
         include_str!("timers.rs"),
+        include_str!("unix.rs"),
     ];
     let mut calls = Vec::new();
     for source in sources {

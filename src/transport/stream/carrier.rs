@@ -26,6 +26,7 @@ use crate::os::socket::{send, send_vectored};
 use crate::protocol::{ProtocolRef, Transport, TransportId};
 use crate::reactor::Readiness;
 use crate::reactor::slot::{End, Handler};
+use crate::transport::address::KeptAddress;
 use crate::transport::stream::{Parts, SocketTransport};
 
 /// What carries the bytes.
@@ -315,7 +316,7 @@ impl EventLoop {
             return Err(LoopClosed.into());
         }
         let protocol = ProtocolRef::new(factory());
-        let parts = Parts::new(protocol.clone().into(), None, None);
+        let parts = Parts::new(protocol.clone().into(), KeptAddress::Unknown, KeptAddress::Unknown);
         let transport = SocketTransport::open_foreign(&self.core, Box::pin(stream), parts);
         transport.begin_anew(&[]);
         Ok((transport.transport(), protocol))

@@ -1,7 +1,6 @@
 //! How a connection ends, and what is reported on the way.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use socket2::Socket;
@@ -9,11 +8,15 @@ use socket2::Socket;
 use crate::error::{PanicPayload, callback_panicked};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::os::credentials::peer_credentials;
+use crate::os::fd::AsFd;
+use crate::os::socket::local_addr;
 use crate::protocol::Transport;
 use crate::reactor::Interest;
 use crate::sched::context::{self, Slot};
 use crate::sched::report::Exception;
 use crate::transport::actions::Action;
+use crate::transport::address::KeptAddress;
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::queue::WriteQueue;
 use crate::transport::stream::carrier::{Carrier, Io};
@@ -77,9 +80,9 @@ impl SocketTransport {
             Some(Carrier::Socket(Io { registration, socket })) => {
                 drop(registration);
                 // Beside whoever calls this somebody has a handle, and may ask for the address yet.
-                let local_addr = self.local_addr.take();
-                let ask = !local_addr.is_known() && self.me.strong_count() > 1;
-                self.local_addr.set(if ask { local_addr_of(&socket).into() } else { local_addr });
+                if self.me.strong_count() > 1 {
+                    self.note_extra(&socket);
+                }
             }
             Some(Carrier::Foreign(foreign)) => {
                 foreign.leave(self.id);
@@ -125,8 +128,20 @@ impl SocketTransport {
         }
     }
 
-    pub(super) fn ask_local_addr(&self) -> Option<SocketAddr> {
-        local_addr_of(self.io.borrow().as_ref()?.socket()?)
+    /// Asks the system, once, for what `extra_info` tells and nobody needed so far.
+    pub(super) fn note_extra(&self, socket: &Socket) {
+        let mut local_addr = self.local_addr.take();
+        if !local_addr.is_known() {
+            local_addr = local_addr_of(socket);
+        }
+        let is_unix = local_addr.is_unix();
+        self.local_addr.set(local_addr);
+        if is_unix && self.if_rare(|rare| rare.credentials).flatten().is_none() {
+            match peer_credentials(socket.as_fd()) {
+                Ok(credentials) => self.rare(|rare| rare.credentials = Some(credentials)),
+                Err(error) => tracing::debug!(target: "roundelay", "no credentials of the peer of {self:?}: {error}"),
+            }
+        }
     }
 
     pub(super) fn fail_by_panic(&self, callback: &str, payload: PanicPayload) {
@@ -170,6 +185,7 @@ impl SocketTransport {
     }
 }
 
-fn local_addr_of(socket: &Socket) -> Option<SocketAddr> {
-    socket.local_addr().ok()?.as_socket()
+/// The address of this end, where the system tells it.
+pub(crate) fn local_addr_of(socket: &Socket) -> KeptAddress {
+    local_addr(socket).ok().into()
 }

@@ -15,10 +15,11 @@ mod end;
 mod read;
 mod write;
 
+pub(crate) use end::local_addr_of;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -26,7 +27,9 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, Socket};
 
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::os::credentials::PeerCredentials;
 use crate::os::fd::{AsRawFd, RawFd};
+use crate::os::socket::peer_addr;
 use crate::protocol::erased::Called;
 use crate::protocol::{
     AnyProtocol, BaseTransport, ExtraInfo, SocketHolder, SocketView, StreamTransport, Transport, TransportId, WaiterId,
@@ -37,7 +40,7 @@ use crate::sched::context::{self, Slot};
 use crate::sched::handle::TimerHandle;
 use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
-use crate::transport::address::Address;
+use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::lifecycle::{Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
@@ -53,14 +56,19 @@ pub(crate) struct Parts {
     pub(crate) protocol: AnyProtocol,
     /// The context that all callbacks run in.
     pub(crate) context: Slot,
-    pub(crate) local_addr: Option<SocketAddr>,
-    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) local_addr: KeptAddress,
+    pub(crate) peer_addr: KeptAddress,
 }
 
 impl Parts {
     /// With callbacks in a copy of the current context.
-    pub(crate) fn new(protocol: AnyProtocol, local_addr: Option<SocketAddr>, peer_addr: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(protocol: AnyProtocol, local_addr: KeptAddress, peer_addr: KeptAddress) -> Self {
         Self { protocol, context: context::fork_current(), local_addr, peer_addr }
+    }
+
+    /// As `new`, over a socket that is asked for its addresses.
+    pub(crate) fn of_socket(protocol: AnyProtocol, socket: &Socket) -> Self {
+        Self::new(protocol, local_addr_of(socket), peer_addr(socket).ok().into())
     }
 }
 
@@ -104,6 +112,8 @@ struct Rare {
     /// Writes since the connection was lost.
     lost_writes: u32,
     idle: Option<IdleLimit>,
+    /// Who the peer is, where that was asked for.
+    credentials: Option<PeerCredentials>,
 }
 
 pub(crate) struct SocketTransport {
@@ -145,9 +155,9 @@ pub(crate) struct SocketTransport {
     rare: RefCell<Option<Box<Rare>>>,
     /// The server, and the place that this connection has with it.
     owner: Cell<Option<(Rc<dyn Owner>, usize)>>,
-    local_addr: Cell<Address>,
+    local_addr: Cell<KeptAddress>,
     /// Of a socket of the internet's it is known.
-    peer_addr: Address,
+    peer_addr: KeptAddress,
 }
 
 impl SocketTransport {
@@ -176,8 +186,8 @@ impl SocketTransport {
             fresh: Cell::new(true),
             rare: RefCell::new(None),
             owner: Cell::new(None),
-            local_addr: Cell::new(parts.local_addr.into()),
-            peer_addr: parts.peer_addr.into(),
+            local_addr: Cell::new(parts.local_addr),
+            peer_addr: parts.peer_addr,
         })
     }
 
@@ -583,12 +593,20 @@ impl BaseTransport for SocketTransport {
         if self.is_foreign {
             return ExtraInfo::default();
         }
-        let local_addr = self.local_addr.take();
-        let local_addr = if local_addr.is_known() { local_addr } else { self.ask_local_addr().into() };
+        if let Some(socket) = self.io.borrow().as_ref().and_then(Carrier::socket) {
+            self.note_extra(socket);
+        }
         let holder: Weak<dyn SocketHolder> = self.me.clone();
-        let known = local_addr.get();
-        self.local_addr.set(local_addr);
-        ExtraInfo { local_addr: known, peer_addr: self.peer_addr.get(), socket: Some(SocketView::new(holder)) }
+        let local_addr = self.local_addr.take();
+        self.local_addr.set(local_addr.clone());
+        ExtraInfo {
+            local_addr: local_addr.ip(),
+            peer_addr: self.peer_addr.ip(),
+            unix_local_addr: local_addr.unix(),
+            unix_peer_addr: self.peer_addr.unix(),
+            peer_credentials: self.if_rare(|rare| rare.credentials).flatten(),
+            socket: Some(SocketView::new(holder)),
+        }
     }
 
     fn protocol(&self) -> Option<AnyProtocol> {

@@ -103,7 +103,7 @@ impl SocketTransport {
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
+            Some(Carrier::Socket(io)) if self.peer_addr.is_ip() => recv(&io.socket, buffer)?,
             Some(Carrier::Foreign(foreign)) => {
                 // Only a read that would block says that nothing is left.
                 self.more.set(true);

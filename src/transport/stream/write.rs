@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::socket::would_block;
+use crate::os::socket::{shutdown, would_block};
 use crate::protocol::{WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
@@ -210,13 +210,18 @@ impl SocketTransport {
 
     fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) => io.socket.shutdown(Shutdown::Write),
+            Some(Carrier::Socket(io)) => shutdown(&io.socket, Shutdown::Write),
             // It was closed already, which may have had to wait.
             Some(Carrier::Foreign(_)) | None => Ok(()),
         };
-        // A peer that is gone already shows by the next event.
-        if let Err(error) = result {
-            tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+        match result {
+            Ok(()) => {}
+            // A peer that is gone already shows by the next event.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+            }
+            // It would wait for the end in vain.
+            Err(error) => self.fail(error),
         }
     }
 }

@@ -1,0 +1,11 @@
+//! Unix sockets: connections and servers.
+
+mod connect;
+mod endpoint;
+mod serve;
+
+pub use connect::CreateUnixConnection;
+pub(crate) use connect::connected_unix_socket;
+pub use endpoint::{UnixAddressError, UnixEndpoint, UnixServerEndpoint};
+pub use serve::CreateUnixServer;
+pub(crate) use serve::{UnixServerOptions, plain_listener, unix_server_settings};
