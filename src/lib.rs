@@ -109,6 +109,7 @@ pub use net::{
     CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server,
     ServerEndpoint, Starting,
 };
+pub use os::address::{Address, UnixAddr};
 pub use protocol::{
     AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
     SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
@@ -143,3 +144,11 @@ pub mod selector {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Faults for tests: only in a build with `--cfg roundelay_fault`.
+#[cfg(roundelay_fault)]
+#[doc(hidden)]
+pub mod fault {
+    pub use crate::os::fault::Call;
+    pub use crate::os::fault::plan::{Fault, finish, inject};
+}

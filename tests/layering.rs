@@ -14,7 +14,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let executor = with(&below_services, &["executor"]);
     let dns = with(&executor, &["dns"]);
     let transport = with(&below_services, &["protocol", "transport"]);
-    let net = with(&with(&dns, &transport), &["sock", "tls"]);
+    let sock = with(&dns, &["sock"]);
+    let net = with(&with(&sock, &transport), &["tls"]);
     let conveniences = ["stream", "subprocess", "stdio", "time", "group", "combine", "asyncgen", "runner", "policy"];
     let all = with(&with(&net, &["net", "process", "signal"]), &conveniences);
     let mut table = BTreeMap::from([
@@ -27,6 +28,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("executor", below_services.clone()),
         ("protocol", below_services),
         ("dns", executor),
+        ("sock", dns),
         ("transport", transport),
         ("net", net),
         ("prelude", all.clone()),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
@@ -15,20 +16,17 @@ const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_vendor = "apple", windows))]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 
-/// Calls again what a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return Ok(result?),
-        }
-    }
-}
-
 /// A TCP socket of an address' family.
 pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let socket = Socket::new(Domain::for_address(*address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
+}
+
+/// A non-blocking socket.
+pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    // Folded into the one system call where the platform can.
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -36,16 +34,14 @@ pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
 
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
-    match socket.connect(address) {
+    // Called again after an interruption it tells how far the connection is that the first call has begun.
+    match retry_io(Call::Connect, || socket.connect(address)) {
         Ok(()) => Ok(true),
-        // Interrupted, the connection goes on being made, just as after EINPROGRESS.
-        Err(error)
-            if error.raw_os_error() == Some(libc::EINPROGRESS)
-                || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EISCONN) => Ok(true),
+            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 
@@ -54,10 +50,10 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Soc
     #[cfg(not(target_vendor = "apple"))]
     let (fd, peer) = {
         use rustix::net::SocketFlags;
-        retry(|| rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?
+        retry(Call::Accept, |_| rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?
     };
     #[cfg(target_vendor = "apple")]
-    let (fd, peer) = retry(|| rustix::net::acceptfrom(listener))?;
+    let (fd, peer) = retry(Call::Accept, |_| rustix::net::acceptfrom(listener))?;
     let socket = Socket::from(fd);
     #[cfg(target_vendor = "apple")]
     {
@@ -85,27 +81,35 @@ pub(crate) fn set_reuse_port(_: &Socket) -> io::Result<()> {
 }
 
 pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
-    retry(|| rustix::net::recv(fd.as_fd(), &mut *buf, RecvFlags::empty())).map(|(n, _)| n)
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::empty())
+    })
+    .map(|(n, _)| n)
 }
 
 /// As `recv`, on a socket that may be a unix one. Its read stops behind bytes that came with descriptors, though more may
 /// follow: true if it did. The descriptors are closed.
 pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bool)> {
     let mut control = RecvAncillaryBuffer::default();
-    let message = retry(|| {
-        let mut iov = [IoSliceMut::new(&mut *buf)];
+    let message = retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        let mut iov = [IoSliceMut::new(&mut buf[..len])];
         rustix::net::recvmsg(fd.as_fd(), &mut iov, &mut control, RecvFlags::empty())
     })?;
     Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
-    retry(|| rustix::net::send(fd.as_fd(), data, SEND_FLAGS))
+    retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
 }
 
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.
 pub(crate) fn send_vectored(fd: impl AsFd, data: &[IoSlice<'_>]) -> io::Result<usize> {
-    retry(|| rustix::net::sendmsg(fd.as_fd(), data, &mut SendAncillaryBuffer::default(), SEND_FLAGS))
+    retry(Call::Send, |share| {
+        let data = &data[..share.buffers(data.len())];
+        rustix::net::sendmsg(fd.as_fd(), data, &mut SendAncillaryBuffer::default(), SEND_FLAGS)
+    })
 }
 
 /// Whether accepting failed because of the one connection that was to be accepted, which is gone: its client gave up, or

@@ -1,0 +1,313 @@
+//! Addresses of sockets: of the internet, and of the machine's own.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use socket2::SockAddr;
+
+use crate::error::invalid_input;
+
+/// The address of a unix socket: a path, on Linux also an abstract name, or none at all.
+///
+/// Made from a path in any of its types, or from bytes; what begins with a zero byte is an abstract name, as in Python. It
+/// is checked when it is used.
+///
+/// ```
+/// use roundelay::UnixAddr;
+/// use std::path::Path;
+///
+/// assert_eq!(UnixAddr::from("/run/it.sock").as_pathname(), Some(Path::new("/run/it.sock")));
+/// assert_eq!(UnixAddr::from(&b"\0it"[..]), UnixAddr::from_abstract_name(b"it"));
+/// assert!(UnixAddr::unnamed().is_unnamed());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UnixAddr {
+    name: Name,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Name {
+    Unnamed,
+    Path(PathBuf),
+    /// Without the zero byte in front.
+    Abstract(Box<[u8]>),
+}
+
+impl UnixAddr {
+    /// The address of a socket that was not bound.
+    pub fn unnamed() -> Self {
+        Self { name: Name::Unnamed }
+    }
+
+    /// A name in Linux' abstract namespace, without the zero byte that stands in front of it there.
+    pub fn from_abstract_name(name: impl AsRef<[u8]>) -> Self {
+        Self { name: Name::Abstract(name.as_ref().into()) }
+    }
+
+    /// Whether it is the address of a socket that was not bound.
+    pub fn is_unnamed(&self) -> bool {
+        matches!(self.name, Name::Unnamed)
+    }
+
+    /// The path, if it is one.
+    pub fn as_pathname(&self) -> Option<&Path> {
+        match &self.name {
+            Name::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The abstract name, if it is one, without the zero byte in front.
+    pub fn as_abstract_name(&self) -> Option<&[u8]> {
+        match &self.name {
+            Name::Abstract(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    fn of_bytes(bytes: Vec<u8>) -> Self {
+        match bytes.as_slice() {
+            [] => Self::unnamed(),
+            [0, name @ ..] => Self::from_abstract_name(name),
+            _ => Self { name: Name::Path(OsString::from_vec(bytes).into()) },
+        }
+    }
+
+    /// The address as the system takes it.
+    fn to_system(&self) -> io::Result<SocketAddrUnix> {
+        let made = match &self.name {
+            Name::Unnamed => return Err(invalid_input("a unix address is needed, and an empty one was given")),
+            Name::Path(path) => SocketAddrUnix::new(path.as_path()),
+            #[cfg(target_os = "linux")]
+            Name::Abstract(name) => SocketAddrUnix::new_abstract_name(name),
+            #[cfg(not(target_os = "linux"))]
+            Name::Abstract(_) => {
+                let text = format!("{self}: abstract names are a feature of Linux");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        };
+        made.map_err(|error| {
+            let reason = match error {
+                rustix::io::Errno::NAMETOOLONG => "is longer than the system takes",
+                _ => "contains a zero byte",
+            };
+            invalid_input(format!("the unix address {self} {reason}"))
+        })
+    }
+
+    fn of_system(address: &SocketAddrUnix) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Some(name) = address.abstract_name() {
+            return Self::from_abstract_name(name);
+        }
+        address.path_bytes().map_or(Self::unnamed(), |path| Self::of_bytes(path.to_vec()))
+    }
+}
+
+impl fmt::Display for UnixAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Unnamed => f.write_str("(unnamed)"),
+            Name::Path(path) => fmt::Debug::fmt(path, f),
+            Name::Abstract(name) => write!(f, "\"\\0{}\"", name.escape_ascii()),
+        }
+    }
+}
+
+impl fmt::Debug for UnixAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UnixAddr({self})")
+    }
+}
+
+/// The address of a peer, or of this end: of the internet or of a unix socket.
+///
+/// ```
+/// use roundelay::Address;
+///
+/// assert_eq!(Address::from(([127, 0, 0, 1], 53)).to_string(), "127.0.0.1:53");
+/// assert_eq!(Address::from(std::path::Path::new("/run/it")).to_string(), "\"/run/it\"");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// Of the internet.
+    Ip(SocketAddr),
+    /// Of a unix socket.
+    Unix(UnixAddr),
+}
+
+impl Address {
+    /// The address, if it is one of the internet's.
+    pub fn as_ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The address, if it is one of a unix socket.
+    pub fn as_unix(&self) -> Option<&UnixAddr> {
+        match self {
+            Self::Unix(address) => Some(address),
+            Self::Ip(_) => None,
+        }
+    }
+
+    /// The address as `socket2` takes it.
+    pub(crate) fn to_sock_addr(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Ip(address) => Ok((*address).into()),
+            Self::Unix(address) => address.to_sock_addr(),
+        }
+    }
+
+    /// An address that the system gave; `None` if it is of another family.
+    pub(crate) fn of_sock_addr(address: &SockAddr) -> Option<Self> {
+        match address.as_socket() {
+            Some(address) => Some(Self::Ip(address)),
+            None => UnixAddr::of_sock_addr(address).map(Self::Unix),
+        }
+    }
+
+    /// As `of_sock_addr`, of what `rustix` gives.
+    pub(crate) fn of_any(address: SocketAddrAny) -> Option<Self> {
+        match SocketAddr::try_from(address.clone()) {
+            Ok(address) => Some(Self::Ip(address)),
+            Err(_) => SocketAddrUnix::try_from(address).ok().map(|address| Self::Unix(UnixAddr::of_system(&address))),
+        }
+    }
+}
+
+impl UnixAddr {
+    /// The address as `socket2` takes it; an error that names it if it is none.
+    pub(crate) fn to_sock_addr(&self) -> io::Result<SockAddr> {
+        // The checks, with their reasons; `socket2` takes an abstract name as a path that begins with a zero byte.
+        self.to_system()?;
+        match &self.name {
+            Name::Abstract(name) => {
+                let path: Vec<u8> = std::iter::once(0).chain(name.iter().copied()).collect();
+                SockAddr::unix(OsStr::from_bytes(&path))
+            }
+            Name::Path(path) => SockAddr::unix(path),
+            Name::Unnamed => SockAddr::unix(""),
+        }
+    }
+
+    /// An address that the system gave; `None` if it is none of a unix socket.
+    pub(crate) fn of_sock_addr(address: &SockAddr) -> Option<Self> {
+        if !address.is_unix() {
+            return None;
+        }
+        if let Some(path) = address.as_pathname() {
+            return Some(Self { name: Name::Path(path.into()) });
+        }
+        Some(address.as_abstract_namespace().map_or(Self::unnamed(), Self::from_abstract_name))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(address) => address.fmt(f),
+        }
+    }
+}
+
+macro_rules! unix_from {
+    ($($from:ty, $name:pat => $bytes:expr;)*) => {
+        $(impl From<$from> for UnixAddr {
+            fn from($name: $from) -> Self {
+                Self::of_bytes($bytes)
+            }
+        }
+
+        impl From<$from> for Address {
+            fn from(name: $from) -> Self {
+                Self::Unix(name.into())
+            }
+        })*
+    };
+}
+
+unix_from! {
+    &Path, path => path.as_os_str().as_bytes().to_vec();
+    &PathBuf, path => path.as_os_str().as_bytes().to_vec();
+    PathBuf, path => path.into_os_string().into_vec();
+    &OsStr, path => path.as_bytes().to_vec();
+    OsString, path => path.into_vec();
+    &[u8], bytes => bytes.to_vec();
+    Vec<u8>, bytes => bytes;
+}
+
+// Not for `Address`, where a text could as well be meant as one of the internet's.
+impl From<&str> for UnixAddr {
+    fn from(path: &str) -> Self {
+        Self::of_bytes(path.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for UnixAddr {
+    fn from(path: String) -> Self {
+        Self::of_bytes(path.into_bytes())
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for UnixAddr {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::of_bytes(bytes.to_vec())
+    }
+}
+
+impl From<UnixAddr> for Address {
+    fn from(address: UnixAddr) -> Self {
+        Self::Unix(address)
+    }
+}
+
+impl From<&UnixAddr> for UnixAddr {
+    fn from(address: &UnixAddr) -> Self {
+        address.clone()
+    }
+}
+
+macro_rules! ip_from {
+    ($($from:ty),*) => {
+        $(impl From<$from> for Address {
+            fn from(address: $from) -> Self {
+                Self::Ip(address.into())
+            }
+        })*
+    };
+}
+
+ip_from! { SocketAddr, SocketAddrV4, SocketAddrV6, (IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16), ([u8; 4], u16) }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_to_the_system_comes_back() {
+        let mut addresses = vec![Address::from(([1, 2, 3, 4], 5)), Address::from(Path::new("/tmp/x"))];
+        #[cfg(target_os = "linux")]
+        addresses.push(UnixAddr::from_abstract_name(b"a\0b").into());
+        for address in addresses {
+            assert_eq!(Address::of_sock_addr(&address.to_sock_addr().unwrap()), Some(address));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_reason() {
+        let text = |address: UnixAddr| address.to_sock_addr().unwrap_err().to_string();
+        assert_eq!(text("".into()), "a unix address is needed, and an empty one was given");
+        assert_eq!(text("a\0b".into()), "the unix address \"a\\0b\" contains a zero byte");
+        assert!(text("x".repeat(200).into()).ends_with("is longer than the system takes"));
+    }
+}
