@@ -9,6 +9,7 @@
 #![cfg(roundelay_fault)]
 #![allow(unreachable_pub)]
 
+mod bridges;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
