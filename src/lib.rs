@@ -88,6 +88,7 @@ mod protocol;
 mod reactor;
 mod runner;
 mod sched;
+mod sock;
 mod stream;
 mod time;
 mod transport;
@@ -122,6 +123,7 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use sock::Destination;
 pub use stream::{
     Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
     ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,

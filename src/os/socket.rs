@@ -3,9 +3,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use crate::os::address::Address;
 use crate::os::fault::{Call, once, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
@@ -30,9 +31,13 @@ pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
     match once(Call::Connect, || socket.connect(address)) {
         Ok(()) => Ok(true),
-        // Interrupted, the connection goes on being made, just as after EINPROGRESS.
+        Err(error) if address.is_unix() && error.raw_os_error() == Some(libc::EAGAIN) => {
+            // Nothing is under way, and nothing tells when there is room.
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "the listener's queue is full"))
+        }
+        // Interrupted, the connection goes on being made, just as after EINPROGRESS; and so does an earlier one.
         Err(error)
-            if error.raw_os_error() == Some(libc::EINPROGRESS)
+            if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY))
                 || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
         {
             Ok(false)
@@ -41,8 +46,35 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
     }
 }
 
+/// How a connection that was under way has ended; `WouldBlock` if it has not.
+pub(crate) fn connected(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let socket = SockRef::from(&socket);
+    if let Some(error) = retry_io(Call::Option, || socket.take_error())? {
+        return Err(error);
+    }
+    match retry_io(Call::Name, || socket.peer_addr()) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        result => result.map(drop),
+    }
+}
+
+/// The address that a socket is bound to: of one that is not bound, its family.
+pub(crate) fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SockAddr> {
+    retry_io(Call::Name, || SockRef::from(&socket).local_addr())
+}
+
+pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    retry_io(Call::Option, || SockRef::from(&fd).nonblocking())
+}
+
 /// Takes one connection from a listening socket, with the peer's address if it has one of the internet's.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<SocketAddr>)> {
+    let (socket, peer) = accept_any(listener)?;
+    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+}
+
+/// The same with an address of any family.
+pub(crate) fn accept_any(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<SocketAddrAny>)> {
     #[cfg(not(target_vendor = "apple"))]
     let (fd, peer) = {
         use rustix::net::SocketFlags;
@@ -57,7 +89,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Soc
         socket.set_cloexec(true)?;
         socket.set_nosigpipe(true)?;
     }
-    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+    Ok((socket, peer))
 }
 
 /// Whether a server's address is bound though connections of an earlier one linger on it: elsewhere than on Unix the
@@ -98,6 +130,36 @@ pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bo
 
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
+}
+
+/// Receives, and tells from whom: `None` where the system does not say, as for connections and for unix sockets that are
+/// not bound, and where it is of a family that an [`Address`] cannot hold.
+pub(crate) fn recv_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::empty())
+}
+
+/// The same, and leaves it where it is.
+#[allow(dead_code)]
+pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::PEEK)
+}
+
+fn recv_from_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<Address>)> {
+    let (n, _, from) = retry(Call::ReceiveFrom, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recvfrom(fd.as_fd(), &mut buf[..len], flags)
+    })?;
+    Ok((n, from.and_then(Address::of_any)))
+}
+
+pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<usize> {
+    match address {
+        Address::Ip(address) => retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, address)),
+        Address::Unix(address) => {
+            let address = address.to_system()?;
+            retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
+        }
+    }
 }
 
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.

@@ -1,0 +1,145 @@
+//! Connecting and accepting.
+
+use std::future::Future;
+use std::io;
+
+use socket2::{Domain, SockAddr, Socket};
+
+use crate::dns::addr::{Family, Host};
+use crate::dns::resolve;
+use crate::error::{AddressError, LoopClosed};
+use crate::event_loop::EventLoop;
+use crate::os::address::{Address, UnixAddr};
+use crate::os::fd::AsFd;
+use crate::os::socket::{self, accept_any, is_lost_connection};
+use crate::reactor::slot::Direction;
+use crate::sock::begin;
+use crate::sock::destination::{Destination, DestinationKind};
+
+impl EventLoop {
+    /// Connects a socket that must be non-blocking. See [`sock_recv`](Self::sock_recv) for what a socket may be.
+    ///
+    /// A name is looked up off the loop, for addresses of the socket's own family, and the first one is connected to.
+    /// Dropping the future leaves a connection under way to itself; connecting anew waits for that one.
+    ///
+    /// # Errors
+    ///
+    /// The resolver's; the operating system's, naming the address: for one of the internet's with an
+    /// [`AddressError`]. `WouldBlock` where the queue of a unix listener is full, of which
+    /// the system does not tell when it no longer is. Otherwise as [`sock_sendall`](Self::sock_sendall).
+    ///
+    /// ```
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop()?;
+    ///     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    ///     listener.set_nonblocking(true)?;
+    ///     let client = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    ///     el.sock_connect(&client, listener.local_addr()?).await?;
+    ///     let (server, peer) = el.sock_accept(&listener).await?;
+    ///     assert_eq!(peer.as_ip(), client.local_addr()?.as_socket());
+    ///     el.sock_sendall(&server, "hello").await?;
+    ///     assert_eq!(el.sock_recv(&client, 100).await?, b"hello");
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
+    pub fn sock_connect<S: AsFd, E: Into<Destination>>(
+        &self,
+        sock: S,
+        destination: E,
+    ) -> impl Future<Output = io::Result<()>> + use<S, E> {
+        let (el, destination) = (self.clone(), destination.into());
+        async move {
+            let mut wait = begin(&el, "sock_connect", Direction::Write, sock)?;
+            let address = match destination.kind {
+                DestinationKind::Host(host, port) => {
+                    let family = socket::local_addr(wait.io())?.domain();
+                    resolved(&el, host, port, family).await?
+                }
+                DestinationKind::Address(address) => address.to_sock_addr()?,
+                DestinationKind::System(address) => address,
+            };
+            let mut is_under_way = false;
+            let connected = wait
+                .io_loop(|fd| {
+                    if !is_under_way {
+                        if socket::connect(&socket2::SockRef::from(&fd), &address)? {
+                            return Ok(());
+                        }
+                        is_under_way = true;
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    socket::connected(fd)
+                })
+                .await;
+            connected.map_err(|error| failed(&address, error))
+        }
+    }
+
+    /// Accepts a connection of a listening socket that must be non-blocking; the connection is non-blocking, too. See
+    /// [`sock_recv`](Self::sock_recv) for what a socket may be.
+    ///
+    /// Dropping the future loses no connection. One that was given up before it was accepted is skipped. The peer of a unix
+    /// socket has most often no address: [`UnixAddr::is_unnamed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`sock_recv`](Self::sock_recv), most often a shortage of descriptors. `Unsupported`, and the connection is closed,
+    /// if the peer's address is of a family that [`Address`] does not know.
+    ///
+    /// See [`sock_connect`](Self::sock_connect) for an example.
+    pub fn sock_accept<S: AsFd>(&self, sock: S) -> impl Future<Output = io::Result<(Socket, Address)>> + use<S> {
+        let el = self.clone();
+        async move {
+            let mut wait = begin(&el, "sock_accept", Direction::Read, sock)?;
+            let (connection, peer) = wait
+                .io_loop(|fd| {
+                    loop {
+                        match accept_any(fd) {
+                            Err(error) if is_lost_connection(&error) => {}
+                            result => return result,
+                        }
+                    }
+                })
+                .await?;
+            let Some(peer) = peer else { return Ok((connection, UnixAddr::unnamed().into())) };
+            match Address::of_any(peer) {
+                Some(peer) => Ok((connection, peer)),
+                None => {
+                    let text = "EventLoop::sock_accept(): the peer's address is neither of the internet nor a unix one";
+                    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+                }
+            }
+        }
+    }
+}
+
+/// The first address of a host, for a socket of this family.
+async fn resolved(el: &EventLoop, host: Host, port: u16, family: Domain) -> io::Result<SockAddr> {
+    if el.is_closed() {
+        return Err(LoopClosed.into());
+    }
+    let family = match family {
+        Domain::IPV4 => Family::V4,
+        Domain::IPV6 => Family::V6,
+        _ => Family::Any,
+    };
+    let addresses = resolve(el, host, port, family).await?;
+    let first = addresses.into_iter().next();
+    first.map(SockAddr::from).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// The system's error, with the address.
+fn failed(address: &SockAddr, error: io::Error) -> io::Error {
+    // What the loop has to say is about no address.
+    if error.raw_os_error().is_none() && error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    match (address.as_socket(), UnixAddr::of_sock_addr(address)) {
+        (Some(address), _) => AddressError::wrap("connect to", address, error),
+        (None, Some(address)) => io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")),
+        (None, None) => error,
+    }
+}
