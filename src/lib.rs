@@ -125,9 +125,9 @@ pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
 pub use sock::Destination;
 pub use stream::{
-    Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
-    ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,
-    TcpListener, TcpStream, open_connection, start_server,
+    AsyncFd, Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReadyGuard,
+    ReuniteError, Separators, ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding,
+    TcpConnecting, TcpListener, TcpStream, UdpBinding, UdpSocket, UnixDatagram, open_connection, start_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

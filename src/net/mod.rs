@@ -8,6 +8,7 @@ mod server;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
 pub(crate) use connect::{ConnectOptions, connected_socket, set_nodelay};
+pub(crate) use endpoint::EndpointKind;
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, first_listener, server_settings};

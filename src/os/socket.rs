@@ -27,6 +27,28 @@ pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A datagram socket.
+pub(crate) fn datagram(domain: Domain) -> io::Result<Socket> {
+    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::DGRAM.nonblocking(), None))?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Two unix datagram sockets that are connected with each other.
+pub(crate) fn datagram_pair() -> io::Result<(Socket, Socket)> {
+    let (a, b) = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, Type::DGRAM.nonblocking(), None))?;
+    #[cfg(target_vendor = "apple")]
+    for socket in [&a, &b] {
+        socket.set_nonblocking(true)?;
+    }
+    Ok((a, b))
+}
+
+pub(crate) fn bind(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    retry_io(Call::Bind, || socket.bind(address))
+}
+
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
     match once(Call::Connect, || socket.connect(address)) {
@@ -116,6 +138,15 @@ pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     .map(|(n, _)| n)
 }
 
+/// As `recv`, and leaves it where it is.
+pub(crate) fn peek(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::PEEK)
+    })
+    .map(|(n, _)| n)
+}
+
 /// As `recv`, on a socket that may be a unix one. Its read stops behind bytes that came with descriptors, though more may
 /// follow: true if it did. The descriptors are closed.
 pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bool)> {
@@ -139,7 +170,6 @@ pub(crate) fn recv_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Opt
 }
 
 /// The same, and leaves it where it is.
-#[allow(dead_code)]
 pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
     recv_from_with(fd, buf, RecvFlags::PEEK)
 }

@@ -144,6 +144,8 @@ impl Operation {
 pub(crate) struct WakerPair {
     /// Directions in which a call may be worth trying: cleared when one would have blocked.
     ready: Cell<Readiness>,
+    /// How many events there were: what one tells must not be cleared by whoever has seen an earlier one.
+    events: Cell<u32>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
 }
@@ -158,7 +160,7 @@ pub(crate) enum Direction {
 impl WakerPair {
     /// A pair for a descriptor that nothing is known of: both directions are worth trying.
     pub(crate) fn new(ready: Readiness) -> Self {
-        Self { ready: Cell::new(ready), reader: Cell::new(None), writer: Cell::new(None) }
+        Self { ready: Cell::new(ready), events: Cell::new(0), reader: Cell::new(None), writer: Cell::new(None) }
     }
 
     #[inline]
@@ -190,7 +192,16 @@ impl WakerPair {
         self.ready.set(Readiness::from_bits(self.ready.get().bits() & !cleared));
     }
 
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.ready.get()
+    }
+
+    pub(crate) fn events(&self) -> u32 {
+        self.events.get()
+    }
+
     pub(crate) fn set_ready(&self, readiness: Readiness) {
+        self.events.set(self.events.get().wrapping_add(1));
         self.ready.set(self.ready.get().union(readiness));
     }
 

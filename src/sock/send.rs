@@ -68,10 +68,10 @@ impl EventLoop {
             let n = match address {
                 Address::Ip(_) => wait.io_loop(|fd| send_to(fd, data, &address)).await?,
                 Address::Unix(_) => {
-                    let mut backoff = Backoff::new();
+                    let mut backoff = Backoff::default();
                     loop {
                         match poll_fn(|cx| wait.poll_try(cx, |fd| send_to(fd, data, &address))).await {
-                            Err(error) if would_block(&error) => backoff.pause().await,
+                            Err(error) if would_block(&error) => poll_fn(|cx| backoff.poll(cx)).await,
                             result => break result?,
                         }
                     }
