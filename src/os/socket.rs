@@ -7,7 +7,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuff
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::os::address::Address;
-use crate::os::fault::{Call, once, retry, retry_io};
+use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
@@ -19,17 +19,15 @@ const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// A TCP socket of an address' family.
 pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let domain = Domain::for_address(*address);
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP)))?;
-    #[cfg(target_vendor = "apple")]
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
 }
 
-/// A datagram socket.
-pub(crate) fn datagram(domain: Domain) -> io::Result<Socket> {
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::DGRAM.nonblocking(), None))?;
+/// A non-blocking socket.
+pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    // Folded into the one system call where the platform can.
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -51,20 +49,20 @@ pub(crate) fn bind(socket: &Socket, address: &SockAddr) -> io::Result<()> {
 
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
-    match once(Call::Connect, || socket.connect(address)) {
+    // Called again after an interruption it tells how far the connection is that the first call has begun.
+    let mut interrupted = false;
+    let result = retry_io(Call::Connect, || {
+        let result = socket.connect(address);
+        interrupted |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+        result
+    });
+    match result {
         Ok(()) => Ok(true),
-        Err(error) if address.is_unix() && error.raw_os_error() == Some(libc::EAGAIN) => {
-            // Nothing is under way, and nothing tells when there is room.
-            Err(io::Error::new(io::ErrorKind::WouldBlock, "the listener's queue is full"))
-        }
-        // Interrupted, the connection goes on being made, just as after EINPROGRESS; and so does an earlier one.
-        Err(error)
-            if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY))
-                || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EISCONN) if interrupted => Ok(true),
+            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 
@@ -80,9 +78,9 @@ pub(crate) fn connected(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// The address that a socket is bound to: of one that is not bound, its family.
-pub(crate) fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SockAddr> {
-    retry_io(Call::Name, || SockRef::from(&socket).local_addr())
+/// A socket's family.
+pub(crate) fn family(socket: BorrowedFd<'_>) -> io::Result<Domain> {
+    Ok(retry_io(Call::Name, || SockRef::from(&socket).local_addr())?.domain())
 }
 
 pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {

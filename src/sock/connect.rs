@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 
-use socket2::{Domain, SockAddr, Socket};
+use socket2::{Domain, SockAddr, SockRef, Socket};
 
 use crate::dns::addr::{Family, Host};
 use crate::dns::resolve;
@@ -11,7 +11,7 @@ use crate::error::{AddressError, LoopClosed};
 use crate::event_loop::EventLoop;
 use crate::os::address::{Address, UnixAddr};
 use crate::os::fd::AsFd;
-use crate::os::socket::{self, accept_any, is_lost_connection};
+use crate::os::socket::{self, accept_any, is_lost_connection, would_block};
 use crate::reactor::slot::Direction;
 use crate::sock::begin;
 use crate::sock::destination::{Destination, DestinationKind};
@@ -55,26 +55,34 @@ impl EventLoop {
             let mut wait = begin(&el, "sock_connect", Direction::Write, sock)?;
             let address = match destination.kind {
                 DestinationKind::Host(host, port) => {
-                    let family = socket::local_addr(wait.io())?.domain();
+                    let family = socket::family(wait.io())?;
                     resolved(&el, host, port, family).await?
                 }
                 DestinationKind::Address(address) => address.to_sock_addr()?,
                 DestinationKind::System(address) => address,
             };
             let mut is_under_way = false;
-            let connected = wait
-                .io_loop(|fd| {
-                    if !is_under_way {
-                        if socket::connect(&socket2::SockRef::from(&fd), &address)? {
-                            return Ok(());
-                        }
+            let connected = wait.io_loop(|fd| {
+                if is_under_way {
+                    return match socket::connected(fd) {
+                        Err(error) if would_block(&error) => Err(error),
+                        result => Ok(result),
+                    };
+                }
+                match socket::connect(&SockRef::from(&fd), &address) {
+                    Ok(true) => Ok(Ok(())),
+                    Ok(false) => {
                         is_under_way = true;
-                        return Err(io::ErrorKind::WouldBlock.into());
+                        Err(io::ErrorKind::WouldBlock.into())
                     }
-                    socket::connected(fd)
-                })
-                .await;
-            connected.map_err(|error| failed(&address, error))
+                    // Also that a listener's queue is full: that the descriptor is ready would say nothing about it.
+                    Err(error) => Ok(Err(error)),
+                }
+            });
+            match connected.await {
+                Ok(result) => result.map_err(|error| failed(&address, error)),
+                Err(error) => Err(error),
+            }
         }
     }
 
@@ -133,10 +141,6 @@ async fn resolved(el: &EventLoop, host: Host, port: u16, family: Domain) -> io::
 
 /// The system's error, with the address.
 fn failed(address: &SockAddr, error: io::Error) -> io::Error {
-    // What the loop has to say is about no address.
-    if error.raw_os_error().is_none() && error.kind() != io::ErrorKind::WouldBlock {
-        return error;
-    }
     match (address.as_socket(), UnixAddr::of_sock_addr(address)) {
         (Some(address), _) => AddressError::wrap("connect to", address, error),
         (None, Some(address)) => io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")),

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use socket2::{Domain, SockAddr, Socket};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::dns::addr::Family;
 use crate::dns::resolve;
@@ -245,7 +245,7 @@ impl UdpSocket {
 }
 
 fn bound(address: &SocketAddr) -> io::Result<Socket> {
-    let socket = socket::datagram(Domain::for_address(*address))?;
+    let socket = socket::new(Domain::for_address(*address), Type::DGRAM, None)?;
     socket::bind(&socket, &SockAddr::from(*address))?;
     Ok(socket)
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::Shutdown;
 use std::task::{Context, Poll};
 
-use socket2::{Domain, Socket};
+use socket2::{Domain, Socket, Type};
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
@@ -70,7 +70,7 @@ impl UnixDatagram {
     pub fn bind(address: impl Into<UnixAddr>) -> io::Result<Self> {
         let el = required_loop("UnixDatagram::bind");
         let address = address.into();
-        let socket = socket::datagram(Domain::UNIX)?;
+        let socket = socket::new(Domain::UNIX, Type::DGRAM, None)?;
         socket::bind(&socket, &address.to_sock_addr()?).map_err(|error| failed("bind on", &address, error))?;
         Self::over(&el, socket)
     }
@@ -87,7 +87,7 @@ impl UnixDatagram {
     #[track_caller]
     pub fn unbound() -> io::Result<Self> {
         let el = required_loop("UnixDatagram::unbound");
-        Self::over(&el, socket::datagram(Domain::UNIX)?)
+        Self::over(&el, socket::new(Domain::UNIX, Type::DGRAM, None)?)
     }
 
     /// Two sockets that are connected with each other.
