@@ -123,7 +123,7 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
-pub use sock::Destination;
+pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stream::{
     AsyncFd, Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReadyGuard,
     ReuniteError, Separators, ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding,

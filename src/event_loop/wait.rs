@@ -40,6 +40,10 @@ impl<S: AsFd> Wait<S> {
         Self { core: core.clone(), method, direction, place: None, io }
     }
 
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+
     pub(crate) fn io(&self) -> BorrowedFd<'_> {
         self.io.as_fd()
     }

@@ -17,17 +17,20 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Ready when a pause is over. The next poll begins another one.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let pause = self.pause.get_or_insert_with(|| {
-            let delay = self
-                .delay
-                .map_or(Duration::ZERO, |before| (before * 2).clamp(FULL_QUEUE_DELAY, FULL_QUEUE_LONGEST_DELAY));
-            self.delay = Some(delay);
-            Sleep::after(delay)
-        });
-        std::task::ready!(Pin::new(pause).poll(cx));
-        self.pause = None;
+    /// Begins a pause.
+    pub(crate) fn pause(&mut self) {
+        let grown = |before: Duration| (before * 2).clamp(FULL_QUEUE_DELAY, FULL_QUEUE_LONGEST_DELAY);
+        let delay = self.delay.map_or(Duration::ZERO, grown);
+        self.delay = Some(delay);
+        self.pause = Some(Sleep::after(delay));
+    }
+
+    /// Ready when there is no pause, or none any more.
+    pub(crate) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            std::task::ready!(Pin::new(pause).poll(cx));
+            self.pause = None;
+        }
         Poll::Ready(())
     }
 }

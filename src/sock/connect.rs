@@ -1,7 +1,10 @@
 //! Connecting and accepting.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use socket2::{Domain, SockAddr, SockRef, Socket};
 
@@ -45,13 +48,9 @@ impl EventLoop {
     /// })
     /// # .unwrap();
     /// ```
-    pub fn sock_connect<S: AsFd, E: Into<Destination>>(
-        &self,
-        sock: S,
-        destination: E,
-    ) -> impl Future<Output = io::Result<()>> + use<S, E> {
+    pub fn sock_connect<'a, S: AsFd + 'a>(&self, sock: S, destination: impl Into<Destination>) -> SockConnecting<'a> {
         let (el, destination) = (self.clone(), destination.into());
-        async move {
+        let future = async move {
             let mut wait = begin(&el, "sock_connect", Direction::Write, sock)?;
             let address = match destination.kind {
                 DestinationKind::Host(host, port) => {
@@ -83,7 +82,8 @@ impl EventLoop {
                 Ok(result) => result.map_err(|error| failed(&address, error)),
                 Err(error) => Err(error),
             }
-        }
+        };
+        SockConnecting { future: Box::pin(future) }
     }
 
     /// Accepts a connection of a listening socket that must be non-blocking; the connection is non-blocking, too. See
@@ -121,6 +121,26 @@ impl EventLoop {
                 }
             }
         }
+    }
+}
+
+/// The future of [`EventLoop::sock_connect`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct SockConnecting<'a> {
+    future: Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>,
+}
+
+impl Future for SockConnecting<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for SockConnecting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SockConnecting")
     }
 }
 

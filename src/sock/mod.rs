@@ -8,7 +8,9 @@ mod destination;
 mod receive;
 mod send;
 
+pub use connect::SockConnecting;
 pub use destination::Destination;
+pub use send::SockSendingTo;
 
 use std::io;
 
@@ -22,8 +24,15 @@ use crate::reactor::slot::Direction;
 /// An operation that is about to be tried.
 fn begin<S: AsFd>(el: &EventLoop, method: &'static str, direction: Direction, sock: S) -> io::Result<Wait<S>> {
     let wait = Wait::new(&el.core, method, direction, sock);
-    if el.debug() && !is_nonblocking(wait.io())? {
-        return Err(invalid_input(format!("EventLoop::{method}(): the socket must be non-blocking")));
-    }
+    check(el, &wait)?;
     Ok(wait)
+}
+
+/// In debug mode, that the socket will not block the loop.
+fn check<S: AsFd>(el: &EventLoop, wait: &Wait<S>) -> io::Result<()> {
+    if el.debug() && !is_nonblocking(wait.io())? {
+        let text = format!("EventLoop::{}(): the socket must be non-blocking", wait.method());
+        return Err(invalid_input(text));
+    }
+    Ok(())
 }

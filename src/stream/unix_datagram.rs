@@ -191,9 +191,10 @@ impl UnixDatagram {
         full: &mut Backoff,
     ) -> Poll<io::Result<usize>> {
         loop {
+            std::task::ready!(full.poll_pause(cx));
             std::task::ready!(self.shared.source().core().poll_budget(cx));
             match self.shared.once(|socket| send_to(socket, data, target)) {
-                Err(error) if would_block(&error) => std::task::ready!(full.poll(cx)),
+                Err(error) if would_block(&error) => full.pause(),
                 result => {
                     self.shared.source().core().spend_budget();
                     return Poll::Ready(result.map(|n| self.spent(n)));
