@@ -1,4 +1,4 @@
-//! `UdpSocket` as a plain async type (behaviours UD, SK).
+//! `UdpSocket` as a plain async type (behaviours SK).
 
 mod common;
 
@@ -235,7 +235,7 @@ on_every_loop! {
     }
 }
 
-/// UD-01: its options are the system's.
+/// Its options are the system's.
 #[test]
 fn options() {
     on_loop(|el| {
@@ -259,7 +259,7 @@ fn options() {
     });
 }
 
-/// UD-01: groups, where the machine has an interface for them.
+/// Groups, where the machine has an interface for them.
 #[test]
 fn groups() {
     on_loop(|el| {

@@ -1,4 +1,4 @@
-//! `UnixDatagram` as a plain async type (behaviours UN, SK).
+//! `UnixDatagram` as a plain async type (behaviours SK).
 
 mod common;
 mod wire;
@@ -28,7 +28,7 @@ fn fill(send: impl Fn(&[u8]) -> std::io::Result<usize>) -> u32 {
 }
 
 on_every_loop! {
-    /// UN-01: to and from paths and abstract names; who is not bound has no address.
+    /// To and from paths and abstract names; who is not bound has no address.
     fn to_and_from_addresses(el) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receiver");
@@ -62,7 +62,7 @@ on_every_loop! {
         assert_eq!(registered(el), 0);
     }
 
-    /// UN-01: connected with each other, or to a path; another one can be connected to later.
+    /// Connected with each other, or to a path; another one can be connected to later.
     fn connected(el) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receiver");
