@@ -112,6 +112,31 @@ on_every_loop! {
         }
     }
 
+    /// SK-12: the next one may begin right after the cancellation, before the old one is gone; and is refused where that
+    /// was not cancelled.
+    fn right_after_the_cancellation(el) {
+        for net in wire::NETS {
+            let (a, b) = pair(net);
+            for arrives in ["before", "after"] {
+                let old = el.create_task(el.sock_recv(a.clone(), 100));
+                settle(el);
+                let received = complete(el, async {
+                    old.cancel();
+                    if arrives == "before" {
+                        b.send(b"data").unwrap();
+                    } else {
+                        let b = b.clone();
+                        el.call_later(std::time::Duration::from_millis(1), move || b.send(b"data").unwrap());
+                    }
+                    el.sock_recv(&*a, 100).await
+                });
+                assert_eq!(received.unwrap(), b"data");
+                assert!(old.is_done());
+            }
+        }
+        assert_eq!(registered(el), 0);
+    }
+
     /// SK-12: nor the callback that has come to the same descriptor since.
     fn a_cancelled_one_does_not_disturb_a_callback(el) {
         let (a, b) = pair(Net::Unix);

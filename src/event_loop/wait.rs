@@ -23,6 +23,8 @@ pub(crate) struct Wait<S> {
     method: &'static str,
     direction: Direction,
     place: Option<Place>,
+    /// Whether its place was found taken, a turn ago.
+    was_busy: bool,
     /// The last field: the interest is gone before the descriptor can be closed.
     io: S,
 }
@@ -37,7 +39,7 @@ struct Place {
 impl<S: AsFd> Wait<S> {
     /// `method` is what the application has called, for messages.
     pub(crate) fn new(core: &Rc<Core>, method: &'static str, direction: Direction, io: S) -> Self {
-        Self { core: core.clone(), method, direction, place: None, io }
+        Self { core: core.clone(), method, direction, place: None, was_busy: false, io }
     }
 
     pub(crate) fn method(&self) -> &'static str {
@@ -82,7 +84,15 @@ impl<S: AsFd> Wait<S> {
         if !self.core.is_open() {
             return Poll::Ready(Err(LoopClosed.into()));
         }
-        self.check()?;
+        match self.check() {
+            // Whoever waits there may have been cancelled, and is gone in a turn.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !self.was_busy => {
+                self.was_busy = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            result => result?,
+        }
         std::task::ready!(self.core.poll_budget(cx));
         let result = call(self.io.as_fd());
         if result.is_ok() {
