@@ -116,6 +116,11 @@ pub(crate) const PLACES_KEPT: usize = 1024;
 /// How long a server stops accepting when descriptors or memory are short (asyncio `ACCEPT_RETRY_DELAY`).
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// How long a datagram to a unix socket whose queue is full waits before it is sent again, after a first try in the next
+/// turn: the system tells nobody when there is room. Doubled each time, up to the second one.
+pub(crate) const FULL_QUEUE_DELAY: Duration = Duration::from_millis(1);
+pub(crate) const FULL_QUEUE_LONGEST_DELAY: Duration = Duration::from_millis(32);
+
 /// Default limit of a stream's reader in bytes (asyncio `_DEFAULT_LIMIT`).
 pub(crate) const STREAM_LIMIT: usize = 64 * 1024;
 

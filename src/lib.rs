@@ -88,6 +88,7 @@ mod protocol;
 mod reactor;
 mod runner;
 mod sched;
+mod sock;
 mod stream;
 mod time;
 mod transport;
@@ -126,12 +127,13 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stream::{
-    CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenUnixConnection, Opening, OwnedReadHalf,
-    OwnedWriteHalf, ReadError, ReuniteError, Separators, ServeStreams, ServeUnixStreams, StreamFeeder,
-    StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, UnixConnecting,
-    UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_unix_connection,
-    start_server, start_unix_server,
+    AsyncFd, CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenUnixConnection, Opening, OwnedReadHalf,
+    OwnedWriteHalf, ReadError, ReadyGuard, ReuniteError, Separators, ServeStreams, ServeUnixStreams, StreamFeeder,
+    StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, UdpBinding,
+    UdpSocket, UnixConnecting, UnixDatagram, UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional,
+    open_connection, open_unix_connection, start_server, start_unix_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

@@ -5,7 +5,7 @@
 pub use crate::{
     BaseTransport, Buffered, BufferedProtocol, ContextVar, EventLoop, Handle, JoinError, KeepOpen, LoopFuture,
     Protocol, ProtocolRef, Remote, Runner, Server, StreamReader, StreamWriter, Task, TcpListener, TcpStream,
-    TimerHandle, Transport, UnixListener, UnixStream, block_on, copy_bidirectional, get_running_loop, interval,
-    open_connection, open_unix_connection, sleep, sleep_until, spawn, spawn_blocking, start_server, start_unix_server,
-    timeout, timeout_at, yield_now,
+    TimerHandle, Transport, UdpSocket, UnixDatagram, UnixListener, UnixStream, block_on, copy_bidirectional,
+    get_running_loop, interval, open_connection, open_unix_connection, sleep, sleep_until, spawn, spawn_blocking,
+    start_server, start_unix_server, timeout, timeout_at, yield_now,
 };

@@ -159,7 +159,7 @@ async fn attempt(
         return Ok(Connected { socket, registration: None, peer_addr: target.into() });
     }
     let source = Source::with_interest(core, socket, Interest::WRITABLE, Readiness::NONE)?;
-    source.io_loop(Direction::Write, socket::connect_result).await.map_err(failed)?;
+    source.io_loop(Direction::Write, |socket| socket::connect_result(socket)).await.map_err(failed)?;
     let (registration, socket) = source.into_parts();
     Ok(Connected { socket, registration: Some(registration), peer_addr: target.into() })
 }
@@ -168,7 +168,7 @@ async fn attempt(
 fn bind_local(socket: &Socket, target: &SocketAddr, locals: &[SocketAddr]) -> io::Result<()> {
     let mut failure = None;
     for local in locals.iter().filter(|local| local.is_ipv4() == target.is_ipv4()) {
-        match socket::bind(socket, local) {
+        match socket::bind(socket, *local) {
             Ok(()) => return Ok(()),
             Err(error) => failure = Some(AddressError::wrap("bind on", *local, error)),
         }

@@ -10,6 +10,7 @@ mod unix;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
 pub(crate) use connect::{ConnectOptions, connect_settings, connected_socket, set_nodelay};
+pub(crate) use endpoint::EndpointKind;
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, first_listener, server_settings, serving_settings};

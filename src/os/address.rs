@@ -80,7 +80,7 @@ impl UnixAddr {
     }
 
     /// The address as the system takes it.
-    fn to_system(&self) -> io::Result<SocketAddrUnix> {
+    pub(crate) fn to_system(&self) -> io::Result<SocketAddrUnix> {
         let made = match &self.name {
             Name::Unnamed => return Err(invalid_input("a unix address is needed, and an empty one was given")),
             Name::Path(path) => SocketAddrUnix::new(path.as_path()),

@@ -15,9 +15,8 @@ pub(crate) fn stream() -> io::Result<Socket> {
     socket::new(Domain::UNIX, Type::STREAM, None)
 }
 
-/// Two unix stream sockets that are connected with each other.
-pub(crate) fn pair() -> io::Result<(Socket, Socket)> {
-    let kind = Type::STREAM;
+/// Two unix sockets that are connected with each other.
+pub(crate) fn pair(kind: Type) -> io::Result<(Socket, Socket)> {
     #[cfg(not(target_vendor = "apple"))]
     let kind = kind.nonblocking();
     let pair = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, kind, None))?;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::os::address::Address;
 use crate::os::fault::{Call, retry, retry_io};
@@ -38,9 +38,9 @@ pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io:
     Ok(socket)
 }
 
-/// Binds to an address of the internet.
-pub(crate) fn bind(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
-    let address = SockAddr::from(*address);
+/// Binds to an address.
+pub(crate) fn bind(socket: &Socket, address: impl Into<SockAddr>) -> io::Result<()> {
+    let address = address.into();
     retry_io(Call::Bind, || socket.bind(&address))
 }
 
@@ -55,10 +55,16 @@ pub(crate) fn set_nodelay(socket: &Socket) -> io::Result<()> {
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
     // Called again after an interruption it tells how far the connection is that the first call has begun.
-    match retry_io(Call::Connect, || socket.connect(address)) {
+    let mut interrupted = false;
+    let result = retry_io(Call::Connect, || {
+        let result = socket.connect(address);
+        interrupted |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+        result
+    });
+    match result {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EISCONN) => Ok(true),
+            Some(libc::EISCONN) if interrupted => Ok(true),
             Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
             _ => Err(error),
         },
@@ -66,12 +72,16 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
 }
 
 /// What has become of a connection that was begun; it would block while it is under way.
-pub(crate) fn connect_result(socket: &Socket) -> io::Result<()> {
-    match retry_io(Call::Option, || socket.take_error())? {
-        Some(error) => Err(error),
+pub(crate) fn connect_result(fd: impl AsFd) -> io::Result<()> {
+    let fd = fd.as_fd();
+    let socket = SockRef::from(&fd);
+    if let Some(error) = retry_io(Call::Option, || socket.take_error())? {
+        return Err(error);
+    }
+    match retry_io(Call::Name, || socket.peer_addr()) {
         // A wake-up without cause: not connected yet, and not failed.
-        None if retry_io(Call::Name, || socket.peer_addr()).is_err() => Err(io::ErrorKind::WouldBlock.into()),
-        None => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        result => result.map(drop),
     }
 }
 
@@ -101,6 +111,20 @@ pub(crate) fn listen(socket: &Socket, backlog: u32) -> io::Result<()> {
 /// Ends one direction of a connection, or both.
 pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> io::Result<()> {
     retry_io(Call::Shutdown, || socket.shutdown(how))
+}
+
+/// A socket's family.
+pub(crate) fn family(socket: BorrowedFd<'_>) -> io::Result<Domain> {
+    Ok(retry_io(Call::Name, || SockRef::from(&socket).local_addr())?.domain())
+}
+
+/// A socket's type, by the system's number.
+pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    Ok(retry_io(Call::Option, || SockRef::from(&socket).r#type())?.into())
+}
+
+pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    retry_io(Call::Option, || SockRef::from(&fd).nonblocking())
 }
 
 /// Takes one connection from a listening socket, with the peer's address if it has one.
@@ -146,6 +170,15 @@ pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     .map(|(n, _)| n)
 }
 
+/// As `recv`, and leaves it where it is.
+pub(crate) fn peek(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::PEEK)
+    })
+    .map(|(n, _)| n)
+}
+
 /// As `recv`, on a socket that may be a unix one. Its read stops behind bytes that came with descriptors, though more may
 /// follow: true if it did. The descriptors are closed.
 pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bool)> {
@@ -160,6 +193,35 @@ pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bo
 
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
+}
+
+/// Receives, and tells from whom: `None` where the system does not say, as for connections and for unix sockets that are
+/// not bound, and where it is of a family that an [`Address`] cannot hold.
+pub(crate) fn recv_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::empty())
+}
+
+/// The same, and leaves it where it is.
+pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::PEEK)
+}
+
+fn recv_from_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<Address>)> {
+    let (n, _, from) = retry(Call::ReceiveFrom, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recvfrom(fd.as_fd(), &mut buf[..len], flags)
+    })?;
+    Ok((n, from.and_then(Address::of_any)))
+}
+
+pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<usize> {
+    match address {
+        Address::Ip(address) => retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, address)),
+        Address::Unix(address) => {
+            let address = address.to_system()?;
+            retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
+        }
+    }
 }
 
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use socket2::Socket;
+use socket2::{Socket, Type};
 
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
@@ -99,7 +99,7 @@ impl UnixStream {
     #[track_caller]
     pub fn pair() -> io::Result<(Self, Self)> {
         let el = required_loop("UnixStream::pair");
-        let (one, other) = local::pair()?;
+        let (one, other) = local::pair(Type::STREAM)?;
         let one = Self::over(Source::new(&el.core, one)?);
         Ok((one, Self::over(Source::new(&el.core, other)?)))
     }

@@ -22,6 +22,7 @@ mod protocols;
 mod reading;
 mod runs;
 mod servers;
+mod sockets;
 mod streams;
 mod support;
 mod tasks;

@@ -195,6 +195,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("reading.rs"),
         include_str!("runs.rs"),
         include_str!("servers.rs"),
+        include_str!("sockets.rs"),
         include_str!("streams.rs"),
         include_str!("tasks.rs"),
         include_str!("timers.rs"),
