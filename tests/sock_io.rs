@@ -469,6 +469,19 @@ on_every_loop! {
         assert_eq!(complete(el, waiting).unwrap(), b"x");
     }
 
+    /// SK-10: whoever has polled it last is woken.
+    fn an_operation_that_changes_hands(el) {
+        let (a, b) = pair(Net::Tcp);
+        let ((first, first_waker), (second, second_waker)) = (common::CountingWaker::new(), common::CountingWaker::new());
+        let mut waiting = Box::pin(el.sock_recv(&*a, 10));
+        for waker in [&first_waker, &second_waker] {
+            assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+        }
+        b.send(b"x").unwrap();
+        run_until(el, || second.count() == 1);
+        assert_eq!(first.count(), 0);
+    }
+
     /// SK-22: a socket that is none, or is not connected, is the system's error, and leaves nothing behind.
     fn errors_of_the_system(el) {
         let file = tempfile::tempfile().unwrap();
