@@ -81,6 +81,25 @@ pub(crate) const READS_PER_EVENT: u32 = 16;
 /// of which the kernel touches only the pages that it fills.
 pub(crate) const READ_SIZE: usize = 256 * 1024;
 
+/// Most datagrams of one system call, in either direction. Of 50 clients an echo server costs 3 percent less with 16 than
+/// with one, and no less with 32.
+pub(crate) const DATAGRAMS_PER_CALL: usize = 16;
+
+/// Most datagrams that one event delivers or sends (libuv receives 32 in a row).
+pub(crate) const DATAGRAMS_PER_EVENT: usize = 64;
+
+/// Answers that are gathered while datagrams are delivered are sent when they are so many bytes; a longer one is sent at
+/// once, without the copy.
+pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
+
+/// What each queued datagram counts beside its bytes (asyncio: header bytes).
+pub(crate) const DATAGRAM_HEADER: usize = 8;
+
+/// How long a unix socket whose peer is full waits before it tries again on its own, at first and at most: the kernel does
+/// not tell each time that there is room.
+pub(crate) const UNIX_SEND_RETRY: Duration = Duration::from_micros(250);
+pub(crate) const UNIX_SEND_RETRY_MOST: Duration = Duration::from_millis(8);
+
 /// Write buffer size in bytes above which a protocol is paused (asyncio `_FlowControlMixin`).
 pub(crate) const WRITE_HIGH_WATER: usize = 64 * 1024;
 

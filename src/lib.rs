@@ -109,15 +109,16 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, CreateUnixConnection,
-    CreateUnixServer, Endpoint, ServeForever, Server, ServerEndpoint, Starting, UnixAddressError, UnixEndpoint,
-    UnixServerEndpoint,
+    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateDatagramEndpoint, CreateServer,
+    CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever, Server,
+    ServerEndpoint, Starting, UnixAddressError, UnixEndpoint, UnixServerEndpoint,
 };
 pub use os::address::{Address, UnixAddr};
 pub use os::credentials::PeerCredentials;
 pub use protocol::{
-    AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
-    SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyDatagramProtocol, AnyProtocol, BaseTransport, Buffered, BufferedProtocol, DatagramHandle, DatagramProtocol,
+    DatagramTransport, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport, SocketView, StreamTransport,
+    Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 pub use runner::{Runner, RunnerBuilder, block_on, spawn};
 pub use sched::active::{TaskId, TaskInfo, TaskState};

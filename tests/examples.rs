@@ -215,3 +215,18 @@ fn port_scan_local_finds_who_listens() {
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("usage: port_scan_local"));
 }
+
+/// The client's message comes back, word by word; where nobody is, it says so and gives up.
+#[test]
+fn udp_echo_asks_and_answers() {
+    let mut server = Running::start(Command::new(example("udp_echo")).args(["server", "0"]));
+    let port = server.address().port().to_string();
+    assert_eq!(lines("udp_echo", &["client", "127.0.0.1", &port, "hello", "there"]), ["echoed: hello there"]);
+    assert_eq!(lines("udp_echo", &["client", "localhost", &port, "again"]), ["echoed: again"]);
+    drop(server);
+    let gone = Command::new(example("udp_echo")).args(["client", "127.0.0.1", &port, "hello"]).output().unwrap();
+    assert!(!gone.status.success());
+    let said = String::from_utf8(gone.stderr).unwrap();
+    assert!(said.contains("no answer: Connection refused") && said.contains("does not answer"), "{said}");
+    assert!(!Command::new(example("udp_echo")).arg("nonsense").output().unwrap().status.success());
+}

@@ -468,13 +468,7 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
-    let elsewhere = running::current().filter(|core| el.core.is_open() && !Rc::ptr_eq(core, &el.core));
-    if let Some(running) = elsewhere {
-        let (here, there) = (running.local.loop_id(), el.id());
-        return Err(invalid_input(format!(
-            "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"
-        )));
-    }
+    running::refuse_elsewhere(el, method)?;
     let connected = connecting.await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;

@@ -1,6 +1,7 @@
-//! Connections and servers.
+//! Connections, servers and datagram endpoints.
 
 mod connect;
+mod datagram;
 mod endpoint;
 mod happy_eyeballs;
 mod listener;
@@ -10,6 +11,7 @@ mod unix;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
 pub(crate) use connect::{ConnectOptions, connect_settings, connected_socket, set_nodelay};
+pub use datagram::{CreateDatagramEndpoint, DatagramAddr, OpeningDatagrams};
 pub(crate) use endpoint::EndpointKind;
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use serve::{CreateServer, Starting};

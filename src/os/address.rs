@@ -164,6 +164,11 @@ impl Address {
         }
     }
 
+    /// Whether it says who somebody is: a unix socket that was not bound has no name.
+    pub(crate) fn is_named(&self) -> bool {
+        self.as_unix().is_none_or(|address| !address.is_unnamed())
+    }
+
     /// The address as `socket2` takes it.
     pub(crate) fn to_sock_addr(&self) -> io::Result<SockAddr> {
         match self {

@@ -2,12 +2,13 @@
 //! crate shows of each, the only one with `cfg(target_os)`.
 //!
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
-//! `local`, `credentials`), names (`names`), the native readiness facility where it has one (`epoll`), and the call of the
-//! portable selector that needs `unsafe` (`poller`).
+//! `local`, `credentials`, `datagram`), names (`names`), the native readiness facility where it has one (`epoll`), and the
+//! call of the portable selector that needs `unsafe` (`poller`).
 
 #[allow(dead_code)]
 pub(crate) mod address;
 pub(crate) mod credentials;
+pub(crate) mod datagram;
 #[allow(dead_code, unreachable_pub)]
 pub(crate) mod fault;
 pub(crate) mod fd;

@@ -13,9 +13,9 @@ use crate::os::fd::{AsFd, BorrowedFd};
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
 /// it instead, which `socket2` sets on each socket it makes.
 #[cfg(not(any(target_vendor = "apple", windows)))]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_vendor = "apple", windows))]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// A stream socket of an address' family: of TCP, or of the protocol with this number.
 pub(crate) fn stream(address: &SocketAddr, proto: i32) -> io::Result<Socket> {

@@ -14,11 +14,13 @@
 //! No method of a transport calls its protocol: what there is to tell is told when no callback of that transport is on
 //! the stack, in the loop's turn.
 
+mod datagram;
 pub(crate) mod erased;
 mod extra;
 mod reference;
 mod transport;
 
+pub use datagram::{AnyDatagramProtocol, DatagramHandle, DatagramProtocol, DatagramTransport};
 pub use erased::AnyProtocol;
 pub(crate) use erased::Received;
 pub(crate) use extra::SocketHolder;

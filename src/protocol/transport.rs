@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::protocol::{AnyProtocol, ExtraInfo};
+use crate::protocol::{AnyProtocol, DatagramTransport, ExtraInfo};
 
 /// The number of a transport, which no other transport of the process has: a key for maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,12 +75,6 @@ pub trait BaseTransport: fmt::Debug {
 
     /// What is known of the connection.
     fn extra_info(&self) -> ExtraInfo;
-
-    /// The protocol that hears of it; `None` once the connection is lost.
-    fn protocol(&self) -> Option<AnyProtocol>;
-
-    /// Lets another protocol hear of it.
-    fn set_protocol(&self, protocol: AnyProtocol);
 }
 
 /// What a transport can do that receives.
@@ -155,6 +149,12 @@ pub trait WriteTransport: BaseTransport {
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
 /// [`Transport`] of it; or let [`connect_stream`](crate::EventLoop::connect_stream) do so.
 pub trait StreamTransport: ReadTransport + WriteTransport {
+    /// The protocol that hears of it; `None` once the connection is lost.
+    fn protocol(&self) -> Option<AnyProtocol>;
+
+    /// Lets another protocol hear of it.
+    fn set_protocol(&self, protocol: AnyProtocol);
+
     /// Lets another protocol hear of the connection from its beginning: see [`Transport::start_protocol`]. What it is to
     /// be given before all else is `first`.
     ///
@@ -319,7 +319,7 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn ready(&self) -> WriteReady {
-        self.wait(WaitsFor::Room)
+        WriteReady::of(Awaited::Room(self.inner.clone()))
     }
 
     /// Waits until everything that was written is with the kernel, or with whatever carries the connection.
@@ -328,11 +328,7 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn flushed(&self) -> WriteReady {
-        self.wait(WaitsFor::Emptiness)
-    }
-
-    fn wait(&self, waits_for: WaitsFor) -> WriteReady {
-        WriteReady { transport: self.clone(), id: WaiterId::next(), waits_for, waits: false }
+        WriteReady::of(Awaited::Emptiness(self.inner.clone()))
     }
 
     /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
@@ -405,33 +401,44 @@ impl PartialEq for Transport {
 
 impl Eq for Transport {}
 
-/// What a [`WriteReady`] waits for.
-#[derive(Clone, Copy, Debug)]
-enum WaitsFor {
-    /// That writing is not paused.
-    Room,
-    /// That nothing is queued.
-    Emptiness,
-}
-
-/// The future of [`Transport::ready`] and of [`Transport::flushed`].
+/// The future of [`Transport::ready`], of [`Transport::flushed`] and of
+/// [`DatagramHandle::ready`](crate::DatagramHandle::ready).
 #[must_use = "futures do nothing unless they are awaited"]
-#[derive(Debug)]
 pub struct WriteReady {
-    transport: Transport,
+    awaited: Awaited,
     id: WaiterId,
-    waits_for: WaitsFor,
     /// Whether the transport may have a waker of ours.
     waits: bool,
+}
+
+/// What a [`WriteReady`] waits for.
+enum Awaited {
+    /// That writing is not paused.
+    Room(Rc<dyn StreamTransport>),
+    /// That nothing is queued.
+    Emptiness(Rc<dyn StreamTransport>),
+    /// As `Room`, of datagrams.
+    RoomForDatagrams(Rc<dyn DatagramTransport>),
+}
+
+impl WriteReady {
+    fn of(awaited: Awaited) -> Self {
+        Self { awaited, id: WaiterId::next(), waits: false }
+    }
+
+    pub(crate) fn of_datagrams(transport: Rc<dyn DatagramTransport>) -> Self {
+        Self::of(Awaited::RoomForDatagrams(transport))
+    }
 }
 
 impl Future for WriteReady {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = match self.waits_for {
-            WaitsFor::Room => self.transport.inner.poll_ready(self.id, cx),
-            WaitsFor::Emptiness => self.transport.inner.poll_flushed(self.id, cx),
+        let polled = match &self.awaited {
+            Awaited::Room(transport) => transport.poll_ready(self.id, cx),
+            Awaited::Emptiness(transport) => transport.poll_flushed(self.id, cx),
+            Awaited::RoomForDatagrams(transport) => transport.poll_ready(self.id, cx),
         };
         self.waits |= polled.is_pending();
         polled
@@ -440,8 +447,23 @@ impl Future for WriteReady {
 
 impl Drop for WriteReady {
     fn drop(&mut self) {
-        if self.waits {
-            self.transport.inner.forget_waiter(self.id);
+        if !self.waits {
+            return;
         }
+        match &self.awaited {
+            Awaited::Room(transport) | Awaited::Emptiness(transport) => transport.forget_waiter(self.id),
+            Awaited::RoomForDatagrams(transport) => transport.forget_waiter(self.id),
+        }
+    }
+}
+
+impl fmt::Debug for WriteReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WriteReady");
+        match &self.awaited {
+            Awaited::Room(transport) | Awaited::Emptiness(transport) => shown.field("transport", transport),
+            Awaited::RoomForDatagrams(transport) => shown.field("transport", transport),
+        };
+        shown.field("id", &self.id).field("waits", &self.waits).finish()
     }
 }

@@ -2,6 +2,7 @@
 
 mod actions;
 pub(crate) mod address;
+pub(crate) mod datagram;
 pub(crate) mod flow;
 pub(crate) mod lifecycle;
 pub(crate) mod queue;

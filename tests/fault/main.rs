@@ -13,5 +13,6 @@ mod bridges;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod datagrams;
 mod sweep;
 mod unix;

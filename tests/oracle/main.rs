@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod datagrams;
 mod descriptors;
 mod flow;
 mod futures;

@@ -187,6 +187,7 @@ fn listed() -> Vec<&'static str> {
 /// The first two arguments of each call of a function in the sources of the scenarios, where they are texts.
 fn calls(function: &str) -> Vec<(String, String)> {
     let sources = [
+        include_str!("datagrams.rs"),
         include_str!("descriptors.rs"),
         include_str!("flow.rs"),
         include_str!("futures.rs"),

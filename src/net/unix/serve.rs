@@ -45,7 +45,8 @@ fn bound(method: &str, endpoint: UnixServerEndpoint, cleanup: bool) -> io::Resul
         UnixEndpointKind::Socket(socket) => return with_file(take_unix_socket(method, socket)?, cleanup),
         UnixEndpointKind::Address(address) => address,
     };
-    let socket = bind_anew(method, &address)?;
+    let socket = local::stream().map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
+    bind_anew(method, &socket, &address)?;
     with_file(socket, cleanup).inspect_err(|_| {
         if let Some(path) = address.as_pathname() {
             local::discard(path);
@@ -65,14 +66,13 @@ fn with_file(socket: Socket, cleanup: bool) -> io::Result<Bound> {
 /// Only what is in the way is looked at, and only a file that nobody has a socket for, and that is still the same when
 /// that is known, is removed. Two servers that start at the same time may still both find the same stale file, and one of
 /// them remove what the other has put there a moment before: between the last look and the removal there is no lock.
-fn bind_anew(method: &str, address: &UnixAddr) -> io::Result<Socket> {
+pub(in crate::net) fn bind_anew(method: &str, socket: &Socket, address: &UnixAddr) -> io::Result<()> {
     let failed = |error| UnixAddressError::wrap("bind on", address, error);
     let target = system_address(method, address)?;
     let mut attempts = 0;
     loop {
-        let socket = local::stream().map_err(failed)?;
-        let error = match local::bind(&socket, &target) {
-            Ok(()) => return Ok(socket),
+        let error = match local::bind(socket, &target) {
+            Ok(()) => return Ok(()),
             Err(error) => error,
         };
         attempts += 1;

@@ -608,7 +608,9 @@ impl BaseTransport for SocketTransport {
             socket: Some(SocketView::new(holder)),
         }
     }
+}
 
+impl StreamTransport for SocketTransport {
     fn protocol(&self) -> Option<AnyProtocol> {
         self.protocol.borrow().clone()
     }
@@ -636,9 +638,7 @@ impl BaseTransport for SocketTransport {
         }
         drop(before);
     }
-}
 
-impl StreamTransport for SocketTransport {
     fn start_protocol(&self, protocol: AnyProtocol, first: &[u8]) {
         if self.life.get().is_gone() {
             return;
