@@ -88,6 +88,7 @@ mod protocol;
 mod reactor;
 mod runner;
 mod sched;
+mod stdio;
 mod stream;
 mod time;
 mod transport;
@@ -106,13 +107,14 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server,
-    ServerEndpoint, Starting,
+    CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateServer, Endpoint,
+    ServeForever, Server, ServerEndpoint, Starting,
 };
 pub use os::address::{Address, UnixAddr};
 pub use protocol::{
-    AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
-    SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, PipeView, Protocol, ProtocolRef,
+    ReadTransport, SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
+    WriteTransport,
 };
 pub use runner::{Runner, RunnerBuilder, block_on, spawn};
 pub use sched::active::{TaskId, TaskInfo, TaskState};
@@ -122,10 +124,11 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use stdio::{stderr, stdin, stdout};
 pub use stream::{
-    Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
-    ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,
-    TcpListener, TcpStream, open_connection, start_server,
+    Incoming, Lines, OpenConnection, OpenReadPipe, OpenWritePipe, Opening, OpeningPipe, OwnedReadHalf, OwnedWriteHalf,
+    ReadError, ReuniteError, Separators, ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter,
+    TcpBinding, TcpConnecting, TcpListener, TcpStream, open_connection, open_read_pipe, open_write_pipe, start_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

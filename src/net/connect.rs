@@ -271,7 +271,7 @@ where
 
     fn into_future(self) -> Connecting<P> {
         let Self { el, factory, options } = self;
-        Connecting { future: Box::pin(connect(el, "create_connection", factory, options)) }
+        Connecting::new(connect(el, "create_connection", factory, options))
     }
 }
 
@@ -340,14 +340,20 @@ where
     fn into_future(self) -> Connecting<P> {
         let Self { el, factory, socket } = self;
         let options = ConnectOptions::new(socket.into());
-        Connecting { future: Box::pin(connect(el, "connect_accepted_socket", factory, options)) }
+        Connecting::new(connect(el, "connect_accepted_socket", factory, options))
     }
 }
 
-/// The future of [`CreateConnection`] and of [`ConnectAcceptedSocket`].
+/// The future of [`CreateConnection`], of [`ConnectAcceptedSocket`] and of [`ConnectPipe`](crate::ConnectPipe).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Connecting<P> {
     future: BoxFuture<io::Result<(Transport, ProtocolRef<P>)>>,
+}
+
+impl<P> Connecting<P> {
+    pub(crate) fn new(future: impl Future<Output = io::Result<(Transport, ProtocolRef<P>)>> + 'static) -> Self {
+        Self { future: Box::pin(future) }
+    }
 }
 
 impl<P> Future for Connecting<P> {
@@ -385,6 +391,15 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
+    check_loop(&el, method)?;
+    let connected = connected_socket(&el, method, options).await?;
+    let protocol = ProtocolRef::new(factory());
+    let transport = open_transport(&el.core, connected, protocol.clone())?;
+    Ok((introduce(transport).await, protocol))
+}
+
+/// Refuses a future of one loop that is awaited in another.
+pub(crate) fn check_loop(el: &EventLoop, method: &str) -> io::Result<()> {
     let elsewhere = running::current().filter(|core| el.core.is_open() && !Rc::ptr_eq(core, &el.core));
     if let Some(running) = elsewhere {
         let (here, there) = (running.local.loop_id(), el.id());
@@ -392,9 +407,11 @@ where
             "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"
         )));
     }
-    let connected = connected_socket(&el, method, options).await?;
-    let protocol = ProtocolRef::new(factory());
-    let transport = open_transport(&el.core, connected, protocol.clone())?;
+    Ok(())
+}
+
+/// Lets the protocol hear of its transport, which is aborted if this is dropped before it is done.
+pub(crate) async fn introduce(transport: Rc<SocketTransport>) -> Transport {
     // `connection_made` has a turn of its own, which comes before this task's next one.
     let mut unclaimed = Unclaimed(Some(transport.transport()));
     transport.make_connection_soon();
@@ -404,8 +421,7 @@ where
     // What `connection_made` has scheduled comes first, too; and then this, before anything that arrives.
     yield_once().await;
     drop(transport);
-    let transport = unclaimed.0.take().expect("it was put there above");
-    Ok((transport, protocol))
+    unclaimed.0.take().expect("it was put there above")
 }
 
 /// A transport over a connected socket.

@@ -1,14 +1,17 @@
 //! The operating system: the only folder that makes system calls, and, but for the choice of a selector and what the
 //! crate shows of each, the only one with `cfg(target_os)`.
 //!
-//! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`), the native
-//! readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).
+//! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`), whatever
+//! carries bytes (`channel`), the standard streams (`lease`), the native readiness facility where it has one (`epoll`), and
+//! the call of the portable selector that needs `unsafe` (`poller`).
 
 #[allow(dead_code)]
 pub(crate) mod address;
+pub(crate) mod channel;
 #[allow(dead_code, unreachable_pub)]
 pub(crate) mod fault;
 pub(crate) mod fd;
+pub(crate) mod lease;
 pub(crate) mod poller;
 pub(crate) mod socket;
 

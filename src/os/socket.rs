@@ -100,6 +100,12 @@ pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
 }
 
+/// As `send`, on a socket that may be in blocking mode.
+pub(crate) fn send_now(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
+    let flags = SEND_FLAGS | SendFlags::DONTWAIT;
+    retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], flags))
+}
+
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.
 pub(crate) fn send_vectored(fd: impl AsFd, data: &[IoSlice<'_>]) -> io::Result<usize> {
     retry(Call::Send, |share| {

@@ -21,8 +21,8 @@ mod transport;
 
 pub use erased::AnyProtocol;
 pub(crate) use erased::Received;
-pub(crate) use extra::SocketHolder;
-pub use extra::{ExtraInfo, SocketView};
+pub(crate) use extra::Holder;
+pub use extra::{ExtraInfo, PipeView, SocketView};
 pub use reference::ProtocolRef;
 pub use transport::{
     BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,

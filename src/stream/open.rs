@@ -100,7 +100,7 @@ impl IntoFuture for OpenConnection {
     }
 }
 
-fn check_limit(function: &str, limit: usize) -> io::Result<()> {
+pub(crate) fn check_limit(function: &str, limit: usize) -> io::Result<()> {
     if limit == 0 {
         return Err(invalid_input(format!("{function}: limit() must be above zero")));
     }

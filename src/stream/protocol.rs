@@ -19,12 +19,16 @@ use crate::stream::writer::StreamWriter;
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     el: EventLoop,
+    /// Whether it may well be forgotten: one of the process's standard streams.
+    is_standard: bool,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         if !self.transport.is_closing() {
-            self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+            if !self.is_standard {
+                self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+            }
             // The loop sends what is queued.
             self.transport.close();
         }
@@ -100,7 +104,16 @@ impl StreamProtocol {
 
     /// The two halves, for a connection that stands.
     pub(crate) fn halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
-        let connection = Rc::new(Connection { transport: transport.clone(), el: self.el.clone() });
+        self.halves_of(Connection { transport: transport.clone(), el: self.el.clone(), is_standard: false })
+    }
+
+    /// The same of a standard stream, of which the one half is there.
+    pub(crate) fn standard_halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
+        self.halves_of(Connection { transport: transport.clone(), el: self.el.clone(), is_standard: true })
+    }
+
+    fn halves_of(&self, connection: Connection) -> (StreamReader, StreamWriter) {
+        let connection = Rc::new(connection);
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
         (reader, writer)

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The reading side and the writing side each have a state of their own, which matters while the phase is `Open` (and,
-//! for writing, `Flushing`).
+//! for writing, `Flushing`). One end of a pipe has one side only.
 
 /// How far the connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,25 @@ enum Reading {
     Paused,
     /// The peer has ended its side.
     Ended,
+    /// There is no such side; how the reader of what is written is watched.
+    None(Watch),
+}
+
+/// How a writing end finds out that nobody reads any more, without writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Not at all.
+    No,
+    /// When the selector reports a hang-up or an error, as it does unasked.
+    Hangup,
+    /// When the peer of a socket sends no more, too.
+    EndOfFile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
+    /// There is no such side.
+    None,
     Open,
     /// To be ended when the queue is empty. Excludes writing more.
     Ending,
@@ -83,6 +98,8 @@ pub(crate) enum Verdict {
     Write,
     /// Misuse: the writing side was ended by `write_eof`.
     AfterEof,
+    /// Misuse: there is no writing side.
+    NoSide,
     /// Drop them.
     Closing,
 }
@@ -97,6 +114,43 @@ pub(crate) struct Lifecycle {
 impl Lifecycle {
     pub(crate) fn new() -> Self {
         Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open }
+    }
+
+    /// That of a reading end.
+    pub(crate) fn of_read_end() -> Self {
+        Self { writing: Writing::None, ..Self::new() }
+    }
+
+    /// That of a writing end.
+    pub(crate) fn of_write_end(watch: Watch) -> Self {
+        Self { reading: Reading::None(watch), ..Self::new() }
+    }
+
+    /// Whether it has no writing side.
+    pub(crate) fn is_read_end(&self) -> bool {
+        self.writing == Writing::None
+    }
+
+    /// Whether it has no reading side; how the reader is watched.
+    #[inline]
+    pub(crate) fn write_end(&self) -> Option<Watch> {
+        match self.reading {
+            Reading::None(watch) => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// What a writing end gets to read is for others: from now on it waits for hang-ups only.
+    pub(crate) fn watch_less(&mut self) {
+        if self.reading == Reading::None(Watch::EndOfFile) {
+            self.reading = Reading::None(Watch::Hangup);
+        }
+    }
+
+    /// Whether something to read is to be reported.
+    #[inline]
+    pub(crate) fn wants_readable(&self) -> bool {
+        self.is_reading() || (self.reading == Reading::None(Watch::EndOfFile) && !self.is_lost())
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -136,8 +190,10 @@ impl Lifecycle {
 
     /// The peer has ended its side: true for the first time.
     pub(crate) fn end_reading(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading != Reading::Ended;
-        self.reading = Reading::Ended;
+        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::On | Reading::Paused);
+        if changes {
+            self.reading = Reading::Ended;
+        }
         changes
     }
 
@@ -145,7 +201,8 @@ impl Lifecycle {
         match (self.writing, self.phase) {
             (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
             (Writing::Open, Phase::Open) => Verdict::Write,
-            (Writing::Open, _) => Verdict::Closing,
+            (Writing::None, Phase::Open) => Verdict::NoSide,
+            (Writing::Open | Writing::None, _) => Verdict::Closing,
         }
     }
 

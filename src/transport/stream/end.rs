@@ -4,8 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use socket2::Socket;
-
 use crate::error::{PanicPayload, callback_panicked};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
@@ -64,17 +62,18 @@ impl SocketTransport {
         if io.is_none() && self.protocol.borrow().is_none() {
             return;
         }
-        if let Some(Io { registration, socket }) = io {
+        if let Some(Io { registration, channel }) = io {
             drop(registration);
             // Beside whoever calls this somebody has a handle, and may ask for the address yet.
             let local_addr = self.local_addr.take();
             let ask = !local_addr.is_known() && self.me.strong_count() > 1;
-            self.local_addr.set(if ask { local_addr_of(&socket).into() } else { local_addr });
+            self.local_addr.set(if ask { channel.local_addr().into() } else { local_addr });
         }
         self.core.transport_gone();
         let queue = self.queue.take();
         let idle = self.if_rare(|rare| {
             rare.unread = Vec::new();
+            rare.elsewhere = None;
             rare.idle.take()
         });
         if let Some(idle) = idle.flatten() {
@@ -109,7 +108,7 @@ impl SocketTransport {
     }
 
     pub(super) fn ask_local_addr(&self) -> Option<SocketAddr> {
-        local_addr_of(&self.io.borrow().as_ref()?.socket)
+        self.io.borrow().as_ref()?.channel.local_addr()
     }
 
     pub(super) fn fail_by_panic(&self, callback: &str, payload: PanicPayload) {
@@ -151,8 +150,4 @@ impl SocketTransport {
             None => io::Error::new(io::ErrorKind::ConnectionReset, "Connection lost"),
         }
     }
-}
-
-fn local_addr_of(socket: &Socket) -> Option<SocketAddr> {
-    socket.local_addr().ok()?.as_socket()
 }

@@ -1,4 +1,4 @@
-//! A transport over a stream socket.
+//! A transport over a stream socket, or over one end of a pipe.
 //!
 //! The problem is reentrancy. A protocol's callbacks take `&mut self` and may call any method of any transport, from
 //! anywhere: a task that looks into the protocol may write, a destructor may close. So no method here calls the
@@ -9,10 +9,15 @@
 //! short read means that the socket is drained, unless the event said that more may follow (an end of file, urgent data)
 //! or a unix peer sent descriptors, at which a read stops short. Pausing merely stops reading, and remembers whether
 //! something may be waiting.
+//!
+//! The ends of pipes are the same with one side missing: see `pipe`.
 
 mod end;
+mod pipe;
 mod read;
 mod write;
+
+pub(crate) use pipe::{Elsewhere, PipeEnd};
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -22,13 +27,15 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
-use crate::os::fd::{AsRawFd, RawFd};
+use crate::os::channel::Channel;
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::protocol::erased::Called;
 use crate::protocol::{
-    AnyProtocol, BaseTransport, ExtraInfo, SocketHolder, SocketView, StreamTransport, Transport, TransportId, WaiterId,
+    AnyProtocol, BaseTransport, ExtraInfo, Holder, PipeView, SocketView, StreamTransport, Transport, TransportId,
+    WaiterId,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -55,10 +62,10 @@ pub(crate) struct Parts {
     pub(crate) peer_addr: Option<SocketAddr>,
 }
 
-/// The open socket. The registration stands first, because it has to end first.
+/// The open descriptor. The registration stands first, because it has to end first.
 struct Io {
     registration: LoopRegistration,
-    socket: Socket,
+    channel: Channel,
 }
 
 /// In place of a turn.
@@ -99,6 +106,8 @@ struct Rare {
     /// Writes since the connection was lost.
     lost_writes: u32,
     idle: Option<IdleLimit>,
+    /// Makes the calls, for what is called elsewhere.
+    elsewhere: Option<Rc<dyn Elsewhere>>,
 }
 
 pub(crate) struct SocketTransport {
@@ -144,14 +153,14 @@ pub(crate) struct SocketTransport {
 }
 
 impl SocketTransport {
-    fn make(core: &Rc<Core>, parts: Parts) -> Rc<Self> {
+    fn make(core: &Rc<Core>, life: Lifecycle, parts: Parts) -> Rc<Self> {
         core.counters.transports.opened();
         Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
             id: TransportId::next(),
             io: RefCell::new(None),
-            life: Cell::new(Lifecycle::new()),
+            life: Cell::new(life),
             flow: Cell::new(Flow::new()),
             queue: RefCell::new(WriteQueue::default()),
             protocol: RefCell::new(Some(parts.protocol)),
@@ -176,22 +185,28 @@ impl SocketTransport {
     /// A transport over a connection that was just accepted. The selector hears of it when it was made: a connection
     /// that its protocol turns down at once costs nothing there.
     pub(crate) fn open_accepted(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, Lifecycle::new(), parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        this.keep(LoopRegistration::parked(&core.reactor, &socket, Mode::Edge, listener), socket)
+        let channel = this.channel(socket);
+        this.keep(LoopRegistration::parked(&core.reactor, &channel, Mode::Edge, listener), channel)
     }
 
     /// A transport over a connected, non-blocking socket that is not registered yet.
     pub(crate) fn open(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, Lifecycle::new(), parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        this.keep(LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener), socket)
+        let channel = this.channel(socket);
+        this.keep(LoopRegistration::new(&core.reactor, &channel, Interest::READABLE, Mode::Edge, listener), channel)
     }
 
-    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, socket: Socket) -> io::Result<Rc<Self>> {
+    fn channel(&self, socket: Socket) -> Channel {
+        Channel::socket(socket, self.peer_addr.is_known())
+    }
+
+    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, channel: Channel) -> io::Result<Rc<Self>> {
         match registration {
             Ok(registration) => {
-                *self.io.borrow_mut() = Some(Io { registration, socket });
+                *self.io.borrow_mut() = Some(Io { registration, channel });
                 Ok(self)
             }
             Err(error) => {
@@ -209,9 +224,9 @@ impl SocketTransport {
         socket: Socket,
         parts: Parts,
     ) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, Lifecycle::new(), parts);
         let handed = registration.hand_over(Listener::Handler(this.clone() as Rc<dyn Handler>), Interest::READABLE);
-        *this.io.borrow_mut() = Some(Io { registration, socket });
+        *this.io.borrow_mut() = Some(Io { registration, channel: this.channel(socket) });
         if let Err(error) = handed {
             this.forget();
             return Err(error);
@@ -239,6 +254,9 @@ impl SocketTransport {
             }
             if !self.life.get().is_lost() {
                 self.update_interest();
+                if self.readable.get() {
+                    self.read_on();
+                }
             }
         });
     }
@@ -384,8 +402,9 @@ impl SocketTransport {
         result
     }
 
+    /// Whether nobody reports again by itself that there is more.
     fn is_edge(&self) -> bool {
-        self.io.borrow().as_ref().is_some_and(|io| io.registration.is_edge())
+        self.io.borrow().as_ref().is_some_and(|io| io.registration.is_edge() || !io.channel.is_pollable())
     }
 
     /// Says whether the reading side is to be reported; costs nothing where edges are.
@@ -401,13 +420,14 @@ impl SocketTransport {
     }
 
     fn write_interest(&self, writable: bool) {
-        let readable = self.life.get().is_reading();
+        let readable = self.life.get().wants_readable();
         self.set_interest(Interest { readable, writable });
     }
 
     fn set_interest(&self, interest: Interest) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.registration.set_interest(interest),
+            Some(io) if io.channel.is_pollable() => io.registration.set_interest(interest),
+            Some(io) => pipe::check_unwatched(io.channel.kind(), interest),
             None => Ok(()),
         };
         if let Err(error) = result {
@@ -428,7 +448,7 @@ impl Handler for SocketTransport {
                 self.reads_on.set(false);
             }
             if self.has_begun() {
-                self.read();
+                if self.life.get().write_end().is_some() { self.look_for_reader() } else { self.read() }
             } else if self.readable.get() {
                 // Whoever waits for the connection comes first.
                 self.read_on();
@@ -469,10 +489,10 @@ impl Ready for SocketTransport {
     }
 }
 
-impl SocketHolder for SocketTransport {
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
+impl Holder for SocketTransport {
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
         if let Some(io) = &*self.io.borrow() {
-            f(SockRef::from(&io.socket), io.socket.as_raw_fd());
+            f(io.channel.as_fd());
         }
     }
 }
@@ -505,10 +525,14 @@ impl BaseTransport for SocketTransport {
     fn extra_info(&self) -> ExtraInfo {
         let local_addr = self.local_addr.take();
         let local_addr = if local_addr.is_known() { local_addr } else { self.ask_local_addr().into() };
-        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        let holder: Weak<dyn Holder> = self.me.clone();
         let known = local_addr.get();
         self.local_addr.set(local_addr);
-        ExtraInfo { local_addr: known, peer_addr: self.peer_addr.get(), socket: Some(SocketView::new(holder)) }
+        let (socket, pipe) = match self.is_pipe() {
+            false => (Some(SocketView::new(holder)), None),
+            true => (None, Some(PipeView::new(holder))),
+        };
+        ExtraInfo { local_addr: known, peer_addr: self.peer_addr.get(), socket, pipe }
     }
 
     fn protocol(&self) -> Option<AnyProtocol> {
@@ -554,13 +578,18 @@ impl fmt::Debug for SocketTransport {
         }
         if let Ok(io) = self.io.try_borrow() {
             if let Some(io) = &*io {
-                write!(f, " fd={}", io.socket.as_raw_fd())?;
+                write!(f, " fd={}", io.channel.as_raw_fd())?;
             }
         }
-        let read = if life.is_reading() { "polling" } else { "idle" };
+        if life.write_end().is_none() {
+            write!(f, " read={}", if life.is_reading() { "polling" } else { "idle" })?;
+        }
+        if life.is_read_end() {
+            return f.write_str(">");
+        }
         let size = self.queue.try_borrow().map_or(0, |queue| queue.len());
         let write = if size > 0 { "polling" } else { "idle" };
-        write!(f, " read={read} write=<{write}, bufsize={size}>>")
+        write!(f, " write=<{write}, bufsize={size}>>")
     }
 }
 

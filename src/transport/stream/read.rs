@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::io;
 
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
-use crate::os::socket::{recv, recv_local, would_block};
+use crate::os::channel::Kind;
+use crate::os::socket::would_block;
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::stream::{SocketTransport, Takes};
@@ -89,17 +90,14 @@ impl SocketTransport {
 
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = match &*self.io.borrow() {
-            Some(io) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
-            Some(io) => {
-                let (n, stopped_short) = recv_local(&io.socket, buffer)?;
-                if stopped_short {
-                    self.more.set(true);
-                }
-                n
-            }
+        let (n, stopped_short) = match &*self.io.borrow() {
+            Some(io) if io.channel.kind() == Kind::Elsewhere => self.receive_elsewhere(buffer)?,
+            Some(io) => io.channel.receive(buffer)?,
             None => return Err(io::ErrorKind::WouldBlock.into()),
         };
+        if stopped_short {
+            self.more.set(true);
+        }
         if n > 0 {
             self.note_activity();
             if n < buffer.len() && !self.more.get() {
@@ -199,7 +197,9 @@ impl SocketTransport {
 
     fn end_of_file(&self) -> ReadStep {
         self.readable.set(false);
-        if self.update_life(Lifecycle::end_reading) {
+        if self.life.get().is_read_end() {
+            self.pipe_ended();
+        } else if self.update_life(Lifecycle::end_reading) {
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
                 Some(Ok(KeepOpen::Yes)) => {}
@@ -213,7 +213,9 @@ impl SocketTransport {
     fn read_failed(&self, error: io::Error) -> ReadStep {
         self.readable.set(false);
         self.more.set(false);
-        if !would_block(&error) {
+        if self.life.get().is_read_end() {
+            self.pipe_failed(error);
+        } else if !would_block(&error) {
             self.fail(error);
         }
         ReadStep::Done
@@ -226,12 +228,18 @@ impl ReadTransport for SocketTransport {
     }
 
     fn pause_reading(&self) {
+        if self.refuse_reading("pause_reading") {
+            return;
+        }
         if self.update_life(Lifecycle::pause) {
             self.read_interest(false);
         }
     }
 
     fn resume_reading(&self) {
+        if self.refuse_reading("resume_reading") {
+            return;
+        }
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
             if self.readable.get() || self.unseen.get() > 0 {
@@ -241,7 +249,7 @@ impl ReadTransport for SocketTransport {
     }
 
     fn unread(&self, data: &[u8]) {
-        if self.life.get().is_closing() || data.is_empty() {
+        if self.life.get().is_closing() || data.is_empty() || self.refuse_reading("unread") {
             return;
         }
         self.rare(|rare| drop(rare.unread.splice(0..0, data.iter().copied())));

@@ -1,28 +1,27 @@
 //! The writing side: what is sent at once, what is queued, and who waits for room.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use socket2::Socket;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::socket::{send, send_vectored, would_block};
-use crate::protocol::{WaiterId, WaterMarks, WriteTransport};
+use crate::os::channel::Kind;
+use crate::os::socket::would_block;
+use crate::protocol::{BaseTransport, WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
 use crate::transport::lifecycle::{Flushed, Lifecycle, Verdict, WriteEof};
 use crate::transport::queue::WriteQueue;
-use crate::transport::stream::SocketTransport;
+use crate::transport::stream::{Io, SocketTransport};
 
 impl SocketTransport {
     /// Sends at once if nothing is queued, and queues what is left.
     fn write_with(
         &self,
         len: usize,
-        send: impl FnOnce(&Socket) -> io::Result<usize>,
+        send: impl FnOnce(&Io) -> io::Result<usize>,
         queue_rest: impl FnOnce(&mut WriteQueue, usize),
     ) {
         match self.life.get().write() {
@@ -32,6 +31,7 @@ impl SocketTransport {
                 self.call_handler(context);
                 return;
             }
+            Verdict::NoSide => return self.refuse("write"),
             Verdict::Closing => {
                 self.note_lost_write();
                 return;
@@ -44,7 +44,7 @@ impl SocketTransport {
         let mut sent = 0;
         if was_empty {
             let result = match &*self.io.borrow() {
-                Some(io) => send(&io.socket),
+                Some(io) => send(io),
                 None => return,
             };
             match result {
@@ -64,6 +64,21 @@ impl SocketTransport {
             self.write_interest(true);
         }
         self.queue_grown();
+    }
+
+    #[inline]
+    fn send(&self, io: &Io, data: &[u8]) -> io::Result<usize> {
+        match io.channel.kind() {
+            Kind::Elsewhere => self.send_elsewhere(&[IoSlice::new(data)]),
+            _ => io.channel.send(data),
+        }
+    }
+
+    fn send_vectored(&self, io: &Io, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        match io.channel.kind() {
+            Kind::Elsewhere => self.send_elsewhere(data),
+            _ => io.channel.send_vectored(data),
+        }
     }
 
     fn queue_grown(&self) {
@@ -117,8 +132,8 @@ impl SocketTransport {
                 let (queue, io) = (self.queue.borrow(), self.io.borrow());
                 let Some(io) = io.as_ref().filter(|_| !queue.is_empty()) else { return };
                 queue.with_slices(|slices| match slices {
-                    [only] => send(&io.socket, only),
-                    slices => send_vectored(&io.socket, slices),
+                    [only] => self.send(io, only),
+                    slices => self.send_vectored(io, slices),
                 })
             };
             match result {
@@ -153,7 +168,7 @@ impl SocketTransport {
 
     fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.socket.shutdown(Shutdown::Write),
+            Some(io) => io.channel.shutdown_write(),
             None => Ok(()),
         };
         // A peer that is gone already shows by the next event.
@@ -165,11 +180,11 @@ impl SocketTransport {
 
 impl WriteTransport for SocketTransport {
     fn write(&self, data: &[u8]) {
-        self.write_with(data.len(), |socket| send(socket, data), |queue, sent| queue.push_copy(&data[sent..]));
+        self.write_with(data.len(), |io| self.send(io, data), |queue, sent| queue.push_copy(&data[sent..]));
     }
 
     fn write_owned(&self, data: Bytes) {
-        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(data.slice(sent..)));
+        self.write_with(data.len(), |io| self.send(io, &data), |queue, sent| queue.push_owned(data.slice(sent..)));
     }
 
     fn writelines(&self, data: &[IoSlice<'_>]) {
@@ -177,7 +192,7 @@ impl WriteTransport for SocketTransport {
         let first = &data[..data.len().min(MAX_IOVECS)];
         self.write_with(
             len,
-            |socket| send_vectored(socket, first),
+            |io| self.send_vectored(io, first),
             |queue, mut sent| {
                 for piece in data {
                     let skip = sent.min(piece.len());
@@ -189,6 +204,12 @@ impl WriteTransport for SocketTransport {
     }
 
     fn write_eof(&self) {
+        if self.life.get().write_end().is_some() {
+            return self.close();
+        }
+        if self.refuse_writing("write_eof") {
+            return;
+        }
         let queue_is_empty = self.queue.borrow().is_empty();
         match self.update_life(|life| life.write_eof(queue_is_empty)) {
             WriteEof::Already | WriteEof::AfterFlush => {}
@@ -197,7 +218,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn can_write_eof(&self) -> bool {
-        true
+        !self.life.get().is_read_end()
     }
 
     fn write_buffer_size(&self) -> usize {
@@ -209,6 +230,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()> {
+        self.check_writing("set_write_buffer_limits")?;
         let size = self.queue.borrow().len();
         let mut flow = self.flow.get();
         let change = flow.set_marks(high, low, size)?;
@@ -220,6 +242,9 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_cap(&self, cap: Option<usize>) {
+        if self.refuse_writing("set_write_buffer_cap") {
+            return;
+        }
         self.rare(|rare| rare.cap = cap);
         if !self.life.get().is_lost() {
             self.queue_grown();
@@ -227,6 +252,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_writing("ready")?;
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }
