@@ -2,18 +2,20 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
-use roundelay::{EventLoop, Transport};
+use roundelay::{EventLoop, KeepOpen, Protocol, Transport};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat, open};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-use crate::common::run_until;
+use crate::common::{Log, complete, run_until};
 
 /// A pipe: its reading end and its writing end, which block.
 pub fn pipe() -> (File, File) {
@@ -112,4 +114,64 @@ pub fn until_gone(el: &EventLoop, transport: &Transport) {
 /// The same end once more.
 pub fn again(file: &File) -> OwnedFd {
     file.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// Notes what it hears; bytes are gathered.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    pub log: Log,
+    bytes: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Recorder {
+    /// What has come since the last call.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes.take()
+    }
+}
+
+impl Protocol for Recorder {
+    fn connection_made(&mut self, _: &Transport) {
+        self.log.push("made");
+    }
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        if self.bytes.borrow().is_empty() {
+            self.log.push("data");
+        }
+        self.bytes.borrow_mut().extend_from_slice(data);
+    }
+    fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
+        self.log.push(if transport.is_closing() { "eof closing" } else { "eof" });
+        KeepOpen::Yes
+    }
+    fn pause_writing(&mut self, _: &Transport) {
+        self.log.push("pause");
+    }
+    fn resume_writing(&mut self, _: &Transport) {
+        self.log.push("resume");
+    }
+    fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
+        match error {
+            None => self.log.push("lost"),
+            Some(error) => self.log.push(format!("lost {:?}", error.kind())),
+        }
+    }
+}
+
+/// A recorded reading end.
+#[track_caller]
+pub fn read_pipe(el: &EventLoop, fd: impl Into<OwnedFd>) -> (Transport, Recorder) {
+    let recorder = Recorder::default();
+    let given = recorder.clone();
+    let (transport, _) = complete(el, el.connect_read_pipe(move || given, fd)).unwrap();
+    (transport, recorder)
+}
+
+/// A recorded writing end.
+#[track_caller]
+pub fn write_pipe(el: &EventLoop, fd: impl Into<OwnedFd>) -> (Transport, Recorder) {
+    let recorder = Recorder::default();
+    let given = recorder.clone();
+    let (transport, _) = complete(el, el.connect_write_pipe(move || given, fd)).unwrap();
+    (transport, recorder)
 }
