@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
+#[cfg(not(target_os = "linux"))]
 use rustix::net::RecvFlags;
 use rustix::time::Timespec;
 use socket2::{SockRef, Socket};
@@ -78,46 +79,23 @@ impl Channel {
     }
 
     /// Receives: how much, and whether more may be there though the buffer was not filled.
-    #[inline]
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         match self.kind {
             Kind::Internet => socket::recv(&self.fd, buffer).map(|n| (n, false)),
             Kind::Local => socket::recv_local(&self.fd, buffer),
-            Kind::SocketEnd => self.receive_at_end(buffer),
-            _ => self.read(buffer),
+            // It may be a socket of datagrams, which gives them one at a time.
+            Kind::SocketEnd => socket::recv_now(&self.fd, buffer).map(|n| (n, true)),
+            // A terminal gives one line at a time, and a pipe one packet if the writer has asked for it.
+            Kind::PipeEnd | Kind::Device | Kind::Elsewhere => read(self.fd.as_fd(), buffer).map(|n| (n, true)),
         }
     }
 
-    /// A datagram socket gives one datagram at a time.
-    fn receive_at_end(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-        let (n, _) = retry(Call::Receive, |share| {
-            let len = share.of(buffer.len());
-            rustix::net::recv(&self.fd, &mut buffer[..len], RecvFlags::DONTWAIT)
-        })?;
-        Ok((n, true))
-    }
-
-    /// A terminal gives one line at a time, and a pipe one packet if the writer has asked for it.
-    fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-        read(self.fd.as_fd(), buffer).map(|n| (n, true))
-    }
-
-    #[inline]
-    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        match self.kind {
-            Kind::Internet | Kind::Local => socket::send(&self.fd, data),
-            Kind::SocketEnd => socket::send_now(&self.fd, data),
-            _ => write(self.fd.as_fd(), data),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.kind {
-            Kind::Internet | Kind::Local => socket::send_vectored(&self.fd, data),
-            // A datagram each.
-            Kind::SocketEnd => data.first().map_or(Ok(0), |first| socket::send_now(&self.fd, first)),
-            _ => retry(Call::Send, |share| rustix::io::writev(&self.fd, &data[..share.buffers(data.len())])),
+    pub(crate) fn send(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self.kind, data) {
+            (Kind::Internet | Kind::Local, data) => socket::send_vectored(&self.fd, data),
+            (Kind::SocketEnd, data) => data.first().map_or(Ok(0), |first| socket::send_now(&self.fd, first)),
+            (_, [only]) => write(self.fd.as_fd(), only),
+            (_, data) => retry(Call::Send, |share| rustix::io::writev(&self.fd, &data[..share.buffers(data.len())])),
         }
     }
 

@@ -96,6 +96,15 @@ pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bo
     Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
+/// As `recv`, on a socket that may be in blocking mode.
+pub(crate) fn recv_now(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::DONTWAIT)
+    })
+    .map(|(n, _)| n)
+}
+
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
 }

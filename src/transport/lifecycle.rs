@@ -142,7 +142,7 @@ impl Lifecycle {
 
     /// What a writing end gets to read is for others: from now on it waits for hang-ups only.
     pub(crate) fn watch_less(&mut self) {
-        if self.reading == Reading::None(Watch::EndOfFile) {
+        if matches!(self.reading, Reading::None(Watch::EndOfFile)) {
             self.reading = Reading::None(Watch::Hangup);
         }
     }
@@ -150,7 +150,7 @@ impl Lifecycle {
     /// Whether something to read is to be reported.
     #[inline]
     pub(crate) fn wants_readable(&self) -> bool {
-        self.is_reading() || (self.reading == Reading::None(Watch::EndOfFile) && !self.is_lost())
+        self.is_reading() || (matches!(self.reading, Reading::None(Watch::EndOfFile)) && !self.is_lost())
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -167,7 +167,7 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && self.reading == Reading::On
+        self.phase == Phase::Open && matches!(self.reading, Reading::On)
     }
 
     /// True if it was not paused before.
@@ -181,7 +181,7 @@ impl Lifecycle {
 
     /// True if it was paused.
     pub(crate) fn resume(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading == Reading::Paused;
+        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::Paused);
         if changes {
             self.reading = Reading::On;
         }
@@ -199,8 +199,8 @@ impl Lifecycle {
 
     pub(crate) fn write(&self) -> Verdict {
         match (self.writing, self.phase) {
-            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
             (Writing::Open, Phase::Open) => Verdict::Write,
+            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
             (Writing::None, Phase::Open) => Verdict::NoSide,
             (Writing::Open | Writing::None, _) => Verdict::Closing,
         }

@@ -96,14 +96,20 @@ impl SocketTransport {
         self.if_rare(|rare| rare.elsewhere.clone()).flatten().ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
-    #[cold]
-    pub(super) fn receive_elsewhere(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-        self.elsewhere()?.receive(buffer).map(|n| (n, true))
+    /// Receives from what is no socket of the internet's; true where a short read means nothing.
+    pub(super) fn receive_otherwise(&self, channel: &Channel, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        match channel.kind() {
+            Kind::Elsewhere => self.elsewhere()?.receive(buffer).map(|n| (n, true)),
+            _ => channel.receive(buffer),
+        }
     }
 
-    #[cold]
-    pub(super) fn send_elsewhere(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.elsewhere()?.send(data)
+    /// Sends to what is no socket.
+    pub(super) fn send_otherwise(&self, channel: &Channel, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        match channel.kind() {
+            Kind::Elsewhere => self.elsewhere()?.send(data),
+            _ => channel.send(data),
+        }
     }
 
     /// Whether it is one end of something.

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
 use crate::os::channel::Kind;
-use crate::os::socket::would_block;
+use crate::os::socket::{recv, would_block};
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::stream::{SocketTransport, Takes};
@@ -90,14 +90,17 @@ impl SocketTransport {
 
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (n, stopped_short) = match &*self.io.borrow() {
-            Some(io) if io.channel.kind() == Kind::Elsewhere => self.receive_elsewhere(buffer)?,
-            Some(io) => io.channel.receive(buffer)?,
+        let n = match &*self.io.borrow() {
+            Some(io) if io.channel.kind() == Kind::Internet => recv(&io.channel, buffer)?,
+            Some(io) => {
+                let (n, stopped_short) = self.receive_otherwise(&io.channel, buffer)?;
+                if stopped_short {
+                    self.more.set(true);
+                }
+                n
+            }
             None => return Err(io::ErrorKind::WouldBlock.into()),
         };
-        if stopped_short {
-            self.more.set(true);
-        }
         if n > 0 {
             self.note_activity();
             if n < buffer.len() && !self.more.get() {

@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::channel::Kind;
-use crate::os::socket::would_block;
+use crate::os::socket::{send, send_vectored, would_block};
 use crate::protocol::{BaseTransport, WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
@@ -68,16 +67,16 @@ impl SocketTransport {
 
     #[inline]
     fn send(&self, io: &Io, data: &[u8]) -> io::Result<usize> {
-        match io.channel.kind() {
-            Kind::Elsewhere => self.send_elsewhere(&[IoSlice::new(data)]),
-            _ => io.channel.send(data),
+        match io.channel.is_socket() {
+            true => send(&io.channel, data),
+            false => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
         }
     }
 
     fn send_vectored(&self, io: &Io, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        match io.channel.kind() {
-            Kind::Elsewhere => self.send_elsewhere(data),
-            _ => io.channel.send_vectored(data),
+        match io.channel.is_socket() {
+            true => send_vectored(&io.channel, data),
+            false => self.send_otherwise(&io.channel, data),
         }
     }
 
