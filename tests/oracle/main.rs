@@ -12,12 +12,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/pipes.rs"]
+mod ends;
 
 mod descriptors;
 mod flow;
 mod futures;
 mod oracle;
 mod order;
+mod pipes;
 mod protocols;
 mod reading;
 mod runs;
