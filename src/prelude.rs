@@ -6,5 +6,5 @@ pub use crate::{
     BaseTransport, Buffered, BufferedProtocol, ContextVar, EventLoop, Handle, JoinError, KeepOpen, LoopFuture,
     Protocol, ProtocolRef, Remote, Runner, Server, StreamReader, StreamWriter, Task, TcpListener, TcpStream,
     TimerHandle, Transport, block_on, get_running_loop, interval, open_connection, sleep, sleep_until, spawn,
-    spawn_blocking, start_server, timeout, timeout_at, yield_now,
+    spawn_blocking, start_server, stderr, stdin, stdout, timeout, timeout_at, yield_now,
 };

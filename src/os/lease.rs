@@ -6,7 +6,7 @@
 //! that do not block whatever the flag says. What remains (a pipe of another user's, a terminal of another name space, a
 //! system without `/proc`) is made non-blocking, and made blocking again when the last of the streams that need it is gone.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::os::channel::{Channel, Kind, Sort, directions, set_nonblocking};
@@ -154,6 +154,8 @@ pub(crate) fn open(standard: Standard) -> io::Result<Opened> {
 /// An open file of our own on the same pipe or device, which does not block.
 #[cfg(target_os = "linux")]
 fn reopened(standard: Standard, sort: Sort, fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    use std::io::IsTerminal;
+
     use crate::os::fault::{Call, retry};
     use rustix::fs::{Mode, OFlags, fstat, major, minor, open};
 

@@ -87,14 +87,14 @@ impl PipeView {
     ///
     /// # let terminal = std::fs::File::open("/dev/null")?;
     /// roundelay::block_on(async {
-    ///     let el = roundelay::get_running_loop()?;
+    ///     let el = roundelay::get_running_loop().unwrap();
     ///     let (transport, _) = el.connect_read_pipe(|| Idle, terminal).await?;
     ///     let pipe = transport.extra_info().pipe.unwrap();
     ///     let is_terminal = pipe.with(|fd| std::io::IsTerminal::is_terminal(&fd));
     ///     assert_eq!(is_terminal, Some(false));
-    ///     Ok(())
-    /// })
-    /// # as std::io::Result<()>
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # std::io::Result::Ok(())
     /// ```
     pub fn with<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
         with_fd(&self.holder, f)

@@ -36,8 +36,7 @@ use crate::transport::stream::PipeEnd;
 /// # Errors
 ///
 /// `ResourceBusy` while an earlier reader of this process is in use, on whichever loop; `InvalidInput` if the descriptor is
-/// not open for reading, or on what is no file, pipe, socket or device; `AlreadyExists` and [`LoopClosed`](crate::LoopClosed)
-/// never; else the operating system's.
+/// not open for reading, or on what is no file, pipe, socket or device; else the operating system's.
 ///
 /// # Panics
 ///

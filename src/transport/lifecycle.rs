@@ -298,8 +298,16 @@ mod tests {
         /// However the calls are mixed: `connection_lost` is set on its way once at most, the writing side is shut down
         /// once at most, and what is closing neither reads nor writes.
         #[test]
-        fn one_end_whatever_happens(steps in proptest::collection::vec(step(), 1..60)) {
-            let mut life = Lifecycle::new();
+        fn one_end_whatever_happens(
+            life in prop_oneof![
+                Just(Lifecycle::new()),
+                Just(Lifecycle::of_read_end()),
+                Just(Lifecycle::of_write_end(Watch::EndOfFile)),
+            ],
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            let mut life = life;
+            let (is_read_end, write_end) = (life.is_read_end(), life.write_end());
             let (mut losses, mut shutdowns) = (0, 0);
             for step in steps {
                 match step {
@@ -328,6 +336,10 @@ mod tests {
                 prop_assert_eq!(losses == 1, life.is_lost());
                 prop_assert!(!(life.is_closing() && life.is_reading()));
                 prop_assert!(!(life.is_closing() && life.write() == Verdict::Write));
+                prop_assert_eq!((life.is_read_end(), life.write_end()), (is_read_end, write_end));
+                prop_assert!(!(is_read_end && life.write() == Verdict::Write));
+                prop_assert!(!(write_end.is_some() && life.is_reading()));
+                prop_assert!(!(life.is_lost() && life.wants_readable()));
             }
         }
     }
