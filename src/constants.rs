@@ -21,13 +21,16 @@ pub(crate) const NEAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 360
 
 /// A sleep up to so long is ended by a timer of its own, which costs a system call where the deadline is another one than
 /// before; in a longer one the 50 microseconds by which Linux lets a timeout be late do not matter.
+#[allow(dead_code)] // of epoll alone
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(100);
 
 /// Deadlines so close to each other need not be told apart by that timer.
+#[allow(dead_code)] // of epoll alone
 pub(crate) const SAME_DEADLINE: Duration = Duration::from_micros(1);
 
 /// Deadlines that follow each other as close as this are left to timeouts: a hundred thousand timers within 200
 /// milliseconds cost twice as much where each is woken for.
+#[allow(dead_code)] // of epoll alone
 pub(crate) const DENSE_DEADLINES: Duration = Duration::from_micros(100);
 
 /// Looks at what other threads have posted for each look at the selector, before the loop sleeps.

@@ -93,20 +93,16 @@ pub(crate) fn retry<T>(call: Call, mut f: impl FnMut(Share) -> Result<T, Errno>)
 #[inline]
 pub(crate) fn retry_io<T>(call: Call, mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        match once(call, &mut f) {
+        #[cfg(roundelay_fault)]
+        let result = plan::next(call).map_err(io::Error::from).and_then(|_| f());
+        #[cfg(not(roundelay_fault))]
+        let result = f();
+        let _ = call;
+        match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
     }
-}
-
-/// One call, for what must not be called again when a signal interrupts it.
-#[inline]
-pub(crate) fn once<T>(call: Call, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    #[cfg(roundelay_fault)]
-    plan::next(call)?;
-    let _ = call;
-    f()
 }
 
 #[inline(always)]
@@ -151,7 +147,7 @@ pub mod plan {
     thread_local! {
         static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
         static LOG: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
-        static BLOCKED: Cell<bool> = const { Cell::new(false) };
+        static WITHHELD: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Lets the `nth` call of this thread from now on (counted from zero) fail: of one kind, or of any.
@@ -165,9 +161,10 @@ pub mod plan {
         (LOG.take(), PLAN.take().is_none())
     }
 
-    /// Whether a call was made to block since the last time this was asked: then what is ready has to be told anew.
-    pub(crate) fn take_blocked() -> bool {
-        BLOCKED.take()
+    /// Whether a call was kept from moving something since the last time this was asked: then what is ready has to be
+    /// reported anew, for the kernel has not heard of it.
+    pub(crate) fn take_withheld() -> bool {
+        WITHHELD.take()
     }
 
     /// What becomes of the next call.
@@ -183,13 +180,10 @@ pub mod plan {
             return Ok(Share::ALL);
         }
         PLAN.set(None);
+        WITHHELD.set(true);
         match plan.fault {
             Fault::Short => Ok(Share { short: true }),
-            Fault::Error(code) => {
-                let error = Errno::from_raw_os_error(code);
-                BLOCKED.set(BLOCKED.get() || error == Errno::AGAIN);
-                Err(error)
-            }
+            Fault::Error(code) => Err(Errno::from_raw_os_error(code)),
         }
     }
 }

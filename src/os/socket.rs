@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::os::fault::{Call, once, retry, retry_io};
+use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
@@ -18,9 +18,15 @@ const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// A TCP socket of an address' family.
 pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let domain = Domain::for_address(*address);
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP)))?;
+    new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
+}
+
+/// A non-blocking socket.
+pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    // Folded into the one system call where the platform can.
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = kind.nonblocking();
+    let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
     #[cfg(target_vendor = "apple")]
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -28,16 +34,14 @@ pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
 
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
-    match once(Call::Connect, || socket.connect(address)) {
+    // Called again after an interruption it tells how far the connection is that the first call has begun.
+    match retry_io(Call::Connect, || socket.connect(address)) {
         Ok(()) => Ok(true),
-        // Interrupted, the connection goes on being made, just as after EINPROGRESS.
-        Err(error)
-            if error.raw_os_error() == Some(libc::EINPROGRESS)
-                || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EISCONN) => Ok(true),
+            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 

@@ -381,6 +381,13 @@ impl<C: Clone> Reactor<C> {
         let Some(selector) = &mut self.selector else {
             return Err(LoopClosed.into());
         };
+        #[cfg(roundelay_fault)]
+        if crate::os::fault::plan::take_withheld() {
+            // The kernel would not have said so, or will say so again: what is ready is reported anew.
+            for (key, fd, interest, mode) in self.slots.watched() {
+                let _ = selector.modify(registration::borrow(fd), key, interest, mode);
+            }
+        }
         self.events.clear();
         match selector.wait(timeout, &mut self.events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

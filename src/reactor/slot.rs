@@ -289,6 +289,18 @@ impl<C> Slots<C> {
         })
     }
 
+    /// What the selector watches, with its keys.
+    #[cfg(roundelay_fault)]
+    pub(crate) fn watched(&mut self) -> Vec<(u64, RawFd, Interest, Mode)> {
+        let mut watched = Vec::new();
+        for index in 0..self.places.len() as u32 {
+            if let Some((key, slot)) = self.at(index).filter(|(_, slot)| !slot.parked) {
+                watched.push((key, slot.fd, slot.interest, slot.mode));
+            }
+        }
+        watched
+    }
+
     /// Takes out all slots. Generations go on, so that no old key matches.
     pub(crate) fn drain(&mut self) -> Vec<Slot<C>> {
         (0..self.places.len() as u32)

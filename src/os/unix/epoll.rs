@@ -9,6 +9,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData};
 use rustix::event::{EventfdFlags, Timespec};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
+use crate::os::fault::{Call, retry};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub(crate) use rustix::event::epoll::{Event, EventFlags};
@@ -35,15 +36,15 @@ impl EpollFd {
     }
 
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), flags)?)
+        retry(Call::Watch, |_| epoll::add(&self.fd, fd, EventData::new_u64(key), flags))
     }
 
     pub(crate) fn modify(&self, fd: BorrowedFd<'_>, key: u64, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(&self.fd, fd, EventData::new_u64(key), flags)?)
+        retry(Call::Watch, |_| epoll::modify(&self.fd, fd, EventData::new_u64(key), flags))
     }
 
     pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::delete(&self.fd, fd)?)
+        retry(Call::Watch, |_| epoll::delete(&self.fd, fd))
     }
 
     /// Waits for events into the spare capacity of `events`, which is cleared before. `None` waits without end.

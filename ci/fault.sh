@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Lets each system call of the network code fail at each place at which it is made: tests/fault.
+#   ci/fault.sh [arguments of cargo test]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export RUSTFLAGS="--cfg roundelay_fault" CARGO_TARGET_DIR=target/fault
+exec cargo test --test fault "$@"

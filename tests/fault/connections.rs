@@ -1,0 +1,149 @@
+//! Connections and servers over TCP.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use roundelay::{KeepOpen, Protocol, TcpListener, TcpStream, Transport};
+
+use crate::sweep::{Stage, check_bytes, pattern, sweep};
+
+/// Enough to fill a socket's buffers, so that something is queued.
+const BYTES: usize = 600_000;
+
+/// Sends back what it gets, and the end after it.
+struct Echo;
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        transport.write(data);
+    }
+}
+
+/// Sends some bytes, then the end, and keeps what comes back.
+struct Client {
+    bytes: Rc<Vec<u8>>,
+    arrived: Rc<RefCell<Vec<u8>>>,
+    done: Rc<Cell<bool>>,
+}
+
+impl Protocol for Client {
+    fn connection_made(&mut self, transport: &Transport) {
+        let (first, rest) = self.bytes.split_at(self.bytes.len() / 3);
+        transport.write(first);
+        transport.writelines(&[std::io::IoSlice::new(&rest[..7]), std::io::IoSlice::new(&rest[7..])]);
+        transport.write_eof();
+    }
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.arrived.borrow_mut().extend_from_slice(data);
+    }
+    fn eof_received(&mut self, _: &Transport) -> KeepOpen {
+        KeepOpen::No
+    }
+    fn connection_lost(&mut self, _: &Transport, _: Option<std::io::Error>) {
+        self.done.set(true);
+    }
+}
+
+/// The server of a scenario is gone, with its connections.
+fn shut_down(stage: &Stage<'_>, server: roundelay::Server) {
+    server.close();
+    server.abort_clients();
+    let closed = server.clone();
+    stage.complete(async move { closed.wait_closed().await });
+}
+
+#[test]
+fn echo_through_protocols() {
+    sweep(|stage| {
+        let (el, witness) = (stage.el, &stage.witness);
+        let server_witness = witness.clone();
+        let creating = el.create_server(move || server_witness.protocol("server", Echo), ("127.0.0.1", 0));
+        let Some(server) = witness.check("create_server", stage.complete(creating.into_future())) else { return };
+        let (bytes, arrived, done) =
+            (Rc::new(pattern(BYTES)), Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
+        let client =
+            witness.protocol("client", Client { bytes: bytes.clone(), arrived: arrived.clone(), done: done.clone() });
+        let connecting = el.create_connection(move || client, server.local_addrs()[0]);
+        let connected = witness.check("create_connection", stage.complete(connecting.into_future()));
+        if let Some((transport, _)) = connected {
+            stage.run_until(|| done.get());
+            assert!(transport.is_closing());
+            check_bytes(witness, &bytes, &arrived.borrow());
+        }
+        shut_down(stage, server);
+    });
+}
+
+#[test]
+fn echo_through_streams() {
+    sweep(|stage| {
+        let witness = stage.witness.clone();
+        let outcome = stage.complete(async move {
+            let handler = async |mut reader: roundelay::StreamReader, mut writer: roundelay::StreamWriter| {
+                loop {
+                    let data = reader.read(64 * 1024).await?;
+                    if data.is_empty() {
+                        writer.close();
+                        return writer.wait_closed().await;
+                    }
+                    writer.write(&data);
+                    writer.drain().await?;
+                }
+            };
+            let server = roundelay::start_server(handler, ("127.0.0.1", 0)).await;
+            let Some(server) = witness.check("start_server", server) else { return };
+            let opened = roundelay::open_connection(server.local_addrs()[0]).await;
+            if let Some((mut reader, mut writer)) = witness.check("open_connection", opened) {
+                let bytes = pattern(BYTES);
+                writer.write(&bytes);
+                writer.write_eof();
+                let mut arrived = Vec::new();
+                loop {
+                    match reader.read(100_000).await {
+                        Ok(data) if data.is_empty() => break,
+                        Ok(data) => arrived.extend(data),
+                        Err(error) => break witness.error("read", &error),
+                    }
+                }
+                writer.close();
+                witness.check("wait_closed", writer.wait_closed().await);
+                if arrived.len() < bytes.len() {
+                    // The server's handler has been told, and the exception handler need not be: the peer is gone.
+                    witness.error("the end", &std::io::ErrorKind::UnexpectedEof.into());
+                }
+                check_bytes(&witness, &bytes, &arrived);
+            }
+            server.shutdown(Duration::from_secs(1)).await;
+        });
+        outcome
+    });
+}
+
+#[test]
+fn plain_streams() {
+    sweep(|stage| {
+        let witness = stage.witness.clone();
+        stage.complete(async move {
+            let Some(listener) = witness.check("bind", TcpListener::bind(("127.0.0.1", 0)).await) else { return };
+            let Some(address) = witness.check("local_addr", listener.local_addr()) else { return };
+            let Some(mut client) = witness.check("connect", TcpStream::connect(address).await) else { return };
+            let Some((mut server, _)) = witness.check("accept", listener.accept().await) else { return };
+            let bytes = pattern(BYTES);
+            let (sent, copy) = (witness.clone(), bytes.clone());
+            let writing = roundelay::spawn(async move {
+                let written = client.write_all(&copy).await;
+                sent.check("write_all", written);
+                sent.check("close", client.close().await);
+                client
+            });
+            let mut arrived = Vec::new();
+            // `read_to_end` keeps what came before an error.
+            witness.check("read_to_end", server.read_to_end(&mut arrived).await);
+            drop(server);
+            drop(writing.await);
+            check_bytes(&witness, &bytes, &arrived);
+        });
+    });
+}
