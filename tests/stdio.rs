@@ -231,6 +231,24 @@ fn a_pipe_of_packets() {
     });
 }
 
+/// Nor are packets joined on their way out.
+#[test]
+fn output_in_packets() {
+    alone("output_in_packets", || {
+        let (mut reader, writer) = packet_pipe();
+        output(&writer, || {
+            block_on(async {
+                let mut stdout = stdout().unwrap();
+                stdout.write(b"one");
+                stdout.write(b"two");
+            });
+        });
+        let mut packet = [0; 10];
+        assert_eq!(reader.read(&mut packet).unwrap(), 3);
+        assert_eq!(reader.read(&mut packet).unwrap(), 3);
+    });
+}
+
 /// What cannot be read or written says so.
 #[test]
 fn errors() {

@@ -157,7 +157,7 @@ fn reopened(standard: Standard, sort: Sort, fd: BorrowedFd<'_>) -> Option<OwnedF
     use std::io::IsTerminal;
 
     use crate::os::fault::{Call, retry};
-    use rustix::fs::{Mode, OFlags, fstat, major, minor, open};
+    use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat, major, minor, open};
 
     const MEMORY: u32 = 1; // /dev/null and its kin
     const TERMINAL_MASTER: (u32, u32) = (5, 2);
@@ -172,7 +172,9 @@ fn reopened(standard: Standard, sort: Sort, fd: BorrowedFd<'_>) -> Option<OwnedF
         }
     }
     let way = if standard == Standard::In { OFlags::RDONLY } else { OFlags::WRONLY };
-    let flags = way | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    // A pipe that keeps packets apart is to go on doing so.
+    let kept = fcntl_getfl(fd).ok()? & (OFlags::DIRECT | OFlags::APPEND);
+    let flags = way | kept | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let path = format!("/proc/self/fd/{}", standard as i32);
     let own = retry(Call::File, |_| open(path.as_str(), flags, Mode::empty())).ok()?;
     let after = fstat(&own).ok()?;

@@ -73,7 +73,8 @@ pub trait Protocol: 'static {
     /// [`unread`](Transport::unread). They are lent from the loop's own buffer.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {}
 
-    /// The peer will send no more. What this returns decides whether the connection is closed.
+    /// The peer will send no more. What this returns decides whether the connection is closed; that of a
+    /// [reading end](crate::EventLoop::connect_read_pipe) is in any case.
     fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
         KeepOpen::No
     }

@@ -35,7 +35,8 @@ use crate::transport::stream::PipeEnd;
 ///
 /// # Errors
 ///
-/// `ResourceBusy` while an earlier reader of this process is in use, on whichever loop; `InvalidInput` if the descriptor is
+/// `ResourceBusy` while an earlier reader of this process is in use, on whichever loop, which it is until the turn after it
+/// was dropped; `InvalidInput` if the descriptor is
 /// not open for reading, or on what is no file, pipe, socket or device; else the operating system's.
 ///
 /// # Panics
