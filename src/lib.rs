@@ -36,7 +36,7 @@
 //! # Finding your way
 //!
 //! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], their unix counterparts, [`spawn_blocking`].
+//!   [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
@@ -89,6 +89,7 @@ mod reactor;
 mod runner;
 mod sched;
 mod sock;
+mod stdio;
 mod stream;
 mod time;
 mod transport;
@@ -109,16 +110,16 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateDatagramEndpoint, CreateServer,
-    CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever, Server,
-    ServerEndpoint, Starting, UnixAddressError, UnixEndpoint, UnixServerEndpoint,
+    CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
+    CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
+    Server, ServerEndpoint, Starting, UnixAddressError, UnixEndpoint, UnixServerEndpoint,
 };
 pub use os::address::{Address, UnixAddr};
 pub use os::credentials::PeerCredentials;
 pub use protocol::{
     AnyDatagramProtocol, AnyProtocol, BaseTransport, Buffered, BufferedProtocol, DatagramHandle, DatagramProtocol,
-    DatagramTransport, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport, SocketView, StreamTransport,
-    Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    DatagramTransport, ExtraInfo, KeepOpen, PipeView, Protocol, ProtocolRef, ReadTransport, SocketView,
+    StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 pub use runner::{Runner, RunnerBuilder, block_on, spawn};
 pub use sched::active::{TaskId, TaskInfo, TaskState};
@@ -129,12 +130,14 @@ pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
 pub use sock::{Destination, SockConnecting, SockSendingTo};
+pub use stdio::{stderr, stdin, stdout};
 pub use stream::{
-    AsyncFd, CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenUnixConnection, Opening, OwnedReadHalf,
-    OwnedWriteHalf, ReadError, ReadyGuard, ReuniteError, Separators, ServeStreams, ServeUnixStreams, StreamFeeder,
-    StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream, UdpBinding,
-    UdpSocket, UnixConnecting, UnixDatagram, UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional,
-    open_connection, open_unix_connection, start_server, start_unix_server,
+    AsyncFd, CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenReadPipe, OpenUnixConnection,
+    OpenWritePipe, Opening, OpeningPipe, OwnedReadHalf, OwnedWriteHalf, ReadError, ReadyGuard, ReuniteError,
+    Separators, ServeStreams, ServeUnixStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter,
+    TcpBinding, TcpConnecting, TcpListener, TcpStream, UdpBinding, UdpSocket, UnixConnecting, UnixDatagram,
+    UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_read_pipe,
+    open_unix_connection, open_write_pipe, start_server, start_unix_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

@@ -7,5 +7,5 @@ pub use crate::{
     Handle, JoinError, KeepOpen, LoopFuture, Protocol, ProtocolRef, Remote, Runner, Server, StreamReader, StreamWriter,
     Task, TcpListener, TcpStream, TimerHandle, Transport, UdpSocket, UnixDatagram, UnixListener, UnixStream, block_on,
     copy_bidirectional, get_running_loop, interval, open_connection, open_unix_connection, sleep, sleep_until, spawn,
-    spawn_blocking, start_server, start_unix_server, timeout, timeout_at, yield_now,
+    spawn_blocking, start_server, start_unix_server, stderr, stdin, stdout, timeout, timeout_at, yield_now,
 };

@@ -406,15 +406,15 @@ where
     }
 }
 
-/// The future of [`CreateConnection`], [`ConnectAcceptedSocket`] and
-/// [`CreateUnixConnection`](crate::CreateUnixConnection).
+/// The future of [`CreateConnection`], [`ConnectAcceptedSocket`], [`CreateUnixConnection`](crate::CreateUnixConnection) and
+/// [`ConnectPipe`](crate::ConnectPipe).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Connecting<P> {
     future: BoxFuture<io::Result<(Transport, ProtocolRef<P>)>>,
 }
 
 impl<P> Connecting<P> {
-    pub(super) fn new(future: impl Future<Output = io::Result<(Transport, ProtocolRef<P>)>> + 'static) -> Self {
+    pub(crate) fn new(future: impl Future<Output = io::Result<(Transport, ProtocolRef<P>)>> + 'static) -> Self {
         Self { future: Box::pin(future) }
     }
 }
@@ -472,6 +472,11 @@ where
     let connected = connecting.await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;
+    Ok((introduce(transport).await, protocol))
+}
+
+/// Lets the protocol hear of its transport, which is aborted if this is dropped before it is done.
+pub(crate) async fn introduce(transport: Rc<SocketTransport>) -> Transport {
     // `connection_made` has a turn of its own, which comes before this task's next one.
     let mut unclaimed = Unclaimed(Some(transport.transport()));
     transport.make_connection_soon();
@@ -481,8 +486,7 @@ where
     // What `connection_made` has scheduled comes first, too; and then this, before anything that arrives.
     yield_once().await;
     drop(transport);
-    let transport = unclaimed.0.take().expect("it was put there above");
-    Ok((transport, protocol))
+    unclaimed.0.take().expect("it was put there above")
 }
 
 /// A transport over a connected socket.

@@ -4,17 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::constants::ACCEPT_RETRY_DELAY;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::net::serve::Bound;
 use crate::os::address::Address;
-use crate::os::fd::{AsFd, AsRawFd, RawFd};
+use crate::os::fd::{AsFd, BorrowedFd};
 use crate::os::local::SocketFile;
 use crate::os::socket::{accept, is_lost_connection, is_shortage, listen, set_nodelay, would_block};
-use crate::protocol::{SocketHolder, SocketView};
+use crate::protocol::{Holder, SocketView};
 use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::handle::TimerHandle;
@@ -78,7 +78,7 @@ impl Listener {
     }
 
     pub(crate) fn view(&self) -> SocketView {
-        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        let holder: Weak<dyn Holder> = self.me.clone();
         SocketView::new(holder)
     }
 
@@ -214,11 +214,11 @@ impl Handler for Listener {
     }
 }
 
-impl SocketHolder for Listener {
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
+impl Holder for Listener {
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
         let socket = self.socket.borrow().clone();
         if let Some(socket) = socket {
-            f(SockRef::from(&*socket), socket.as_raw_fd());
+            f(socket.as_fd());
         }
     }
 }

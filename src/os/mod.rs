@@ -2,16 +2,19 @@
 //! crate shows of each, the only one with `cfg(target_os)`.
 //!
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
-//! `local`, `credentials`, `datagram`), names (`names`), the native readiness facility where it has one (`epoll`), and the
-//! call of the portable selector that needs `unsafe` (`poller`).
+//! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), names (`names`),
+//! the native readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe`
+//! (`poller`).
 
 #[allow(dead_code)]
 pub(crate) mod address;
+pub(crate) mod channel;
 pub(crate) mod credentials;
 pub(crate) mod datagram;
 #[allow(dead_code, unreachable_pub)]
 pub(crate) mod fault;
 pub(crate) mod fd;
+pub(crate) mod lease;
 pub(crate) mod local;
 pub(crate) mod names;
 pub(crate) mod poller;

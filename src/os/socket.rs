@@ -191,6 +191,15 @@ pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bo
     Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
+/// As `recv`, on a socket that may be in blocking mode.
+pub(crate) fn recv_now(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::DONTWAIT)
+    })
+    .map(|(n, _)| n)
+}
+
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
 }
@@ -222,6 +231,12 @@ pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Resu
             retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
         }
     }
+}
+
+/// As `send`, on a socket that may be in blocking mode.
+pub(crate) fn send_now(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
+    let flags = SEND_FLAGS | SendFlags::DONTWAIT;
+    retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], flags))
 }
 
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.

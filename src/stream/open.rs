@@ -85,7 +85,7 @@ impl IntoFuture for OpenConnection {
     }
 }
 
-pub(super) fn check_limit(function: &str, limit: usize) -> io::Result<()> {
+pub(crate) fn check_limit(function: &str, limit: usize) -> io::Result<()> {
     if limit == 0 {
         return Err(invalid_input(format!("{function}: limit() must be above zero")));
     }

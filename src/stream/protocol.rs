@@ -21,6 +21,8 @@ pub(crate) struct Connection {
     el: EventLoop,
     /// Whether somebody else has it now.
     handed_over: Cell<bool>,
+    /// Whether it may well be forgotten: one of the process's standard streams.
+    is_standard: bool,
 }
 
 impl Connection {
@@ -37,7 +39,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if !self.handed_over.get() && !self.transport.is_closing() {
-            self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+            if !self.is_standard {
+                self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+            }
             // The loop sends what is queued.
             self.transport.close();
         }
@@ -123,8 +127,17 @@ impl StreamProtocol {
 
     /// The two halves, for a connection that stands.
     pub(crate) fn halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
-        let connection =
-            Rc::new(Connection { transport: transport.clone(), el: self.el.clone(), handed_over: Cell::new(false) });
+        self.halves_of(transport, false)
+    }
+
+    /// The same of a standard stream, of which the one half is there.
+    pub(crate) fn standard_halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
+        self.halves_of(transport, true)
+    }
+
+    fn halves_of(&self, transport: &Transport, is_standard: bool) -> (StreamReader, StreamWriter) {
+        let (transport, el) = (transport.clone(), self.el.clone());
+        let connection = Rc::new(Connection { transport, el, handed_over: Cell::new(false), is_standard });
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
         (reader, writer)

@@ -159,6 +159,17 @@ impl StreamReader {
         self.buffer.borrow().limit
     }
 
+    /// Sets the limit, in bytes, for what is read from now on.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn set_limit(&mut self, limit: usize) {
+        assert!(limit > 0, "StreamReader::set_limit(): the limit must be above zero");
+        self.buffer.borrow_mut().limit = limit;
+    }
+
     /// Waits until `look` finds what it wants in the buffer. It must find something at the end of the stream.
     async fn wait_for<T>(&mut self, mut look: impl FnMut(&mut Buffer) -> Option<T>) -> io::Result<T> {
         self.buffer.borrow().check()?;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The reading side and the writing side each have a state of their own, which matters while the phase is `Open` (and,
-//! for writing, `Flushing`).
+//! for writing, `Flushing`). One end of a pipe has one side only.
 
 /// How far the connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,25 @@ enum Reading {
     Paused,
     /// The peer has ended its side.
     Ended,
+    /// There is no such side; how the reader of what is written is watched.
+    None(Watch),
+}
+
+/// How a writing end finds out that nobody reads any more, without writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Not at all.
+    No,
+    /// When the selector reports a hang-up or an error, as it does unasked.
+    Hangup,
+    /// When the peer of a socket sends no more, too.
+    EndOfFile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
+    /// There is no such side.
+    None,
     Open,
     /// To be ended when the queue is empty. Excludes writing more.
     Ending,
@@ -83,6 +98,8 @@ pub(crate) enum Verdict {
     Write,
     /// Misuse: the writing side was ended by `write_eof`.
     AfterEof,
+    /// Misuse: there is no writing side.
+    NoSide,
     /// Drop them.
     Closing,
 }
@@ -99,6 +116,43 @@ impl Lifecycle {
         Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open }
     }
 
+    /// That of a reading end.
+    pub(crate) fn of_read_end() -> Self {
+        Self { writing: Writing::None, ..Self::new() }
+    }
+
+    /// That of a writing end.
+    pub(crate) fn of_write_end(watch: Watch) -> Self {
+        Self { reading: Reading::None(watch), ..Self::new() }
+    }
+
+    /// Whether it has no writing side.
+    pub(crate) fn is_read_end(&self) -> bool {
+        self.writing == Writing::None
+    }
+
+    /// Whether it has no reading side; how the reader is watched.
+    #[inline]
+    pub(crate) fn write_end(&self) -> Option<Watch> {
+        match self.reading {
+            Reading::None(watch) => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// What a writing end gets to read is for others: from now on it waits for hang-ups only.
+    pub(crate) fn watch_less(&mut self) {
+        if matches!(self.reading, Reading::None(Watch::EndOfFile)) {
+            self.reading = Reading::None(Watch::Hangup);
+        }
+    }
+
+    /// Whether something to read is to be reported.
+    #[inline]
+    pub(crate) fn wants_readable(&self) -> bool {
+        self.is_reading() || (matches!(self.reading, Reading::None(Watch::EndOfFile)) && !self.is_lost())
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.phase != Phase::Open
     }
@@ -113,7 +167,7 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && self.reading == Reading::On
+        self.phase == Phase::Open && matches!(self.reading, Reading::On)
     }
 
     /// True if it was not paused before.
@@ -127,7 +181,7 @@ impl Lifecycle {
 
     /// True if it was paused.
     pub(crate) fn resume(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading == Reading::Paused;
+        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::Paused);
         if changes {
             self.reading = Reading::On;
         }
@@ -136,8 +190,10 @@ impl Lifecycle {
 
     /// The peer has ended its side: true for the first time.
     pub(crate) fn end_reading(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading != Reading::Ended;
-        self.reading = Reading::Ended;
+        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::On | Reading::Paused);
+        if changes {
+            self.reading = Reading::Ended;
+        }
         changes
     }
 
@@ -153,9 +209,10 @@ impl Lifecycle {
 
     pub(crate) fn write(&self) -> Verdict {
         match (self.writing, self.phase) {
-            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
             (Writing::Open, Phase::Open) => Verdict::Write,
-            (Writing::Open, _) => Verdict::Closing,
+            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
+            (Writing::None, Phase::Open) => Verdict::NoSide,
+            (Writing::Open | Writing::None, _) => Verdict::Closing,
         }
     }
 
@@ -253,8 +310,16 @@ mod tests {
         /// However the calls are mixed: `connection_lost` is set on its way once at most, the writing side is shut down
         /// once at most, and what is closing neither reads nor writes.
         #[test]
-        fn one_end_whatever_happens(steps in proptest::collection::vec(step(), 1..60)) {
-            let mut life = Lifecycle::new();
+        fn one_end_whatever_happens(
+            life in prop_oneof![
+                Just(Lifecycle::new()),
+                Just(Lifecycle::of_read_end()),
+                Just(Lifecycle::of_write_end(Watch::EndOfFile)),
+            ],
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            let mut life = life;
+            let (is_read_end, write_end) = (life.is_read_end(), life.write_end());
             let (mut losses, mut shutdowns) = (0, 0);
             for step in steps {
                 match step {
@@ -287,6 +352,10 @@ mod tests {
                 prop_assert_eq!(losses == 1, life.is_lost());
                 prop_assert!(!(life.is_closing() && life.is_reading()));
                 prop_assert!(!(life.is_closing() && life.write() == Verdict::Write));
+                prop_assert_eq!((life.is_read_end(), life.write_end()), (is_read_end, write_end));
+                prop_assert!(!(is_read_end && life.write() == Verdict::Write));
+                prop_assert!(!(write_end.is_some() && life.is_reading()));
+                prop_assert!(!(life.is_lost() && life.wants_readable()));
             }
         }
     }

@@ -14,5 +14,6 @@ mod bridges;
 mod common;
 mod connections;
 mod datagrams;
+mod pipes;
 mod sweep;
 mod unix;

@@ -12,6 +12,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/pipes.rs"]
+mod ends;
 
 mod datagrams;
 mod descriptors;
@@ -19,6 +21,7 @@ mod flow;
 mod futures;
 mod oracle;
 mod order;
+mod pipes;
 mod protocols;
 mod reading;
 mod runs;

@@ -192,6 +192,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("flow.rs"),
         include_str!("futures.rs"),
         include_str!("order.rs"),
+        include_str!("pipes.rs"),
         include_str!("protocols.rs"),
         include_str!("reading.rs"),
         include_str!("runs.rs"),

@@ -12,7 +12,7 @@ import gc
 import logging
 import sys
 
-from reference import datagrams, descriptors, flow, futures, order, protocols, reading  # noqa: F401
+from reference import datagrams, descriptors, flow, futures, order, pipes, protocols, reading  # noqa: F401
 from reference import runs, servers, sockets, streams, tasks, timers, unix  # noqa: F401
 from reference.support import KEPT, SCENARIOS, Loop, Trace
 

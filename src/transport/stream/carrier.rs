@@ -16,52 +16,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use socket2::Socket;
 
 use crate::error::{LoopClosed, PanicPayload};
 use crate::event_loop::remote::Remote;
 use crate::event_loop::services::Service;
 use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
-use crate::os::socket::{send, send_vectored};
+use crate::os::channel::Channel;
 use crate::protocol::{ProtocolRef, Transport, TransportId};
 use crate::reactor::Readiness;
 use crate::reactor::slot::{End, Handler};
 use crate::transport::address::KeptAddress;
+use crate::transport::lifecycle::Lifecycle;
 use crate::transport::stream::{Parts, SocketTransport};
 
 /// What carries the bytes.
 pub(super) enum Carrier {
-    Socket(Io),
+    Channel(Io),
     Foreign(Box<Foreign>),
 }
 
-/// An open socket. The registration stands first, because it has to end first.
+/// An open descriptor. The registration stands first, because it has to end first.
 pub(super) struct Io {
     pub(super) registration: LoopRegistration,
-    pub(super) socket: Socket,
+    pub(super) channel: Channel,
 }
 
 impl Carrier {
-    pub(super) fn socket(&self) -> Option<&Socket> {
+    pub(super) fn channel(&self) -> Option<&Channel> {
         match self {
-            Self::Socket(io) => Some(&io.socket),
+            Self::Channel(io) => Some(&io.channel),
             Self::Foreign(_) => None,
-        }
-    }
-
-    /// Sends what is taken at once.
-    pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Socket(io) => send(&io.socket, data),
-            Self::Foreign(foreign) => foreign.send(data),
-        }
-    }
-
-    /// As `send`, of several pieces.
-    pub(super) fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Socket(io) => send_vectored(&io.socket, data),
-            Self::Foreign(foreign) => foreign.send_vectored(data),
         }
     }
 }
@@ -100,11 +84,11 @@ impl Foreign {
         self.poll("poll_read()", |stream, cx| stream.poll_read(cx, buffer)).map(|n| n.min(room))
     }
 
-    fn send(&self, data: &[u8]) -> io::Result<usize> {
+    pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.sent(data.len(), self.poll("poll_write()", |stream, cx| stream.poll_write(cx, data)))
     }
 
-    fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
         let len = data.iter().map(|piece| piece.len()).sum();
         self.sent(len, self.poll("poll_write_vectored()", |stream, cx| stream.poll_write_vectored(cx, data)))
     }
@@ -252,7 +236,7 @@ impl Service for ForeignTransports {
 impl SocketTransport {
     /// A transport over any stream, which is not read before the connection was made.
     fn open_foreign(core: &Rc<Core>, stream: Pin<Box<dyn Duplex>>, parts: Parts) -> Rc<Self> {
-        let this = Self::make(core, parts, true);
+        let this = Self::make(core, Lifecycle::new(), true, parts);
         let keeper = ForeignTransports::of(core);
         let remote = EventLoop::handle(core.clone()).remote();
         let waker = Arc::new(ForeignWaker { remote, id: this.id, queued: AtomicBool::new(false) });

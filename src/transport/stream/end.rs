@@ -3,11 +3,10 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use socket2::Socket;
-
 use crate::error::{PanicPayload, callback_panicked};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::os::channel::Channel;
 use crate::os::credentials::peer_credentials;
 use crate::os::fd::AsFd;
 use crate::os::socket::local_addr;
@@ -77,11 +76,11 @@ impl SocketTransport {
             return;
         }
         match io {
-            Some(Carrier::Socket(Io { registration, socket })) => {
+            Some(Carrier::Channel(Io { registration, channel })) => {
                 drop(registration);
                 // Beside whoever calls this somebody has a handle, and may ask for the address yet.
                 if self.me.strong_count() > 1 {
-                    self.note_extra(&socket);
+                    self.note_extra(&channel);
                 }
             }
             Some(Carrier::Foreign(foreign)) => {
@@ -94,6 +93,7 @@ impl SocketTransport {
         let queue = self.queue.take();
         let idle = self.if_rare(|rare| {
             rare.unread = Vec::new();
+            rare.elsewhere = None;
             rare.idle.take()
         });
         if let Some(idle) = idle.flatten() {
@@ -129,15 +129,18 @@ impl SocketTransport {
     }
 
     /// Asks the system, once, for what `extra_info` tells and nobody needed so far.
-    pub(super) fn note_extra(&self, socket: &Socket) {
+    pub(super) fn note_extra(&self, channel: &Channel) {
+        if !channel.is_socket() {
+            return;
+        }
         let mut local_addr = self.local_addr.take();
         if !local_addr.is_known() {
-            local_addr = local_addr_of(socket);
+            local_addr = local_addr_of(channel);
         }
         let is_unix = local_addr.is_unix();
         self.local_addr.set(local_addr);
         if is_unix && self.if_rare(|rare| rare.credentials).flatten().is_none() {
-            match peer_credentials(socket.as_fd()) {
+            match peer_credentials(channel.as_fd()) {
                 Ok(credentials) => self.rare(|rare| rare.credentials = Some(credentials)),
                 Err(error) => tracing::debug!(target: "roundelay", "no credentials of the peer of {self:?}: {error}"),
             }
@@ -186,6 +189,6 @@ impl SocketTransport {
 }
 
 /// The address of this end, where the system tells it.
-pub(crate) fn local_addr_of(socket: &Socket) -> KeptAddress {
+pub(crate) fn local_addr_of(socket: impl AsFd) -> KeptAddress {
     local_addr(socket).ok().into()
 }

@@ -1,4 +1,4 @@
-//! A transport over a stream socket.
+//! A transport over a stream socket, or over one end of a pipe.
 //!
 //! The problem is reentrancy. A protocol's callbacks take `&mut self` and may call any method of any transport, from
 //! anywhere: a task that looks into the protocol may write, a destructor may close. So no method here calls the
@@ -9,13 +9,17 @@
 //! short read means that the socket is drained, unless the event said that more may follow (an end of file, urgent data)
 //! or a unix peer sent descriptors, at which a read stops short. Pausing merely stops reading, and remembers whether
 //! something may be waiting.
+//!
+//! The ends of pipes are the same with one side missing: see `pipe`.
 
 mod carrier;
 mod end;
+mod pipe;
 mod read;
 mod write;
 
 pub(crate) use end::local_addr_of;
+pub(crate) use pipe::{Elsewhere, PipeEnd};
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -24,15 +28,17 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::os::channel::Channel;
 use crate::os::credentials::PeerCredentials;
-use crate::os::fd::{AsRawFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::os::socket::peer_addr;
 use crate::protocol::erased::Called;
 use crate::protocol::{
-    AnyProtocol, BaseTransport, ExtraInfo, SocketHolder, SocketView, StreamTransport, Transport, TransportId, WaiterId,
+    AnyProtocol, BaseTransport, ExtraInfo, Holder, PipeView, SocketView, StreamTransport, Transport, TransportId,
+    WaiterId,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -114,6 +120,8 @@ struct Rare {
     idle: Option<IdleLimit>,
     /// Who the peer is, where that was asked for.
     credentials: Option<PeerCredentials>,
+    /// Makes the calls, for what is called elsewhere.
+    elsewhere: Option<Rc<dyn Elsewhere>>,
 }
 
 pub(crate) struct SocketTransport {
@@ -161,7 +169,7 @@ pub(crate) struct SocketTransport {
 }
 
 impl SocketTransport {
-    fn make(core: &Rc<Core>, parts: Parts, is_foreign: bool) -> Rc<Self> {
+    fn make(core: &Rc<Core>, life: Lifecycle, is_foreign: bool, parts: Parts) -> Rc<Self> {
         core.counters.transports.opened();
         Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
@@ -169,7 +177,7 @@ impl SocketTransport {
             id: TransportId::next(),
             io: RefCell::new(None),
             is_foreign,
-            life: Cell::new(Lifecycle::new()),
+            life: Cell::new(life),
             flow: Cell::new(Flow::new()),
             queue: RefCell::new(WriteQueue::default()),
             protocol: RefCell::new(Some(parts.protocol)),
@@ -194,22 +202,28 @@ impl SocketTransport {
     /// A transport over a connection that was just accepted. The selector hears of it when it was made: a connection
     /// that its protocol turns down at once costs nothing there.
     pub(crate) fn open_accepted(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts, false);
+        let this = Self::make(core, Lifecycle::new(), false, parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        this.keep(LoopRegistration::parked(&core.reactor, &socket, Mode::Edge, listener), socket)
+        let channel = this.channel(socket);
+        this.keep(LoopRegistration::parked(&core.reactor, &channel, Mode::Edge, listener), channel)
     }
 
     /// A transport over a connected, non-blocking socket that is not registered yet.
     pub(crate) fn open(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts, false);
+        let this = Self::make(core, Lifecycle::new(), false, parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        this.keep(LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener), socket)
+        let channel = this.channel(socket);
+        this.keep(LoopRegistration::new(&core.reactor, &channel, Interest::READABLE, Mode::Edge, listener), channel)
     }
 
-    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, socket: Socket) -> io::Result<Rc<Self>> {
+    fn channel(&self, socket: Socket) -> Channel {
+        Channel::socket(socket, self.peer_addr.is_known())
+    }
+
+    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, channel: Channel) -> io::Result<Rc<Self>> {
         match registration {
             Ok(registration) => {
-                *self.io.borrow_mut() = Some(Carrier::Socket(Io { registration, socket }));
+                *self.io.borrow_mut() = Some(Carrier::Channel(Io { registration, channel }));
                 Ok(self)
             }
             Err(error) => {
@@ -227,9 +241,9 @@ impl SocketTransport {
         socket: Socket,
         parts: Parts,
     ) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts, false);
+        let this = Self::make(core, Lifecycle::new(), false, parts);
         let handed = registration.hand_over(Listener::Handler(this.clone() as Rc<dyn Handler>), Interest::READABLE);
-        *this.io.borrow_mut() = Some(Carrier::Socket(Io { registration, socket }));
+        *this.io.borrow_mut() = Some(Carrier::Channel(Io { registration, channel: this.channel(socket) }));
         if let Err(error) = handed {
             this.forget();
             return Err(error);
@@ -450,9 +464,10 @@ impl SocketTransport {
         result
     }
 
+    /// Whether nobody reports again by itself that there is more.
     fn is_edge(&self) -> bool {
         match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) => io.registration.is_edge(),
+            Some(Carrier::Channel(io)) => io.registration.is_edge() || !io.channel.is_pollable(),
             Some(Carrier::Foreign(_)) => true,
             None => false,
         }
@@ -471,13 +486,14 @@ impl SocketTransport {
     }
 
     fn write_interest(&self, writable: bool) {
-        let readable = self.life.get().is_reading();
+        let readable = self.life.get().wants_readable();
         self.set_interest(Interest { readable, writable });
     }
 
     fn set_interest(&self, interest: Interest) {
         let result = match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) => io.registration.set_interest(interest),
+            Some(Carrier::Channel(io)) if io.channel.is_pollable() => io.registration.set_interest(interest),
+            Some(Carrier::Channel(io)) => pipe::check_unwatched(io.channel.kind(), interest),
             // Only a try has it say when it is writable.
             Some(Carrier::Foreign(_)) if interest.writable => return self.enqueue(Action::Write),
             Some(Carrier::Foreign(_)) | None => Ok(()),
@@ -555,10 +571,10 @@ impl Ready for SocketTransport {
     }
 }
 
-impl SocketHolder for SocketTransport {
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
-        if let Some(socket) = self.io.borrow().as_ref().and_then(Carrier::socket) {
-            f(SockRef::from(socket), socket.as_raw_fd());
+impl Holder for SocketTransport {
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
+        if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
+            f(channel.as_fd());
         }
     }
 }
@@ -593,19 +609,24 @@ impl BaseTransport for SocketTransport {
         if self.is_foreign {
             return ExtraInfo::default();
         }
-        if let Some(socket) = self.io.borrow().as_ref().and_then(Carrier::socket) {
-            self.note_extra(socket);
+        if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
+            self.note_extra(channel);
         }
-        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        let holder: Weak<dyn Holder> = self.me.clone();
         let local_addr = self.local_addr.take();
         self.local_addr.set(local_addr.clone());
+        let (socket, pipe) = match self.is_pipe() {
+            false => (Some(SocketView::new(holder)), None),
+            true => (None, Some(PipeView::new(holder))),
+        };
         ExtraInfo {
             local_addr: local_addr.ip(),
             peer_addr: self.peer_addr.ip(),
             unix_local_addr: local_addr.unix(),
             unix_peer_addr: self.peer_addr.unix(),
             peer_credentials: self.if_rare(|rare| rare.credentials).flatten(),
-            socket: Some(SocketView::new(holder)),
+            socket,
+            pipe,
         }
     }
 }
@@ -659,14 +680,19 @@ impl fmt::Debug for SocketTransport {
             f.write_str(" closing")?;
         }
         if let Ok(io) = self.io.try_borrow() {
-            if let Some(socket) = io.as_ref().and_then(Carrier::socket) {
-                write!(f, " fd={}", socket.as_raw_fd())?;
+            if let Some(channel) = io.as_ref().and_then(Carrier::channel) {
+                write!(f, " fd={}", channel.as_raw_fd())?;
             }
         }
-        let read = if life.is_reading() { "polling" } else { "idle" };
+        if life.write_end().is_none() {
+            write!(f, " read={}", if life.is_reading() { "polling" } else { "idle" })?;
+        }
+        if life.is_read_end() {
+            return f.write_str(">");
+        }
         let size = self.queue.try_borrow().map_or(0, |queue| queue.len());
         let write = if size > 0 { "polling" } else { "idle" };
-        write!(f, " read={read} write=<{write}, bufsize={size}>>")
+        write!(f, " write=<{write}, bufsize={size}>>")
     }
 }
 

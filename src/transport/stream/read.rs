@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::io;
 
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
-use crate::os::socket::{recv, recv_local, would_block};
+use crate::os::channel::Kind;
+use crate::os::socket::{recv, would_block};
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
@@ -26,7 +27,7 @@ impl SocketTransport {
             return;
         }
         match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) => io.registration.report_again(),
+            Some(Carrier::Channel(io)) => io.registration.report_again(),
             Some(Carrier::Foreign(_)) => self.enqueue(Action::Read),
             None => return,
         }
@@ -37,7 +38,7 @@ impl SocketTransport {
     /// Reads if there is something to read, or in the next turn if the protocol has just begun.
     pub(super) fn take_up_reading(&self) {
         if self.has_begun() {
-            self.read();
+            if self.life.get().write_end().is_some() { self.look_for_reader() } else { self.read() }
         } else if self.has_more_to_read() {
             // Whoever waits for the connection comes first.
             self.read_on();
@@ -103,14 +104,14 @@ impl SocketTransport {
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) if self.peer_addr.is_ip() => recv(&io.socket, buffer)?,
+            Some(Carrier::Channel(io)) if io.channel.kind() == Kind::Internet => recv(&io.channel, buffer)?,
             Some(Carrier::Foreign(foreign)) => {
                 // Only a read that would block says that nothing is left.
                 self.more.set(true);
                 foreign.recv(buffer)?
             }
-            Some(Carrier::Socket(io)) => {
-                let (n, stopped_short) = recv_local(&io.socket, buffer)?;
+            Some(Carrier::Channel(io)) => {
+                let (n, stopped_short) = self.receive_otherwise(&io.channel, buffer)?;
                 if stopped_short {
                     self.more.set(true);
                 }
@@ -217,7 +218,9 @@ impl SocketTransport {
 
     fn end_of_file(&self) -> ReadStep {
         self.readable.set(false);
-        if self.update_life(Lifecycle::end_reading) {
+        if self.life.get().is_read_end() {
+            self.pipe_ended();
+        } else if self.update_life(Lifecycle::end_reading) {
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
                 Some(Ok(KeepOpen::Yes)) => {}
@@ -231,7 +234,9 @@ impl SocketTransport {
     fn read_failed(&self, error: io::Error) -> ReadStep {
         self.readable.set(false);
         self.more.set(false);
-        if !would_block(&error) {
+        if self.life.get().is_read_end() {
+            self.pipe_failed(error);
+        } else if !would_block(&error) {
             self.fail(error);
         }
         ReadStep::Done
@@ -244,12 +249,18 @@ impl ReadTransport for SocketTransport {
     }
 
     fn pause_reading(&self) {
+        if self.refuse_reading("pause_reading") {
+            return;
+        }
         if self.update_life(Lifecycle::pause) {
             self.read_interest(false);
         }
     }
 
     fn resume_reading(&self) {
+        if self.refuse_reading("resume_reading") {
+            return;
+        }
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
             if self.has_more_to_read() {
@@ -259,7 +270,7 @@ impl ReadTransport for SocketTransport {
     }
 
     fn unread(&self, data: &[u8]) {
-        if self.life.get().is_closing() || data.is_empty() {
+        if self.life.get().is_closing() || data.is_empty() || self.refuse_reading("unread") {
             return;
         }
         self.rare(|rare| drop(rare.unread.splice(0..0, data.iter().copied())));

@@ -1,15 +1,14 @@
 //! The writing side: what is sent at once, what is queued, and who waits for room.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::socket::{shutdown, would_block};
-use crate::protocol::{WaiterId, WaterMarks, WriteTransport};
+use crate::os::socket::{send, send_vectored, would_block};
+use crate::protocol::{BaseTransport, WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
 use crate::transport::lifecycle::{Flushed, Lifecycle, Verdict, WriteEof};
@@ -35,6 +34,7 @@ impl SocketTransport {
                 self.call_handler(context);
                 return;
             }
+            Verdict::NoSide => return self.refuse("write"),
             Verdict::Closing => {
                 self.note_lost_write();
                 return;
@@ -71,6 +71,23 @@ impl SocketTransport {
             self.write_interest(true);
         }
         self.queue_grown();
+    }
+
+    #[inline]
+    fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
+        match carrier {
+            Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
+            Carrier::Channel(io) => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
+            Carrier::Foreign(foreign) => foreign.send(data),
+        }
+    }
+
+    fn send_vectored(&self, carrier: &Carrier, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        match carrier {
+            Carrier::Channel(io) if io.channel.is_socket() => send_vectored(&io.channel, data),
+            Carrier::Channel(io) => self.send_otherwise(&io.channel, data),
+            Carrier::Foreign(foreign) => foreign.send_vectored(data),
+        }
     }
 
     fn queue_grown(&self) {
@@ -156,8 +173,8 @@ impl SocketTransport {
                     break;
                 }
                 queue.with_slices(|slices| match slices {
-                    [only] => carrier.send(only),
-                    slices => carrier.send_vectored(slices),
+                    [only] => self.send(carrier, only),
+                    slices => self.send_vectored(carrier, slices),
                 })
             };
             match result {
@@ -210,7 +227,7 @@ impl SocketTransport {
 
     fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
-            Some(Carrier::Socket(io)) => shutdown(&io.socket, Shutdown::Write),
+            Some(Carrier::Channel(io)) => io.channel.shutdown_write(),
             // It was closed already, which may have had to wait.
             Some(Carrier::Foreign(_)) | None => Ok(()),
         };
@@ -228,11 +245,15 @@ impl SocketTransport {
 
 impl WriteTransport for SocketTransport {
     fn write(&self, data: &[u8]) {
-        self.write_with(data.len(), |carrier| carrier.send(data), |queue, sent| queue.push_copy(&data[sent..]));
+        self.write_with(data.len(), |carrier| self.send(carrier, data), |queue, sent| queue.push_copy(&data[sent..]));
     }
 
     fn write_owned(&self, data: Bytes) {
-        self.write_with(data.len(), |carrier| carrier.send(&data), |queue, sent| queue.push_owned(data.slice(sent..)));
+        self.write_with(
+            data.len(),
+            |carrier| self.send(carrier, &data),
+            |queue, sent| queue.push_owned(data.slice(sent..)),
+        );
     }
 
     fn writelines(&self, data: &[IoSlice<'_>]) {
@@ -240,7 +261,7 @@ impl WriteTransport for SocketTransport {
         let first = &data[..data.len().min(MAX_IOVECS)];
         self.write_with(
             len,
-            |carrier| carrier.send_vectored(first),
+            |carrier| self.send_vectored(carrier, first),
             |queue, mut sent| {
                 for piece in data {
                     let skip = sent.min(piece.len());
@@ -252,6 +273,12 @@ impl WriteTransport for SocketTransport {
     }
 
     fn write_eof(&self) {
+        if self.life.get().write_end().is_some() {
+            return self.close();
+        }
+        if self.refuse_writing("write_eof") {
+            return;
+        }
         let is_sent = self.is_sent();
         match self.update_life(|life| life.write_eof(is_sent)) {
             WriteEof::AfterFlush if self.is_foreign => self.enqueue(Action::Write),
@@ -261,7 +288,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn can_write_eof(&self) -> bool {
-        true
+        !self.life.get().is_read_end()
     }
 
     fn write_buffer_size(&self) -> usize {
@@ -273,6 +300,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()> {
+        self.check_writing("set_write_buffer_limits")?;
         let size = self.queue.borrow().len();
         let mut flow = self.flow.get();
         let change = flow.set_marks(high, low, size)?;
@@ -284,6 +312,9 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_cap(&self, cap: Option<usize>) {
+        if self.refuse_writing("set_write_buffer_cap") {
+            return;
+        }
         self.rare(|rare| rare.cap = cap);
         if !self.life.get().is_lost() {
             self.queue_grown();
@@ -291,6 +322,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_writing("ready")?;
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }
