@@ -88,6 +88,7 @@ mod protocol;
 mod reactor;
 mod runner;
 mod sched;
+mod sock;
 mod stream;
 mod time;
 mod transport;
@@ -95,7 +96,7 @@ mod transport;
 pub use dns::addr::Family;
 pub use error::{
     AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, RunError, Stopped, TimedOut,
+    LoopClosed, NoRunningLoop, RunError, SendfileNotAvailable, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::remote::{Remote, RemoteHandle, RemoteTask};
@@ -122,6 +123,7 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use sock::sendfile::{Sendfile, SendingFile};
 pub use stream::{
     Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
     ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,

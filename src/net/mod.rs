@@ -3,6 +3,7 @@
 mod connect;
 mod endpoint;
 mod listener;
+mod sendfile;
 mod serve;
 mod server;
 

@@ -1,7 +1,7 @@
 //! The operating system: the only folder that makes system calls, and, but for the choice of a selector and what the
 //! crate shows of each, the only one with `cfg(target_os)`.
 //!
-//! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`), the native
+//! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`), files that are sent (`sendfile`), the native
 //! readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).
 
 #[allow(dead_code)]
@@ -10,6 +10,7 @@ pub(crate) mod address;
 pub(crate) mod fault;
 pub(crate) mod fd;
 pub(crate) mod poller;
+pub(crate) mod sendfile;
 pub(crate) mod socket;
 
 #[cfg(unix)]

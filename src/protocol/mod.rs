@@ -24,6 +24,7 @@ pub(crate) use erased::Received;
 pub(crate) use extra::SocketHolder;
 pub use extra::{ExtraInfo, SocketView};
 pub use reference::ProtocolRef;
+pub(crate) use transport::FileSink;
 pub use transport::{
     BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
     WriteTransport,

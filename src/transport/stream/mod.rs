@@ -12,6 +12,7 @@
 
 mod end;
 mod read;
+mod sendfile;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +29,8 @@ use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::fd::{AsRawFd, RawFd};
 use crate::protocol::erased::Called;
 use crate::protocol::{
-    AnyProtocol, BaseTransport, ExtraInfo, SocketHolder, SocketView, StreamTransport, Transport, TransportId, WaiterId,
+    AnyProtocol, BaseTransport, ExtraInfo, FileSink, SocketHolder, SocketView, StreamTransport, Transport, TransportId,
+    WaiterId,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -99,6 +101,7 @@ struct Rare {
     /// Writes since the connection was lost.
     lost_writes: u32,
     idle: Option<IdleLimit>,
+    file: Option<sendfile::File>,
 }
 
 pub(crate) struct SocketTransport {
@@ -390,13 +393,18 @@ impl SocketTransport {
 
     /// Says whether the reading side is to be reported; costs nothing where edges are.
     fn read_interest(&self, readable: bool) {
-        let writable = !self.queue.borrow().is_empty();
+        let writable = self.wants_room();
         self.set_interest(Interest { readable, writable });
+    }
+
+    /// Whether an event is wanted when the socket takes something.
+    fn wants_room(&self) -> bool {
+        !self.queue.borrow().is_empty() || self.file_wants_room()
     }
 
     /// Says all that is to be reported.
     fn update_interest(&self) {
-        let writable = !self.queue.borrow().is_empty();
+        let writable = self.wants_room();
         self.write_interest(writable);
     }
 
@@ -435,6 +443,7 @@ impl Handler for SocketTransport {
             }
             if readiness.is_writable() {
                 self.flush();
+                self.file_has_room();
             }
         });
     }
@@ -540,7 +549,11 @@ impl BaseTransport for SocketTransport {
     }
 }
 
-impl StreamTransport for SocketTransport {}
+impl StreamTransport for SocketTransport {
+    fn file_sink(&self) -> Option<&dyn FileSink> {
+        Some(self)
+    }
+}
 
 impl fmt::Debug for SocketTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

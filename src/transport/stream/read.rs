@@ -51,6 +51,13 @@ impl SocketTransport {
         }
     }
 
+    /// Reading was resumed: what is there already is not reported again.
+    pub(super) fn go_on_reading(&self) {
+        if self.life.get().is_reading() && (self.readable.get() || self.unseen.get() > 0) {
+            self.read_on();
+        }
+    }
+
     fn read_once(&self) -> ReadStep {
         if self.takes() == Takes::Buffered {
             return self.read_into_protocol();
@@ -234,9 +241,7 @@ impl ReadTransport for SocketTransport {
     fn resume_reading(&self) {
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
-            if self.readable.get() || self.unseen.get() > 0 {
-                self.read_on();
-            }
+            self.go_on_reading();
         }
     }
 

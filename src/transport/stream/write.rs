@@ -32,6 +32,11 @@ impl SocketTransport {
                 self.call_handler(context);
                 return;
             }
+            Verdict::WithinFile => {
+                let context = ExceptionContext::new("Transport::write(): unable to write; sendfile is in progress");
+                self.call_handler(context);
+                return;
+            }
             Verdict::Closing => {
                 self.note_lost_write();
                 return;
@@ -108,6 +113,7 @@ impl SocketTransport {
         for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
+        self.wake_file();
     }
 
     /// Sends what is queued, until the socket is full or this event has had its share.
@@ -143,7 +149,8 @@ impl SocketTransport {
 
     /// The queue has become empty.
     fn flushed(&self) {
-        self.write_interest(false);
+        self.update_interest();
+        self.wake_file();
         match self.update_life(Lifecycle::flushed) {
             Flushed::GoOn => {}
             Flushed::Shutdown => self.shut_down_writing(),
@@ -151,7 +158,7 @@ impl SocketTransport {
         }
     }
 
-    fn shut_down_writing(&self) {
+    pub(super) fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
             Some(io) => io.socket.shutdown(Shutdown::Write),
             None => Ok(()),

@@ -1,0 +1,4 @@
+//! Operations on sockets that belong to the application.
+
+pub(crate) mod file;
+pub(crate) mod sendfile;
