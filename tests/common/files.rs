@@ -39,3 +39,12 @@ pub fn reader(peer: impl Read + Send + 'static, most: u64) -> JoinHandle<Vec<u8>
 pub fn drain(mut peer: impl Read + Send + 'static) -> JoinHandle<io::Result<u64>> {
     std::thread::spawn(move || io::copy(&mut peer, &mut io::sink()))
 }
+
+/// A pipe that holds these bytes and then ends: the system does not send it by itself. A thread fills it.
+pub fn pipe(data: &[u8]) -> (File, JoinHandle<io::Result<()>>) {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let mut write = File::from(write);
+    let data = data.to_vec();
+    let filled = std::thread::spawn(move || write.write_all(&data));
+    (File::from(read), filled)
+}
