@@ -106,7 +106,7 @@ on_every_loop! {
             let (transport, peer) = connect_narrow(el, net, Tap::new(&record));
             let file = file(&pattern(LARGE));
             let mut sending = Box::pin(el.sendfile(&transport, &file).into_future());
-            assert!(complete(el, common::poll_times(&mut sending, 2)).is_none());
+            assert!(complete(el, common::poll_times(&mut sending, 1)).is_none());
             if net == Net::Tcp {
                 drop(sending);
                 finish(el, &transport, &record);
