@@ -21,6 +21,7 @@ mod order;
 mod protocols;
 mod reading;
 mod runs;
+mod sendfile;
 mod servers;
 mod streams;
 mod support;

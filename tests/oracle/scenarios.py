@@ -13,7 +13,7 @@ import logging
 import sys
 
 from reference import descriptors, flow, futures, order, protocols, reading  # noqa: F401
-from reference import runs, servers, streams, tasks, timers  # noqa: F401
+from reference import runs, sendfile, servers, streams, tasks, timers  # noqa: F401
 from reference.support import KEPT, SCENARIOS, Loop, Trace
 
 # In seconds: a scenario that hangs ends the process.
