@@ -181,3 +181,13 @@ pub(crate) const END_ROUNDS: u32 = 100;
 /// How deep what a closed loop refuses may nest: destructors that schedule again, whose destructors schedule again. A
 /// test for endlessness, and far from the end of a stack.
 pub(crate) const NESTED_REFUSALS: u32 = 64;
+
+/// Most bytes of one call of `sendfile`, after which the others come first: a fifth of a millisecond on a loopback.
+pub(crate) const SENDFILE_CHUNK: usize = 1024 * 1024;
+
+/// How far ahead of a chunk that had to be read from a disk the system is told to read.
+pub(crate) const SENDFILE_AHEAD: usize = 4 * 1024 * 1024;
+
+/// Size in bytes of the buffer through which a file goes that the system does not send by itself (asyncio
+/// `SENDFILE_FALLBACK_READBUFFER_SIZE`).
+pub(crate) const SENDFILE_BUFFER: usize = 256 * 1024;

@@ -88,6 +88,53 @@ impl From<InvalidState> for io::Error {
     }
 }
 
+/// The system cannot send this file to this transport or socket by itself, and the way by reading and writing was
+/// excluded.
+///
+/// Given by [`EventLoop::sendfile`](crate::EventLoop::sendfile) and [`sock_sendfile`](crate::EventLoop::sock_sendfile)
+/// with `fallback(false)`, inside an [`io::Error`] of kind `Unsupported`, from which [`get_ref`](io::Error::get_ref) and a
+/// downcast bring it back. Nothing was sent.
+#[derive(Debug)]
+pub struct SendfileNotAvailable {
+    /// What stands against it.
+    reason: Cow<'static, str>,
+    /// The system's own error, if it was asked.
+    source: Option<io::Error>,
+}
+
+impl SendfileNotAvailable {
+    pub(crate) fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), source: None }
+    }
+
+    /// The system has said so.
+    pub(crate) fn refused(source: io::Error) -> Self {
+        Self { reason: "the sendfile call failed".into(), source: Some(source) }
+    }
+}
+
+impl fmt::Display for SendfileNotAvailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sendfile is not available: {}", self.reason)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for SendfileNotAvailable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<SendfileNotAvailable> for io::Error {
+    fn from(error: SendfileNotAvailable) -> Self {
+        io::Error::new(io::ErrorKind::Unsupported, error)
+    }
+}
+
 /// Why awaiting or reading a [`LoopFuture`](crate::LoopFuture) gave no value.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

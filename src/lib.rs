@@ -99,7 +99,7 @@ pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
     AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, Stopped, TimedOut,
+    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::remote::{Remote, RemoteHandle, RemoteTask};
@@ -129,6 +129,7 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use sock::sendfile::{Sendfile, SendingFile};
 pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stdio::{stderr, stdin, stdout};
 pub use stream::{

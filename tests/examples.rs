@@ -230,3 +230,32 @@ fn udp_echo_asks_and_answers() {
     assert!(said.contains("no answer: Connection refused") && said.contains("does not answer"), "{said}");
     assert!(!Command::new(example("udp_echo")).arg("nonsense").output().unwrap().status.success());
 }
+
+/// To several at once, each of whom gets all of it; one that goes away in the middle bothers nobody.
+#[test]
+fn sendfile_server_sends_its_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let data: Vec<u8> = (0..5_000_000_u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+    std::fs::write(file.path(), &data).unwrap();
+    let mut server = Running::start(Command::new(example("sendfile_server")).arg(file.path()).arg("127.0.0.1:0"));
+    let address = server.address();
+    let gone = TcpStream::connect(address).unwrap();
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            std::thread::spawn(move || {
+                let mut received = Vec::new();
+                std::io::Read::read_to_end(&mut stream, &mut received).unwrap();
+                received
+            })
+        })
+        .collect();
+    for client in clients {
+        assert!(client.join().unwrap() == data);
+    }
+    drop(gone);
+    let mut told: Vec<String> = (0..4).map(|_| server.line()).collect();
+    told.sort();
+    assert_eq!(told[..3], ["5000000 bytes sent"; 3]);
+    assert!(told[3].starts_with("not sent: "), "{told:?}");
+}

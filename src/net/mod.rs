@@ -6,6 +6,7 @@ mod endpoint;
 mod happy_eyeballs;
 mod listener;
 mod pipe;
+mod sendfile;
 mod serve;
 mod server;
 mod unix;

@@ -2,9 +2,9 @@
 //! crate shows of each, the only one with `cfg(target_os)`.
 //!
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
-//! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), names (`names`),
-//! the native readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe`
-//! (`poller`).
+//! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), files that are
+//! sent (`sendfile`), names (`names`), the native readiness facility where it has one (`epoll`), and the call of the portable
+//! selector that needs `unsafe` (`poller`).
 
 #[allow(dead_code)]
 pub(crate) mod address;
@@ -18,6 +18,7 @@ pub(crate) mod lease;
 pub(crate) mod local;
 pub(crate) mod names;
 pub(crate) mod poller;
+pub(crate) mod sendfile;
 pub(crate) mod socket;
 
 #[cfg(unix)]

@@ -283,6 +283,12 @@ pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT))
 }
 
+/// Whether it is a socket of a connection, a stream.
+pub(crate) fn is_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let kind = retry(Call::Option, |_| rustix::net::sockopt::socket_type(fd))?;
+    Ok(kind == rustix::net::SocketType::STREAM)
+}
+
 /// Whether the operation merely has to wait.
 pub(crate) fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock

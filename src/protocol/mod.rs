@@ -26,6 +26,7 @@ pub(crate) use erased::Received;
 pub(crate) use extra::Holder;
 pub use extra::{ExtraInfo, PipeView, SocketView};
 pub use reference::ProtocolRef;
+pub(crate) use transport::FileSink;
 pub use transport::{
     BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
     WriteTransport,

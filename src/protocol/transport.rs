@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::os::fd::BorrowedFd;
 use crate::protocol::{AnyProtocol, DatagramTransport, ExtraInfo};
 
 /// The number of a transport, which no other transport of the process has: a key for maps.
@@ -164,6 +165,28 @@ pub trait StreamTransport: ReadTransport + WriteTransport {
         self.unread(first);
         self.resume_reading();
     }
+
+    /// Where the system can send files to by itself. For the loop's own transports; leave it alone.
+    #[doc(hidden)]
+    fn file_sink(&self) -> Option<&dyn FileSink> {
+        None
+    }
+}
+
+/// A transport whose bytes go straight to a socket, so that the system can send a file to it.
+pub trait FileSink {
+    /// Keeps everybody else from writing, and holds up reading, until `end`.
+    fn begin(&self, method: &str) -> io::Result<()>;
+
+    /// Calls `call` with the socket when what was written before is sent, until it does not block. One waits at a time.
+    fn poll_call(
+        &self,
+        cx: &mut Context<'_>,
+        call: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// The file is sent, or given up.
+    fn end(&self);
 }
 
 /// A handle to the transport of a connection: to write to it, to pause it, to close it.
@@ -379,6 +402,11 @@ impl Transport {
     /// The protocol that hears of the connection; `None` once it is lost.
     pub fn protocol(&self) -> Option<AnyProtocol> {
         self.inner.protocol()
+    }
+
+    /// Where the system can send files to by itself, if it can.
+    pub(crate) fn file_sink(&self) -> Option<&dyn FileSink> {
+        self.inner.file_sink()
     }
 
     /// What is known of the connection: addresses, and the socket for its options.

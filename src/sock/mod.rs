@@ -5,8 +5,10 @@
 pub(crate) mod backoff;
 mod connect;
 mod destination;
+pub(crate) mod file;
 mod receive;
 mod send;
+pub(crate) mod sendfile;
 
 pub use connect::SockConnecting;
 pub use destination::Destination;

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The reading side and the writing side each have a state of their own, which matters while the phase is `Open` (and,
-//! for writing, `Flushing`). One end of a pipe has one side only.
+//! for writing, `Flushing`). One end of a pipe has one side only. A file that is being sent holds up both, and counts as
+//! something queued.
 
 /// How far the connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +101,24 @@ pub(crate) enum Verdict {
     AfterEof,
     /// Misuse: there is no writing side.
     NoSide,
+    /// Misuse: a file is being sent.
+    WithinFile,
     /// Drop them.
     Closing,
+}
+
+/// What to do about a file that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum BeginFile {
+    /// Stop reading and send it when the queue is empty.
+    Begin,
+    /// Nothing: the connection is closing or gone.
+    Closing,
+    /// Nothing: the writing side was ended by `write_eof`.
+    AfterEof,
+    /// Nothing: another one is being sent.
+    Busy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,11 +126,13 @@ pub(crate) struct Lifecycle {
     phase: Phase,
     reading: Reading,
     writing: Writing,
+    /// Whether a file is being sent. Excludes reading and writing; their states are those of afterwards.
+    file: bool,
 }
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open }
+        Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open, file: false }
     }
 
     /// That of a reading end.
@@ -167,25 +186,25 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && matches!(self.reading, Reading::On)
+        self.phase == Phase::Open && matches!(self.reading, Reading::On) && !self.file
     }
 
     /// True if it was not paused before.
     pub(crate) fn pause(&mut self) -> bool {
         let changes = self.is_reading();
-        if changes {
+        if self.phase == Phase::Open && self.reading == Reading::On {
             self.reading = Reading::Paused;
         }
         changes
     }
 
-    /// True if it was paused.
+    /// True if it was paused, and reading goes on now.
     pub(crate) fn resume(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::Paused);
-        if changes {
+        let was_paused = self.phase == Phase::Open && matches!(self.reading, Reading::Paused);
+        if was_paused {
             self.reading = Reading::On;
         }
-        changes
+        was_paused && !self.file
     }
 
     /// The peer has ended its side: true for the first time.
@@ -209,6 +228,7 @@ impl Lifecycle {
 
     pub(crate) fn write(&self) -> Verdict {
         match (self.writing, self.phase) {
+            (Writing::Open, Phase::Open | Phase::Flushing) if self.file => Verdict::WithinFile,
             (Writing::Open, Phase::Open) => Verdict::Write,
             (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
             (Writing::None, Phase::Open) => Verdict::NoSide,
@@ -220,7 +240,7 @@ impl Lifecycle {
         if self.phase != Phase::Open || self.writing != Writing::Open {
             return WriteEof::Already;
         }
-        if queue_is_empty {
+        if queue_is_empty && !self.file {
             self.writing = Writing::Ended;
             WriteEof::Shutdown
         } else {
@@ -233,7 +253,7 @@ impl Lifecycle {
         if self.phase != Phase::Open {
             return Close::Already;
         }
-        if queue_is_empty {
+        if queue_is_empty && !self.file {
             self.phase = Phase::Losing;
             Close::Lose
         } else {
@@ -245,6 +265,7 @@ impl Lifecycle {
     /// The queue has become empty.
     pub(crate) fn flushed(&mut self) -> Flushed {
         match self.phase {
+            _ if self.file => Flushed::GoOn,
             Phase::Flushing => {
                 self.phase = Phase::Losing;
                 Flushed::Lose
@@ -255,6 +276,32 @@ impl Lifecycle {
             }
             _ => Flushed::GoOn,
         }
+    }
+
+    /// Whether a file is being sent.
+    pub(crate) fn is_sending_file(&self) -> bool {
+        self.file
+    }
+
+    /// A file is to be sent.
+    pub(crate) fn begin_file(&mut self) -> BeginFile {
+        if self.phase != Phase::Open {
+            return BeginFile::Closing;
+        }
+        if self.writing != Writing::Open {
+            return BeginFile::AfterEof;
+        }
+        if self.file {
+            return BeginFile::Busy;
+        }
+        self.file = true;
+        BeginFile::Begin
+    }
+
+    /// It is sent, or given up.
+    pub(crate) fn end_file(&mut self, queue_is_empty: bool) -> Flushed {
+        self.file = false;
+        if queue_is_empty { self.flushed() } else { Flushed::GoOn }
     }
 
     /// An abort or an error: true if `connection_lost` is to come now, false if it is on its way or was called.
@@ -291,6 +338,16 @@ mod tests {
         Resume,
         EndReading,
         Restart,
+        BeginFile,
+        EndFile(bool),
+    }
+
+    fn note(flushed: Flushed, losses: &mut i32, shutdowns: &mut i32) {
+        match flushed {
+            Flushed::GoOn => {}
+            Flushed::Shutdown => *shutdowns += 1,
+            Flushed::Lose => *losses += 1,
+        }
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -303,12 +360,15 @@ mod tests {
             Just(Step::Resume),
             Just(Step::EndReading),
             Just(Step::Restart),
+            Just(Step::BeginFile),
+            any::<bool>().prop_map(Step::EndFile),
         ]
     }
 
     proptest! {
         /// However the calls are mixed: `connection_lost` is set on its way once at most, the writing side is shut down
-        /// once at most, and what is closing neither reads nor writes.
+        /// once at most, what is closing neither reads nor writes, and what sends a file neither reads nor writes nor ends
+        /// but by being lost.
         #[test]
         fn one_end_whatever_happens(
             life in prop_oneof![
@@ -323,14 +383,15 @@ mod tests {
             let (mut losses, mut shutdowns) = (0, 0);
             for step in steps {
                 match step {
-                    Step::Close(empty) => losses += usize::from(life.close(empty) == Close::Lose),
-                    Step::WriteEof(empty) => shutdowns += usize::from(life.write_eof(empty) == WriteEof::Shutdown),
-                    Step::Flushed => match life.flushed() {
-                        Flushed::GoOn => {}
-                        Flushed::Shutdown => shutdowns += 1,
-                        Flushed::Lose => losses += 1,
-                    },
-                    Step::Lose => losses += usize::from(life.lose()),
+                    Step::Close(empty) => losses += i32::from(life.close(empty) == Close::Lose),
+                    Step::WriteEof(empty) => shutdowns += i32::from(life.write_eof(empty) == WriteEof::Shutdown),
+                    Step::Flushed => note(life.flushed(), &mut losses, &mut shutdowns),
+                    Step::BeginFile => {
+                        let may = life.write() == Verdict::Write;
+                        prop_assert_eq!(life.begin_file() == BeginFile::Begin, may);
+                    }
+                    Step::EndFile(empty) => note(life.end_file(empty), &mut losses, &mut shutdowns),
+                    Step::Lose => losses += i32::from(life.lose()),
                     Step::Pause => {
                         let was = life.is_reading();
                         prop_assert_eq!(life.pause(), was);
@@ -349,6 +410,9 @@ mod tests {
                     }
                 }
                 prop_assert!(losses <= 1 && shutdowns <= 1);
+                if life.is_sending_file() {
+                    prop_assert!(!life.is_reading() && life.write() != Verdict::Write && shutdowns == 0);
+                }
                 prop_assert_eq!(losses == 1, life.is_lost());
                 prop_assert!(!(life.is_closing() && life.is_reading()));
                 prop_assert!(!(life.is_closing() && life.write() == Verdict::Write));

@@ -15,5 +15,6 @@ mod common;
 mod connections;
 mod datagrams;
 mod pipes;
+mod sendfile;
 mod sweep;
 mod unix;

@@ -25,6 +25,7 @@ mod pipes;
 mod protocols;
 mod reading;
 mod runs;
+mod sendfile;
 mod servers;
 mod sockets;
 mod streams;

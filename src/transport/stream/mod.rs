@@ -16,6 +16,7 @@ mod carrier;
 mod end;
 mod pipe;
 mod read;
+mod sendfile;
 mod write;
 
 pub(crate) use end::local_addr_of;
@@ -37,8 +38,8 @@ use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::os::socket::peer_addr;
 use crate::protocol::erased::Called;
 use crate::protocol::{
-    AnyProtocol, BaseTransport, ExtraInfo, Holder, PipeView, SocketView, StreamTransport, Transport, TransportId,
-    WaiterId,
+    AnyProtocol, BaseTransport, ExtraInfo, FileSink, Holder, PipeView, SocketView, StreamTransport, Transport,
+    TransportId, WaiterId,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -122,6 +123,7 @@ struct Rare {
     credentials: Option<PeerCredentials>,
     /// Makes the calls, for what is called elsewhere.
     elsewhere: Option<Rc<dyn Elsewhere>>,
+    file: Option<sendfile::File>,
 }
 
 pub(crate) struct SocketTransport {
@@ -475,13 +477,18 @@ impl SocketTransport {
 
     /// Says whether the reading side is to be reported; costs nothing where edges are.
     fn read_interest(&self, readable: bool) {
-        let writable = !self.queue.borrow().is_empty();
+        let writable = self.wants_room();
         self.set_interest(Interest { readable, writable });
+    }
+
+    /// Whether an event is wanted when the socket takes something.
+    fn wants_room(&self) -> bool {
+        !self.queue.borrow().is_empty() || self.file_wants_room()
     }
 
     /// Says all that is to be reported.
     fn update_interest(&self) {
-        let writable = !self.queue.borrow().is_empty();
+        let writable = self.wants_room();
         self.write_interest(writable);
     }
 
@@ -533,6 +540,7 @@ impl Handler for SocketTransport {
             self.take_up_reading();
             if readiness.is_writable() {
                 self.flush();
+                self.file_has_room();
             }
         });
     }
@@ -666,6 +674,11 @@ impl StreamTransport for SocketTransport {
         }
         self.set_protocol(protocol);
         self.begin_anew(first);
+    }
+
+    fn file_sink(&self) -> Option<&dyn FileSink> {
+        let is_socket = self.io.borrow().as_ref().and_then(Carrier::channel).is_some_and(Channel::is_socket);
+        (is_socket || self.life.get().is_gone()).then_some(self)
     }
 }
 

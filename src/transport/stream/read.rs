@@ -65,6 +65,13 @@ impl SocketTransport {
         }
     }
 
+    /// Reading was resumed: what is there already is not reported again.
+    pub(super) fn go_on_reading(&self) {
+        if self.life.get().is_reading() && self.has_more_to_read() {
+            self.read_on();
+        }
+    }
+
     fn read_once(&self) -> ReadStep {
         if self.takes() == Takes::Buffered {
             return self.read_into_protocol();
@@ -263,9 +270,7 @@ impl ReadTransport for SocketTransport {
         }
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
-            if self.has_more_to_read() {
-                self.read_on();
-            }
+            self.go_on_reading();
         }
     }
 

@@ -35,6 +35,11 @@ impl SocketTransport {
                 return;
             }
             Verdict::NoSide => return self.refuse("write"),
+            Verdict::WithinFile => {
+                let context = ExceptionContext::new("Transport::write(): unable to write; sendfile is in progress");
+                self.call_handler(context);
+                return;
+            }
             Verdict::Closing => {
                 self.note_lost_write();
                 return;
@@ -140,6 +145,7 @@ impl SocketTransport {
         for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
+        self.wake_file();
     }
 
     /// Remembers whom to wake.
@@ -216,8 +222,9 @@ impl SocketTransport {
 
     /// The queue has become empty.
     fn flushed(&self) {
-        self.write_interest(false);
+        self.update_interest();
         self.wake_flush_waiters();
+        self.wake_file();
         match self.update_life(Lifecycle::flushed) {
             Flushed::GoOn => {}
             Flushed::Shutdown => self.shut_down_writing(),
@@ -225,7 +232,7 @@ impl SocketTransport {
         }
     }
 
-    fn shut_down_writing(&self) {
+    pub(super) fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
             Some(Carrier::Channel(io)) => io.channel.shutdown_write(),
             // It was closed already, which may have had to wait.
