@@ -35,11 +35,9 @@ pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io:
 
 /// Two unix datagram sockets that are connected with each other.
 pub(crate) fn datagram_pair() -> io::Result<(Socket, Socket)> {
-    let (a, b) = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, Type::DGRAM.nonblocking(), None))?;
-    #[cfg(target_vendor = "apple")]
-    for socket in [&a, &b] {
-        socket.set_nonblocking(true)?;
-    }
+    let (a, b) = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, Type::DGRAM, None))?;
+    a.set_nonblocking(true)?;
+    b.set_nonblocking(true)?;
     Ok((a, b))
 }
 
