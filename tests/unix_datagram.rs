@@ -264,5 +264,6 @@ fn a_full_queue_is_tried_after_growing_pauses() {
 #[test]
 #[should_panic(expected = "roundelay::UnixDatagram::pair() was called outside of a running event loop")]
 fn outside_of_a_loop() {
+    let _alone = common::alone();
     drop(UnixDatagram::pair());
 }
