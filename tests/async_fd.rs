@@ -366,6 +366,7 @@ on_every_loop! {
 #[test]
 #[should_panic(expected = "roundelay::AsyncFd::new() was called outside of a running event loop")]
 fn outside_of_a_loop() {
+    let _alone = common::alone();
     drop(AsyncFd::new(pair().0));
 }
 

@@ -301,7 +301,7 @@ on_every_loop! {
             refused(complete(el, el.sock_accept(&*a)), ErrorKind::ResourceBusy, text);
             refused(el.add_reader(&*a, || ()), ErrorKind::ResourceBusy, text);
             assert!(!el.remove_reader(&*a));
-            (&*b).send(b"first").unwrap();
+            b.send(b"first").unwrap();
             assert_eq!(complete(el, reader).unwrap().unwrap(), b"first");
 
             // Writing, while reading goes on.
@@ -313,7 +313,7 @@ on_every_loop! {
             let text = "EventLoop::sock_sendall(): descriptor";
             refused(complete(el, el.sock_sendall(&*a, b"x")), ErrorKind::ResourceBusy, text);
             refused(el.add_writer(&*a, || ()), ErrorKind::ResourceBusy, "waited for by sock_sendall()");
-            (&*b).send(b"x").unwrap();
+            b.send(b"x").unwrap();
             assert_eq!(complete(el, reader).unwrap().unwrap(), b"x");
             complete(el, async {
                 while !writer.is_done() {
@@ -337,7 +337,7 @@ on_every_loop! {
         settle(el);
         assert_eq!(calls.get(), 0);
         assert_sleeps(el);
-        (&*b).send(b"x").unwrap();
+        b.send(b"x").unwrap();
         el.run_once(None).unwrap();
         assert_eq!(calls.get(), 1);
         assert!(!writer.is_done());

@@ -295,5 +295,6 @@ fn groups() {
 #[test]
 #[should_panic(expected = "roundelay::UdpSocket::from_std() was called outside of a running event loop")]
 fn outside_of_a_loop() {
+    let _alone = common::alone();
     drop(UdpSocket::from_std(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()));
 }

@@ -76,7 +76,7 @@ on_every_loop! {
             assert_eq!(b.try_recv(&mut data).unwrap_err().kind(), ErrorKind::WouldBlock);
 
             let c = UnixDatagram::unbound().unwrap();
-            let error = c.connect(&UnixAddr::from(&path)).unwrap_err();
+            let error = c.connect(UnixAddr::from(&path)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotFound);
             assert!(error.to_string().starts_with(&format!("cannot connect to {path:?}: ")), "{error}");
             assert_eq!(c.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
@@ -264,5 +264,6 @@ fn a_full_queue_is_tried_after_growing_pauses() {
 #[test]
 #[should_panic(expected = "roundelay::UnixDatagram::pair() was called outside of a running event loop")]
 fn outside_of_a_loop() {
+    let _alone = common::alone();
     drop(UnixDatagram::pair());
 }

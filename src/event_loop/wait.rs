@@ -12,7 +12,6 @@ use crate::error::LoopClosed;
 use crate::event_loop::Core;
 use crate::event_loop::watch::{busy, owned, watched};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::would_block;
 use crate::reactor::Mode;
 use crate::reactor::registration::borrow;
 use crate::reactor::slot::{Direction, Listener, Operation, Watch, Watcher};
@@ -67,7 +66,7 @@ impl<S: AsFd> Wait<S> {
             return Poll::Pending;
         }
         match std::task::ready!(self.poll_try(cx, call)) {
-            Err(error) if would_block(&error) => match self.wait(cx.waker().clone()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.wait(cx.waker().clone()) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             },

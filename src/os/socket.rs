@@ -216,10 +216,8 @@ pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Opt
 }
 
 fn recv_from_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<Address>)> {
-    let (n, _, from) = retry(Call::ReceiveFrom, |share| {
-        let len = share.of(buf.len());
-        rustix::net::recvfrom(fd.as_fd(), &mut buf[..len], flags)
-    })?;
+    // A datagram comes as a whole: there is no short count.
+    let (n, _, from) = retry(Call::ReceiveFrom, |_| rustix::net::recvfrom(fd.as_fd(), &mut *buf, flags))?;
     Ok((n, from.and_then(Address::of_any)))
 }
 

@@ -16,5 +16,6 @@ mod connections;
 mod datagrams;
 mod pipes;
 mod sendfile;
+mod sockets;
 mod sweep;
 mod unix;
