@@ -31,9 +31,8 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             DestinationKind::Host(Host::Name(name), port) => write!(f, "Destination({name}:{port})"),
-            DestinationKind::Host(Host::Address(ip), port) => {
-                write!(f, "Destination({ip}, {port})")
-            }
+            DestinationKind::Host(Host::Address(IpAddr::V6(ip)), port) => write!(f, "Destination([{ip}]:{port})"),
+            DestinationKind::Host(Host::Address(ip), port) => write!(f, "Destination({ip}:{port})"),
             DestinationKind::Address(address) => write!(f, "Destination({address})"),
             DestinationKind::System(address) => write!(f, "Destination({address:?})"),
         }

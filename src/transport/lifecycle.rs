@@ -218,7 +218,9 @@ impl Lifecycle {
 
     /// A protocol begins that was told nothing yet, also not that the peer has ended its side.
     pub(crate) fn restart_reading(&mut self) {
-        self.reading = Reading::On;
+        if self.write_end().is_none() {
+            self.reading = Reading::On;
+        }
     }
 
     /// Whether the writing side is to be ended as soon as everything is sent.
@@ -406,7 +408,8 @@ mod tests {
                     }
                     Step::Restart => {
                         life.restart_reading();
-                        prop_assert_eq!(life.is_reading(), !life.is_closing());
+                        let free = write_end.is_none() && !life.is_closing() && !life.is_sending_file();
+                        prop_assert_eq!(life.is_reading(), free);
                     }
                 }
                 prop_assert!(losses <= 1 && shutdowns <= 1);

@@ -196,6 +196,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("protocols.rs"),
         include_str!("reading.rs"),
         include_str!("runs.rs"),
+        include_str!("sendfile.rs"),
         include_str!("servers.rs"),
         include_str!("sockets.rs"),
         include_str!("streams.rs"),

@@ -219,7 +219,7 @@ impl SocketTransport {
     }
 
     fn channel(&self, socket: Socket) -> Channel {
-        Channel::socket(socket, self.peer_addr.is_known())
+        Channel::socket(socket, self.peer_addr.is_ip())
     }
 
     fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, channel: Channel) -> io::Result<Rc<Self>> {
