@@ -1,8 +1,8 @@
 //! How a file goes out: by the system's own call, or by reading and writing.
 //!
-//! A disk blocks, and the loop must not. So whoever sends asks first whether the pages are in memory, which costs a
-//! microsecond for a megabyte, and has them read by a thread of the default executor if they are not; the system's call
-//! then finds them. Where the system does not say, every part is read beforehand.
+//! A disk blocks, and the loop must not. So whoever sends looks first whether the pages are in memory, here and there, and
+//! has them read by a thread of the default executor if they are not; the system's call then finds them. Where the system
+//! does not say, every part is read beforehand.
 
 use std::future::poll_fn;
 use std::io;
