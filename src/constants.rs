@@ -147,8 +147,8 @@ pub(crate) const END_ROUNDS: u32 = 100;
 /// test for endlessness, and far from the end of a stack.
 pub(crate) const NESTED_REFUSALS: u32 = 64;
 
-/// Most bytes of one call of `sendfile`, and after which the others come first: as many as a task may move in its turn, and
-/// a third of a millisecond on a loopback.
+/// Most bytes of one call of `sendfile`: as many as use up what a task may move in its turn, so that the others come then.
+/// They take a third of a millisecond on a loopback.
 pub(crate) const SENDFILE_CHUNK: usize = 4 * 1024 * 1024;
 
 /// How far apart the bytes are that are looked for in memory before a file is sent: each look takes a third of a
