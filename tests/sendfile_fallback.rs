@@ -224,8 +224,11 @@ on_every_loop! {
         io::Write::write_all(&mut write, b"abc").unwrap();
         run_until(el, || peer.count() == 3);
         assert!(!sending.is_done());
-        assert!(sending.cancel());
+        peer.send(b"meanwhile");
         settle(el);
+        assert_eq!(record.len(), 0);
+        assert!(sending.cancel());
+        run_until(el, || record.len() == 9);
         assert!(transport.is_reading());
         io::Write::write_all(&mut write, b"defghijkl").unwrap();
         assert_eq!(complete(el, el.sendfile(&transport, &source).count(5).into_future()).unwrap(), 5);

@@ -18,7 +18,7 @@ impl EventLoop {
     /// The system's `sendfile` does it where it can, without a copy: on Linux, for regular files and block devices, on
     /// sockets. Elsewhere the file is read on a thread of the default executor and written, or [`fallback(false)`] makes
     /// that an error. The file is a `&File` or whatever has a descriptor; it may be dropped meanwhile. Pages that are not
-    /// in memory are read by the executor first, so that the loop does not wait for a disk; a megabyte at a time is sent
+    /// in memory are read by the executor first, so that the loop does not wait for a disk; at most 4 MiB are sent
     /// before others have their turn.
     ///
     /// It begins at [`offset`], which is zero unless it is set, and ends after [`count`] bytes or at the end of the file.

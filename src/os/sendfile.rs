@@ -6,6 +6,8 @@ use std::io;
 
 use rustix::fs::{FileType, SeekFrom};
 
+#[cfg(target_os = "linux")]
+use crate::constants::SENDFILE_LOOKS;
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{BorrowedFd, OwnedFd};
 
@@ -74,14 +76,13 @@ pub(crate) fn is_readable(file: BorrowedFd<'_>) -> io::Result<bool> {
     retry(Call::File, |_| poll(&mut fds, Some(&now))).map(|ready| ready > 0)
 }
 
-/// Whether the pages of a range, which is not empty, are in memory: its first byte and its last are asked for. What is
-/// between them was read ahead with the one and is no older than the other.
+/// Whether the pages of a range, which is not empty, are in memory: its first byte and its last are asked for, and some
+/// between them, for pages are read ahead by many and are dropped in the order in which they came.
 #[cfg(target_os = "linux")]
 pub(crate) fn pages(file: BorrowedFd<'_>, start: u64, len: usize) -> Pages {
-    match (page(file, start), page(file, start + len as u64 - 1)) {
-        (Pages::InMemory, last) => last,
-        (first, _) => first,
-    }
+    let places = (0..len).step_by(SENDFILE_LOOKS).chain([len - 1]);
+    let mut looks = places.map(|place| page(file, start + place as u64));
+    looks.find(|pages| *pages != Pages::InMemory).unwrap_or(Pages::InMemory)
 }
 
 #[cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
 //! How a file goes out: by the system's own call, or by reading and writing.
 //!
-//! A disk blocks, and the loop must not. So whoever sends asks first whether the pages are in memory, which costs a
-//! microsecond for a megabyte, and has them read by a thread of the default executor if they are not; the system's call
-//! then finds them. Where the system does not say, every part is read beforehand.
+//! A disk blocks, and the loop must not. So whoever sends looks first whether the pages are in memory, here and there, and
+//! has them read by a thread of the default executor if they are not; the system's call then finds them. Where the system
+//! does not say, every part is read beforehand.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +13,6 @@ use crate::constants::{SENDFILE_AHEAD, SENDFILE_BUFFER, SENDFILE_CHUNK};
 use crate::error::{LoopClosed, SendfileNotAvailable, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
-use crate::event_loop::timer::yield_once;
 use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::os::sendfile::{self as os, Kind, Pages};
 use crate::os::socket::would_block;
@@ -148,7 +147,6 @@ impl Outgoing {
         }
         // Whether the part that comes next was just read.
         let mut loaded = false;
-        let mut in_this_turn = 0;
         loop {
             let len = self.part(SENDFILE_CHUNK);
             if len == 0 {
@@ -168,20 +166,13 @@ impl Outgoing {
                     continue;
                 }
                 Ok(0) => return Ok(()),
-                Ok(n) => {
-                    self.sent += n as u64;
-                    in_this_turn += n;
-                }
+                Ok(n) => self.sent += n as u64,
                 Err(error) if self.sent == 0 && is_refusal(&error) => {
                     return Err(Stopped::NotAvailable(SendfileNotAvailable::refused(error)));
                 }
                 Err(error) => return Err(Stopped::Failed(error)),
             }
             loaded = false;
-            if in_this_turn >= SENDFILE_CHUNK {
-                in_this_turn = 0;
-                yield_once().await;
-            }
         }
     }
 
