@@ -1,10 +1,11 @@
 //! An HTTP/1.1 server for the files of a folder: keep-alive, pipelining, and a bound on memory.
 //!
 //! What arrives is collected by the protocol; one task per busy connection takes the requests out of it and answers one
-//! after the other, so that pipelined answers come in the order of their requests. Disks block, so files are opened and
-//! read by `spawn_blocking`, a chunk at a time. After each chunk and each answer the task waits for `ready`, until the
-//! peer has taken enough of what was sent, and while much input waits for the task, reading is paused: a client that
-//! asks for much and reads nothing costs one chunk, the high-water mark and what was read in one go.
+//! after the other, so that pipelined answers come in the order of their requests. Disks block, so files are opened, and
+//! small ones are read, by `spawn_blocking`; larger ones go out by `sendfile`, which waits for no disk and copies nothing
+//! into this program. After each answer the task waits for `ready`, until the peer has taken enough of what was sent, and
+//! while much input waits for the task, reading is paused: a client that asks for much and reads nothing costs one small
+//! file, the high-water mark and what was read in one go.
 //!
 //! Try it: `cargo run --release --example http_server`, then `curl http://127.0.0.1:8080/Cargo.toml`
 //! (usage: `http_server [--addr 127.0.0.1:8080] [--root .]`). Names that begin with a dot are not served.
@@ -18,10 +19,10 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BytesMut};
-use roundelay::{CancelOnDrop, KeepOpen, Protocol, ProtocolRef, Transport, spawn, spawn_blocking};
+use roundelay::{CancelOnDrop, KeepOpen, Protocol, ProtocolRef, Transport, get_running_loop, spawn, spawn_blocking};
 
-/// What is read from a file at once, in bytes.
-const CHUNK: usize = 64 * 1024;
+/// The largest file that is read and written, in bytes: with its head in one system call.
+const SMALL: u64 = 32 * 1024;
 /// The longest head of a request, in bytes; when more than that waits for an answer, reading is paused.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// The most header lines of a request.
@@ -147,22 +148,40 @@ fn locate(root: &Path, path: &str) -> Result<PathBuf, Refusal> {
     }
 }
 
-/// An open file and its length. Blocks.
-fn open(root: &Path, path: &str) -> Result<(File, u64, &'static str), Refusal> {
+/// What is to be sent of a file.
+enum Body {
+    Nothing,
+    Bytes(Vec<u8>),
+    File(File),
+}
+
+/// A file that was asked for.
+struct Found {
+    body: Body,
+    len: u64,
+    content_type: &'static str,
+}
+
+/// Opens a file. Blocks.
+fn open(root: &Path, path: &str, method: Method) -> Result<Found, Refusal> {
     let location = locate(root, path)?;
     let file = File::open(&location).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => refusal("403 Forbidden"),
         _ => refusal("404 Not Found"),
     })?;
-    let metadata = file.metadata().map_err(|_| refusal("404 Not Found"))?;
-    Ok((file, metadata.len(), content_type(&location)))
-}
-
-/// The next chunk of a file, at most `limit` bytes. Blocks.
-fn read_chunk(mut file: File, limit: u64) -> io::Result<(File, Vec<u8>)> {
-    let mut chunk = Vec::with_capacity(CHUNK.min(usize::try_from(limit).unwrap_or(CHUNK)));
-    file.by_ref().take(limit.min(CHUNK as u64)).read_to_end(&mut chunk)?;
-    Ok((file, chunk))
+    let mut len = file.metadata().map_err(|_| refusal("404 Not Found"))?.len();
+    let body = match method {
+        Method::Head => Body::Nothing,
+        Method::Get if len > SMALL => Body::File(file),
+        Method::Get => {
+            let mut bytes = Vec::with_capacity(len as usize);
+            file.take(SMALL).read_to_end(&mut bytes).map_err(|_| refusal("500 Internal Server Error"))?;
+            // It may have changed since.
+            len = bytes.len() as u64;
+            Body::Bytes(bytes)
+        }
+    };
+    Ok(Found { body, len, content_type: content_type(&location) })
 }
 
 fn content_type(path: &Path) -> &'static str {
@@ -298,29 +317,21 @@ async fn answer(request: Result<Request, Refusal>, transport: &Transport, root: 
         Err(refusal) => return Ok(refuse(transport, &refusal, false, false)),
     };
     let (folder, path) = (root.to_path_buf(), request.path);
-    let opened = spawn_blocking(move || open(&folder, &path)).await?;
-    let (mut file, len, content_type) = match opened {
-        Ok(opened) => opened,
+    let opened = spawn_blocking(move || open(&folder, &path, request.method)).await?;
+    let Found { body, len, content_type } = match opened {
+        Ok(found) => found,
         Err(refusal) => return Ok(refuse(transport, &refusal, request.keep_alive, request.method == Method::Head)),
     };
     let head = head("200 OK", content_type, len, request.keep_alive);
-    if request.method == Method::Head || len == 0 {
-        transport.write(head.as_bytes());
-        return Ok(request.keep_alive);
-    }
-    let (mut head, mut left) = (Some(head), len);
-    while left > 0 {
-        let (back, chunk) = spawn_blocking(move || read_chunk(file, left)).await??;
-        file = back;
-        if chunk.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
+    match body {
+        Body::Nothing => transport.write(head.as_bytes()),
+        Body::Bytes(bytes) => transport.writelines(&[IoSlice::new(head.as_bytes()), IoSlice::new(&bytes)]),
+        Body::File(file) => {
+            transport.write(head.as_bytes());
+            if get_running_loop()?.sendfile(transport, &file).count(len).await? < len {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
+            }
         }
-        left -= chunk.len() as u64;
-        match head.take() {
-            Some(head) => transport.writelines(&[IoSlice::new(head.as_bytes()), IoSlice::new(&chunk)]),
-            None => transport.write_owned(chunk),
-        }
-        transport.ready().await?;
     }
     Ok(request.keep_alive)
 }
@@ -359,7 +370,7 @@ fn main() -> io::Result<()> {
     };
     let root: Rc<Path> = root.canonicalize()?.into();
     roundelay::block_on(async {
-        let (el, served) = (roundelay::get_running_loop()?, root.clone());
+        let (el, served) = (get_running_loop()?, root.clone());
         let server = el.create_server(move || Http::new(served.clone()), addr).idle_timeout(IDLE).await?;
         println!("serving {} on http://{}", root.display(), server.local_addrs()[0]);
         server.serve_forever().await

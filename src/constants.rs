@@ -121,11 +121,24 @@ pub(crate) const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 /// Length of a listening socket's queue, and the most connections accepted in one event (asyncio).
 pub(crate) const BACKLOG: u32 = 100;
 
+/// How long a connection to a unix server waits whose queue is full, before it asks again: at first, and at most.
+pub(crate) const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_CONNECT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// How often a server binds anew that finds a stale socket file in its way, before it gives up: each time another one has
+/// been faster.
+pub(crate) const BIND_ATTEMPTS: u32 = 16;
+
 /// How many places for connections a server keeps when the last one is gone: a few KiB.
 pub(crate) const PLACES_KEPT: usize = 1024;
 
 /// How long a server stops accepting when descriptors or memory are short (asyncio `ACCEPT_RETRY_DELAY`).
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a datagram to a unix socket whose queue is full waits before it is sent again, after a first try in the next
+/// turn: the system tells nobody when there is room. Doubled each time, up to the second one.
+pub(crate) const FULL_QUEUE_DELAY: Duration = Duration::from_millis(1);
+pub(crate) const FULL_QUEUE_LONGEST_DELAY: Duration = Duration::from_millis(32);
 
 /// Default limit of a stream's reader in bytes (asyncio `_DEFAULT_LIMIT`).
 pub(crate) const STREAM_LIMIT: usize = 64 * 1024;
@@ -136,6 +149,9 @@ pub(crate) const READER_KEEP: usize = 8 * 1024;
 
 /// Size in bytes of the buffer behind `AsyncBufRead` of the plain stream types; it exists only while it is used.
 pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
+
+/// The most bytes that `copy` reads at a time, and has on their way in one direction.
+pub(crate) const COPY_SIZE: usize = 64 * 1024;
 
 /// How long the end of `block_on` waits for the default executor before it reports what it abandons.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
@@ -165,3 +181,18 @@ pub(crate) const END_ROUNDS: u32 = 100;
 /// How deep what a closed loop refuses may nest: destructors that schedule again, whose destructors schedule again. A
 /// test for endlessness, and far from the end of a stack.
 pub(crate) const NESTED_REFUSALS: u32 = 64;
+
+/// Most bytes of one call of `sendfile`: as many as use up what a task may move in its turn, so that the others come then.
+/// They take a third of a millisecond on a loopback.
+pub(crate) const SENDFILE_CHUNK: usize = 4 * 1024 * 1024;
+
+/// How far apart the bytes are that are looked for in memory before a file is sent: each look takes a third of a
+/// microsecond, and a megabyte is sent in some twenty.
+pub(crate) const SENDFILE_LOOKS: usize = 1024 * 1024;
+
+/// How far ahead of a chunk that had to be read from a disk the system is told to read.
+pub(crate) const SENDFILE_AHEAD: usize = 4 * 1024 * 1024;
+
+/// Size in bytes of the buffer through which a file goes that the system does not send by itself (asyncio
+/// `SENDFILE_FALLBACK_READBUFFER_SIZE`).
+pub(crate) const SENDFILE_BUFFER: usize = 256 * 1024;

@@ -427,3 +427,64 @@ fn clients_that_vanish_leave_nothing_behind() {
     }
     panic!("{} descriptors, {before} before", site.server.descriptors());
 }
+
+/// Files just below and above the size from which they are sent by the system, pipelined on one connection: each whole,
+/// with its own length, in order.
+#[test]
+fn small_and_large_files_in_turns() {
+    let site = Site::start();
+    let sizes = [1, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 100_000];
+    for size in sizes {
+        fs::write(site.folder.path().join(format!("root/{size}.txt")), vec![b'a' + (size % 26) as u8; size]).unwrap();
+    }
+    let stream = site.connect();
+    let mut requests = String::new();
+    for size in sizes.iter().chain(sizes.iter().rev()) {
+        requests += &format!("GET /{size}.txt HTTP/1.1\r\nHost: x\r\n\r\nHEAD /{size}.txt HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    (&stream).write_all(requests.as_bytes()).unwrap();
+    let mut reader = BufReader::new(&stream);
+    for &size in sizes.iter().chain(sizes.iter().rev()) {
+        let (head, body) = answer(&mut reader, true);
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert!(body.len() == size && body.bytes().all(|byte| byte == b'a' + (size % 26) as u8));
+        let (head, _) = answer(&mut reader, false);
+        assert!(head.contains(&format!("Content-Length: {size}\r\n")), "{head}");
+    }
+}
+
+/// A hundred clients that ask for a large file and do not read it cost no memory of the server's for it, and hold nobody up.
+#[test]
+fn files_on_their_way_cost_no_memory() {
+    let site = Site::start();
+    let silent: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = site.connect();
+            stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            // The head is there: the file is on its way.
+            stream.read_exact(&mut [0; 15]).unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
+    let resident = site.server.resident();
+    assert!(resident < 40 << 20, "{resident} bytes for a hundred files");
+    drop(silent);
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
+}
+
+/// A file that becomes shorter while it is sent ends the connection: half of an answer is not passed off as a whole one.
+#[test]
+fn a_file_that_shrinks_ends_the_connection() {
+    let site = Site::start();
+    let path = site.folder.path().join("root/shrinks.bin");
+    fs::write(&path, &site.big).unwrap();
+    let mut stream = site.connect_narrowly();
+    stream.write_all(b"GET /shrinks.bin HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    assert!(ended.is_err() || rest.len() < BIG - 1000, "{} bytes came", rest.len());
+    assert_eq!(site.status("GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
+}

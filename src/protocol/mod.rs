@@ -23,9 +23,10 @@ mod transport;
 pub use datagram::{AnyDatagramProtocol, DatagramHandle, DatagramProtocol, DatagramTransport};
 pub use erased::AnyProtocol;
 pub(crate) use erased::Received;
-pub(crate) use extra::SocketHolder;
-pub use extra::{ExtraInfo, SocketView};
+pub(crate) use extra::Holder;
+pub use extra::{ExtraInfo, PipeView, SocketView};
 pub use reference::ProtocolRef;
+pub(crate) use transport::FileSink;
 pub use transport::{
     BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
     WriteTransport,
@@ -75,7 +76,8 @@ pub trait Protocol: 'static {
     /// [`unread`](Transport::unread). They are lent from the loop's own buffer.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {}
 
-    /// The peer will send no more. What this returns decides whether the connection is closed.
+    /// The peer will send no more. What this returns decides whether the connection is closed; that of a
+    /// [reading end](crate::EventLoop::connect_read_pipe) is in any case.
     fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
         KeepOpen::No
     }

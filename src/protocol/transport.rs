@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::os::fd::BorrowedFd;
 use crate::protocol::{AnyProtocol, DatagramTransport, ExtraInfo};
 
 /// The number of a transport, which no other transport of the process has: a key for maps.
@@ -134,18 +135,58 @@ pub trait WriteTransport: BaseTransport {
     /// Why the connection is gone.
     fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ready when everything that was written is with the carrier. Otherwise as [`poll_ready`](Self::poll_ready); a
+    /// waiter waits for one of the two.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is gone.
+    fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// One who waited gives up, or has been told: its waker, if it is still kept, is not needed any more.
     fn forget_waiter(&self, waiter: WaiterId);
 }
 
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
-/// [`Transport`] of it.
+/// [`Transport`] of it; or let [`connect_stream`](crate::EventLoop::connect_stream) do so.
 pub trait StreamTransport: ReadTransport + WriteTransport {
     /// The protocol that hears of it; `None` once the connection is lost.
     fn protocol(&self) -> Option<AnyProtocol>;
 
     /// Lets another protocol hear of it.
     fn set_protocol(&self, protocol: AnyProtocol);
+
+    /// Lets another protocol hear of the connection from its beginning: see [`Transport::start_protocol`]. What it is to
+    /// be given before all else is `first`.
+    ///
+    /// As provided, it sets the protocol and resumes reading; `connection_made` is not called.
+    fn start_protocol(&self, protocol: AnyProtocol, first: &[u8]) {
+        self.set_protocol(protocol);
+        self.unread(first);
+        self.resume_reading();
+    }
+
+    /// Where the system can send files to by itself. For the loop's own transports; leave it alone.
+    #[doc(hidden)]
+    fn file_sink(&self) -> Option<&dyn FileSink> {
+        None
+    }
+}
+
+/// A transport whose bytes go straight to a socket, so that the system can send a file to it.
+pub trait FileSink {
+    /// Keeps everybody else from writing, and holds up reading, until `end`.
+    fn begin(&self, method: &str) -> io::Result<()>;
+
+    /// Calls `call` with the socket when what was written before is sent, until it does not block. One waits at a time.
+    fn poll_call(
+        &self,
+        cx: &mut Context<'_>,
+        call: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// The file is sent, or given up.
+    fn end(&self);
 }
 
 /// A handle to the transport of a connection: to write to it, to pause it, to close it.
@@ -301,7 +342,16 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn ready(&self) -> WriteReady {
-        WriteReady::of(Writer::Stream(self.inner.clone()))
+        WriteReady::of(Awaited::Room(self.inner.clone()))
+    }
+
+    /// Waits until everything that was written is with the kernel, or with whatever carries the connection.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionReset` if the connection is gone, or whatever ended it.
+    pub fn flushed(&self) -> WriteReady {
+        WriteReady::of(Awaited::Emptiness(self.inner.clone()))
     }
 
     /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
@@ -310,9 +360,53 @@ impl Transport {
         self.inner.set_protocol(protocol.into());
     }
 
+    /// As [`set_protocol`](Self::set_protocol), for a protocol that is to hear of the connection from its beginning:
+    /// `connection_made` is called, in a turn of its own; then it gets what was given back by [`unread`](Self::unread) and
+    /// what arrives; and it is told of an end of file, also where another protocol was told of it before. Reading goes on
+    /// if it was paused. On a connection that is about to be lost it hears of its beginning and of its end; on one that is
+    /// gone, nothing.
+    ///
+    /// ```
+    /// use roundelay::{Protocol, Transport};
+    ///
+    /// /// Greets whoever comes. It can be used from the beginning, and behind another protocol.
+    /// struct Greet;
+    ///
+    /// impl Protocol for Greet {
+    ///     fn connection_made(&mut self, transport: &Transport) {
+    ///         transport.write(b"hello\n");
+    ///     }
+    /// }
+    ///
+    /// /// Waits for a line break before it lets somebody greet.
+    /// struct Knock;
+    ///
+    /// impl Protocol for Knock {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         if let Some(end) = data.iter().position(|&byte| byte == b'\n') {
+    ///             transport.start_protocol(Greet);
+    ///             transport.unread(&data[end + 1..]);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn start_protocol(&self, protocol: impl Into<AnyProtocol>) {
+        self.start_protocol_with(protocol.into(), &[]);
+    }
+
+    /// As `start_protocol`, with bytes that the protocol gets before all else.
+    pub(crate) fn start_protocol_with(&self, protocol: AnyProtocol, first: &[u8]) {
+        self.inner.start_protocol(protocol, first);
+    }
+
     /// The protocol that hears of the connection; `None` once it is lost.
     pub fn protocol(&self) -> Option<AnyProtocol> {
         self.inner.protocol()
+    }
+
+    /// Where the system can send files to by itself, if it can.
+    pub(crate) fn file_sink(&self) -> Option<&dyn FileSink> {
+        self.inner.file_sink()
     }
 
     /// What is known of the connection: addresses, and the socket for its options.
@@ -335,28 +429,33 @@ impl PartialEq for Transport {
 
 impl Eq for Transport {}
 
-/// The future of [`Transport::ready`] and of [`DatagramHandle::ready`](crate::DatagramHandle::ready).
+/// The future of [`Transport::ready`], of [`Transport::flushed`] and of
+/// [`DatagramHandle::ready`](crate::DatagramHandle::ready).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct WriteReady {
-    writer: Writer,
+    awaited: Awaited,
     id: WaiterId,
     /// Whether the transport may have a waker of ours.
     waits: bool,
 }
 
-/// What is written to.
-enum Writer {
-    Stream(Rc<dyn StreamTransport>),
-    Datagrams(Rc<dyn DatagramTransport>),
+/// What a [`WriteReady`] waits for.
+enum Awaited {
+    /// That writing is not paused.
+    Room(Rc<dyn StreamTransport>),
+    /// That nothing is queued.
+    Emptiness(Rc<dyn StreamTransport>),
+    /// As `Room`, of datagrams.
+    RoomForDatagrams(Rc<dyn DatagramTransport>),
 }
 
 impl WriteReady {
-    fn of(writer: Writer) -> Self {
-        Self { writer, id: WaiterId::next(), waits: false }
+    fn of(awaited: Awaited) -> Self {
+        Self { awaited, id: WaiterId::next(), waits: false }
     }
 
     pub(crate) fn of_datagrams(transport: Rc<dyn DatagramTransport>) -> Self {
-        Self::of(Writer::Datagrams(transport))
+        Self::of(Awaited::RoomForDatagrams(transport))
     }
 }
 
@@ -364,9 +463,10 @@ impl Future for WriteReady {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = match &self.writer {
-            Writer::Stream(transport) => transport.poll_ready(self.id, cx),
-            Writer::Datagrams(transport) => transport.poll_ready(self.id, cx),
+        let polled = match &self.awaited {
+            Awaited::Room(transport) => transport.poll_ready(self.id, cx),
+            Awaited::Emptiness(transport) => transport.poll_flushed(self.id, cx),
+            Awaited::RoomForDatagrams(transport) => transport.poll_ready(self.id, cx),
         };
         self.waits |= polled.is_pending();
         polled
@@ -378,9 +478,9 @@ impl Drop for WriteReady {
         if !self.waits {
             return;
         }
-        match &self.writer {
-            Writer::Stream(transport) => transport.forget_waiter(self.id),
-            Writer::Datagrams(transport) => transport.forget_waiter(self.id),
+        match &self.awaited {
+            Awaited::Room(transport) | Awaited::Emptiness(transport) => transport.forget_waiter(self.id),
+            Awaited::RoomForDatagrams(transport) => transport.forget_waiter(self.id),
         }
     }
 }
@@ -388,9 +488,9 @@ impl Drop for WriteReady {
 impl fmt::Debug for WriteReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("WriteReady");
-        match &self.writer {
-            Writer::Stream(transport) => shown.field("transport", transport),
-            Writer::Datagrams(transport) => shown.field("transport", transport),
+        match &self.awaited {
+            Awaited::Room(transport) | Awaited::Emptiness(transport) => shown.field("transport", transport),
+            Awaited::RoomForDatagrams(transport) => shown.field("transport", transport),
         };
         shown.field("id", &self.id).field("waits", &self.waits).finish()
     }

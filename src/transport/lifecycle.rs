@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The reading side and the writing side each have a state of their own, which matters while the phase is `Open` (and,
-//! for writing, `Flushing`).
+//! for writing, `Flushing`). One end of a pipe has one side only. A file that is being sent holds up both, and counts as
+//! something queued.
 
 /// How far the connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +30,25 @@ enum Reading {
     Paused,
     /// The peer has ended its side.
     Ended,
+    /// There is no such side; how the reader of what is written is watched.
+    None(Watch),
+}
+
+/// How a writing end finds out that nobody reads any more, without writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Not at all.
+    No,
+    /// When the selector reports a hang-up or an error, as it does unasked.
+    Hangup,
+    /// When the peer of a socket sends no more, too.
+    EndOfFile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
+    /// There is no such side.
+    None,
     Open,
     /// To be ended when the queue is empty. Excludes writing more.
     Ending,
@@ -83,8 +99,26 @@ pub(crate) enum Verdict {
     Write,
     /// Misuse: the writing side was ended by `write_eof`.
     AfterEof,
+    /// Misuse: there is no writing side.
+    NoSide,
+    /// Misuse: a file is being sent.
+    WithinFile,
     /// Drop them.
     Closing,
+}
+
+/// What to do about a file that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum BeginFile {
+    /// Stop reading and send it when the queue is empty.
+    Begin,
+    /// Nothing: the connection is closing or gone.
+    Closing,
+    /// Nothing: the writing side was ended by `write_eof`.
+    AfterEof,
+    /// Nothing: another one is being sent.
+    Busy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +126,50 @@ pub(crate) struct Lifecycle {
     phase: Phase,
     reading: Reading,
     writing: Writing,
+    /// Whether a file is being sent. Excludes reading and writing; their states are those of afterwards.
+    file: bool,
 }
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open }
+        Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open, file: false }
+    }
+
+    /// That of a reading end.
+    pub(crate) fn of_read_end() -> Self {
+        Self { writing: Writing::None, ..Self::new() }
+    }
+
+    /// That of a writing end.
+    pub(crate) fn of_write_end(watch: Watch) -> Self {
+        Self { reading: Reading::None(watch), ..Self::new() }
+    }
+
+    /// Whether it has no writing side.
+    pub(crate) fn is_read_end(&self) -> bool {
+        self.writing == Writing::None
+    }
+
+    /// Whether it has no reading side; how the reader is watched.
+    #[inline]
+    pub(crate) fn write_end(&self) -> Option<Watch> {
+        match self.reading {
+            Reading::None(watch) => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// What a writing end gets to read is for others: from now on it waits for hang-ups only.
+    pub(crate) fn watch_less(&mut self) {
+        if matches!(self.reading, Reading::None(Watch::EndOfFile)) {
+            self.reading = Reading::None(Watch::Hangup);
+        }
+    }
+
+    /// Whether something to read is to be reported.
+    #[inline]
+    pub(crate) fn wants_readable(&self) -> bool {
+        self.is_reading() || (matches!(self.reading, Reading::None(Watch::EndOfFile)) && !self.is_lost())
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -113,39 +186,55 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && self.reading == Reading::On
+        self.phase == Phase::Open && matches!(self.reading, Reading::On) && !self.file
     }
 
     /// True if it was not paused before.
     pub(crate) fn pause(&mut self) -> bool {
         let changes = self.is_reading();
-        if changes {
+        if self.phase == Phase::Open && self.reading == Reading::On {
             self.reading = Reading::Paused;
         }
         changes
     }
 
-    /// True if it was paused.
+    /// True if it was paused, and reading goes on now.
     pub(crate) fn resume(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading == Reading::Paused;
-        if changes {
+        let was_paused = self.phase == Phase::Open && matches!(self.reading, Reading::Paused);
+        if was_paused {
             self.reading = Reading::On;
         }
-        changes
+        was_paused && !self.file
     }
 
     /// The peer has ended its side: true for the first time.
     pub(crate) fn end_reading(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading != Reading::Ended;
-        self.reading = Reading::Ended;
+        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::On | Reading::Paused);
+        if changes {
+            self.reading = Reading::Ended;
+        }
         changes
+    }
+
+    /// A protocol begins that was told nothing yet, also not that the peer has ended its side.
+    pub(crate) fn restart_reading(&mut self) {
+        if self.write_end().is_none() {
+            self.reading = Reading::On;
+        }
+    }
+
+    /// Whether the writing side is to be ended as soon as everything is sent.
+    pub(crate) fn ends_when_flushed(&self) -> bool {
+        self.phase == Phase::Flushing || self.phase == Phase::Open && self.writing == Writing::Ending
     }
 
     pub(crate) fn write(&self) -> Verdict {
         match (self.writing, self.phase) {
-            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
+            (Writing::Open, Phase::Open | Phase::Flushing) if self.file => Verdict::WithinFile,
             (Writing::Open, Phase::Open) => Verdict::Write,
-            (Writing::Open, _) => Verdict::Closing,
+            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
+            (Writing::None, Phase::Open) => Verdict::NoSide,
+            (Writing::Open | Writing::None, _) => Verdict::Closing,
         }
     }
 
@@ -153,7 +242,7 @@ impl Lifecycle {
         if self.phase != Phase::Open || self.writing != Writing::Open {
             return WriteEof::Already;
         }
-        if queue_is_empty {
+        if queue_is_empty && !self.file {
             self.writing = Writing::Ended;
             WriteEof::Shutdown
         } else {
@@ -166,7 +255,7 @@ impl Lifecycle {
         if self.phase != Phase::Open {
             return Close::Already;
         }
-        if queue_is_empty {
+        if queue_is_empty && !self.file {
             self.phase = Phase::Losing;
             Close::Lose
         } else {
@@ -178,6 +267,7 @@ impl Lifecycle {
     /// The queue has become empty.
     pub(crate) fn flushed(&mut self) -> Flushed {
         match self.phase {
+            _ if self.file => Flushed::GoOn,
             Phase::Flushing => {
                 self.phase = Phase::Losing;
                 Flushed::Lose
@@ -188,6 +278,32 @@ impl Lifecycle {
             }
             _ => Flushed::GoOn,
         }
+    }
+
+    /// Whether a file is being sent.
+    pub(crate) fn is_sending_file(&self) -> bool {
+        self.file
+    }
+
+    /// A file is to be sent.
+    pub(crate) fn begin_file(&mut self) -> BeginFile {
+        if self.phase != Phase::Open {
+            return BeginFile::Closing;
+        }
+        if self.writing != Writing::Open {
+            return BeginFile::AfterEof;
+        }
+        if self.file {
+            return BeginFile::Busy;
+        }
+        self.file = true;
+        BeginFile::Begin
+    }
+
+    /// It is sent, or given up.
+    pub(crate) fn end_file(&mut self, queue_is_empty: bool) -> Flushed {
+        self.file = false;
+        if queue_is_empty { self.flushed() } else { Flushed::GoOn }
     }
 
     /// An abort or an error: true if `connection_lost` is to come now, false if it is on its way or was called.
@@ -223,6 +339,17 @@ mod tests {
         Pause,
         Resume,
         EndReading,
+        Restart,
+        BeginFile,
+        EndFile(bool),
+    }
+
+    fn note(flushed: Flushed, losses: &mut i32, shutdowns: &mut i32) {
+        match flushed {
+            Flushed::GoOn => {}
+            Flushed::Shutdown => *shutdowns += 1,
+            Flushed::Lose => *losses += 1,
+        }
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -234,26 +361,39 @@ mod tests {
             Just(Step::Pause),
             Just(Step::Resume),
             Just(Step::EndReading),
+            Just(Step::Restart),
+            Just(Step::BeginFile),
+            any::<bool>().prop_map(Step::EndFile),
         ]
     }
 
     proptest! {
         /// However the calls are mixed: `connection_lost` is set on its way once at most, the writing side is shut down
-        /// once at most, and what is closing neither reads nor writes.
+        /// once at most, what is closing neither reads nor writes, and what sends a file neither reads nor writes nor ends
+        /// but by being lost.
         #[test]
-        fn one_end_whatever_happens(steps in proptest::collection::vec(step(), 1..60)) {
-            let mut life = Lifecycle::new();
+        fn one_end_whatever_happens(
+            life in prop_oneof![
+                Just(Lifecycle::new()),
+                Just(Lifecycle::of_read_end()),
+                Just(Lifecycle::of_write_end(Watch::EndOfFile)),
+            ],
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            let mut life = life;
+            let (is_read_end, write_end) = (life.is_read_end(), life.write_end());
             let (mut losses, mut shutdowns) = (0, 0);
             for step in steps {
                 match step {
-                    Step::Close(empty) => losses += usize::from(life.close(empty) == Close::Lose),
-                    Step::WriteEof(empty) => shutdowns += usize::from(life.write_eof(empty) == WriteEof::Shutdown),
-                    Step::Flushed => match life.flushed() {
-                        Flushed::GoOn => {}
-                        Flushed::Shutdown => shutdowns += 1,
-                        Flushed::Lose => losses += 1,
-                    },
-                    Step::Lose => losses += usize::from(life.lose()),
+                    Step::Close(empty) => losses += i32::from(life.close(empty) == Close::Lose),
+                    Step::WriteEof(empty) => shutdowns += i32::from(life.write_eof(empty) == WriteEof::Shutdown),
+                    Step::Flushed => note(life.flushed(), &mut losses, &mut shutdowns),
+                    Step::BeginFile => {
+                        let may = life.write() == Verdict::Write;
+                        prop_assert_eq!(life.begin_file() == BeginFile::Begin, may);
+                    }
+                    Step::EndFile(empty) => note(life.end_file(empty), &mut losses, &mut shutdowns),
+                    Step::Lose => losses += i32::from(life.lose()),
                     Step::Pause => {
                         let was = life.is_reading();
                         prop_assert_eq!(life.pause(), was);
@@ -266,11 +406,23 @@ mod tests {
                         let first = life.end_reading();
                         prop_assert!(!first || !life.is_closing());
                     }
+                    Step::Restart => {
+                        life.restart_reading();
+                        let free = write_end.is_none() && !life.is_closing() && !life.is_sending_file();
+                        prop_assert_eq!(life.is_reading(), free);
+                    }
                 }
                 prop_assert!(losses <= 1 && shutdowns <= 1);
+                if life.is_sending_file() {
+                    prop_assert!(!life.is_reading() && life.write() != Verdict::Write && shutdowns == 0);
+                }
                 prop_assert_eq!(losses == 1, life.is_lost());
                 prop_assert!(!(life.is_closing() && life.is_reading()));
                 prop_assert!(!(life.is_closing() && life.write() == Verdict::Write));
+                prop_assert_eq!((life.is_read_end(), life.write_end()), (is_read_end, write_end));
+                prop_assert!(!(is_read_end && life.write() == Verdict::Write));
+                prop_assert!(!(write_end.is_some() && life.is_reading()));
+                prop_assert!(!(life.is_lost() && life.wants_readable()));
             }
         }
     }

@@ -62,6 +62,15 @@ pub fn exit_now(status: c_int) -> ! {
     unreachable!("the process has ended")
 }
 
+/// Calls `f` where SIGPIPE ends the process, as it does in programs that are not Rust's.
+pub fn with_default_sigpipe(f: impl FnOnce()) {
+    // SAFETY: the system's own answers to the signal, no function of ours.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    f();
+    // SAFETY: as it was before.
+    unsafe { libc::signal(libc::SIGPIPE, before) };
+}
+
 /// A descriptor by its number, for a selector that keeps numbers.
 pub fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: it is used for one call, while the descriptor is registered and therefore open.

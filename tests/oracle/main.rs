@@ -12,6 +12,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/pipes.rs"]
+mod ends;
 
 mod datagrams;
 mod descriptors;
@@ -19,11 +21,15 @@ mod flow;
 mod futures;
 mod oracle;
 mod order;
+mod pipes;
 mod protocols;
 mod reading;
 mod runs;
+mod sendfile;
 mod servers;
+mod sockets;
 mod streams;
 mod support;
 mod tasks;
 mod timers;
+mod unix;

@@ -192,13 +192,17 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("flow.rs"),
         include_str!("futures.rs"),
         include_str!("order.rs"),
+        include_str!("pipes.rs"),
         include_str!("protocols.rs"),
         include_str!("reading.rs"),
         include_str!("runs.rs"),
+        include_str!("sendfile.rs"),
         include_str!("servers.rs"),
+        include_str!("sockets.rs"),
         include_str!("streams.rs"),
         include_str!("tasks.rs"),
         include_str!("timers.rs"),
+        include_str!("unix.rs"),
     ];
     let mut calls = Vec::new();
     for source in sources {

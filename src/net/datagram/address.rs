@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::dns::addr::Family;
+use crate::dns::hints::Hints;
 use crate::dns::resolve;
 use crate::error::invalid_input;
 use crate::event_loop::EventLoop;
@@ -76,7 +76,7 @@ pub(super) async fn pairs(
     method: &str,
     local: Option<DatagramAddr>,
     remote: Option<DatagramAddr>,
-    family: Family,
+    hints: Hints,
 ) -> io::Result<Vec<Pair>> {
     let (has_local, has_remote) = (local.is_some(), remote.is_some());
     let mut is_unix = false;
@@ -89,13 +89,13 @@ pub(super) async fn pairs(
                 vec![address.into()]
             }
             Some(Kind::Internet(endpoint)) => {
-                let found = look_up(el, method, endpoint, family).await?;
+                let found = look_up(el, method, endpoint, hints).await?;
                 found.into_iter().map(Address::Ip).collect()
             }
         };
     }
-    if is_unix && family != Family::Any {
-        return Err(invalid_input(format!("{method}: family() cannot be used with the address of a unix socket")));
+    if let Some(option) = hints.first_given().filter(|_| is_unix) {
+        return Err(invalid_input(format!("{method}: {option} cannot be used with the address of a unix socket")));
     }
     let [locals, remotes] = ends;
     let pairs = match (has_local, has_remote) {
@@ -111,16 +111,16 @@ pub(super) async fn pairs(
     Ok(pairs)
 }
 
-async fn look_up(el: &EventLoop, method: &str, given: EndpointKind, family: Family) -> io::Result<Vec<SocketAddr>> {
+async fn look_up(el: &EventLoop, method: &str, given: EndpointKind, hints: Hints) -> io::Result<Vec<SocketAddr>> {
     let found = match given {
         EndpointKind::Addresses(addresses) => addresses,
-        EndpointKind::Host(host, port) => resolve(el, host, port, family).await?,
+        EndpointKind::Host(host, port) => resolve(el, &host, &port, hints).await?,
         EndpointKind::Socket(_) => {
             let text = format!("{method}: local_addr() and remote_addr() take addresses; a socket is for sock()");
             return Err(invalid_input(text));
         }
     };
-    family.select(method, found)
+    hints.family.select(method, found)
 }
 
 /// Each local address with each remote one of its family, in the order of the local ones.

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use socket2::Socket;
 
 use crate::dns::addr::Family;
+use crate::dns::hints::{AddrInfoFlags, Hints, SocketType};
 use crate::error::{LoopClosed, invalid_input};
 use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
@@ -29,17 +30,28 @@ use crate::transport::datagram::{DatagramSocket, Parts};
 /// The method's name, for errors.
 const METHOD: &str = "create_datagram_endpoint";
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Options {
     local_addr: Option<DatagramAddr>,
     remote_addr: Option<DatagramAddr>,
-    family: Family,
+    hints: Hints,
     settings: Settings,
     reuse_address: bool,
     socket: Option<Socket>,
 }
 
 impl Options {
+    fn new() -> Self {
+        Self {
+            local_addr: None,
+            remote_addr: None,
+            hints: Hints::of(SocketType::Datagram),
+            settings: Settings::default(),
+            reuse_address: false,
+            socket: None,
+        }
+    }
+
     /// Options that do not go together.
     fn check(&self) -> io::Result<()> {
         if self.reuse_address {
@@ -54,7 +66,9 @@ impl Options {
         let modifiers = [
             ("local_addr()", self.local_addr.is_some()),
             ("remote_addr()", self.remote_addr.is_some()),
-            ("family()", self.family != Family::Any),
+            ("family()", self.hints.family != Family::Any),
+            ("proto()", self.hints.proto != 0),
+            ("flags()", !self.hints.flags.is_empty()),
             ("reuse_port()", self.settings.reuse_port),
             ("allow_broadcast()", self.settings.allow_broadcast),
         ];
@@ -132,7 +146,7 @@ impl EventLoop {
         F: FnOnce() -> P + 'static,
         P: DatagramProtocol,
     {
-        CreateDatagramEndpoint { el: self.clone(), factory, options: Options::default() }
+        CreateDatagramEndpoint { el: self.clone(), factory, options: Options::new() }
     }
 }
 
@@ -153,7 +167,20 @@ impl<F> CreateDatagramEndpoint<F> {
     /// Uses addresses of this family only. Without any address it says of which family the socket is; it is bound by the
     /// first datagram that it sends.
     pub fn family(mut self, family: Family) -> Self {
-        self.options.family = family;
+        self.options.hints.family = family;
+        self
+    }
+
+    /// Uses another protocol than UDP, by its number: the resolver is asked for it, and the socket is made with it.
+    pub fn proto(mut self, proto: i32) -> Self {
+        self.options.hints.proto = proto;
+        self.options.settings.proto = proto;
+        self
+    }
+
+    /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+    pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
+        self.options.hints.flags = flags;
         self
     }
 
@@ -264,15 +291,15 @@ where
 
 /// The first socket that can be had.
 async fn opened(el: &EventLoop, options: Options) -> io::Result<Opened> {
-    let Options { local_addr, remote_addr, family, settings, socket: given, .. } = options;
+    let Options { local_addr, remote_addr, hints, settings, socket: given, .. } = options;
     if let Some(given) = given {
         return socket::given(METHOD, given);
     }
     if local_addr.is_none() && remote_addr.is_none() {
-        return socket::unbound(METHOD, family, settings);
+        return socket::unbound(METHOD, hints.family, settings);
     }
     let mut failure = None;
-    for pair in address::pairs(el, METHOD, local_addr, remote_addr, family).await? {
+    for pair in address::pairs(el, METHOD, local_addr, remote_addr, hints).await? {
         match socket::with_addresses(pair, settings) {
             Ok(opened) => return Ok(opened),
             Err(error) => failure = failure.or(Some(error)),

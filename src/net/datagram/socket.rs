@@ -6,8 +6,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::dns::addr::Family;
 use crate::error::{AddressError, invalid_input};
+use crate::net::datagram::METHOD;
 use crate::net::datagram::address::Pair;
-use crate::os::address::{Address, UnixAddr};
+use crate::net::unix::{UnixAddressError, bind_anew};
+use crate::os::address::Address;
 use crate::os::datagram;
 use crate::os::socket::set_reuse_port;
 use crate::transport::datagram::Peer;
@@ -17,6 +19,8 @@ use crate::transport::datagram::Peer;
 pub(super) struct Settings {
     pub(super) reuse_port: bool,
     pub(super) allow_broadcast: bool,
+    /// The protocol's number; zero for the usual one.
+    pub(super) proto: i32,
 }
 
 impl Settings {
@@ -50,7 +54,7 @@ pub(super) fn unbound(method: &str, family: Family, settings: Settings) -> io::R
             return Err(invalid_input(text));
         }
     };
-    let socket = datagram::socket(domain)?;
+    let socket = datagram::socket(domain, settings.proto)?;
     settings.apply(&socket)?;
     Ok(Opened { socket, peer: Peer::None, is_unix: false })
 }
@@ -61,10 +65,11 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
         return Err(invalid_input("there is no address"));
     };
     let is_unix = any.as_unix().is_some();
-    let socket = datagram::socket_for(any)?;
+    let socket = datagram::socket_for(any, settings.proto)?;
     settings.apply(&socket)?;
     match &local {
-        Some(Address::Unix(local)) => bind_unix(&socket, local)?,
+        Some(Address::Unix(local)) if local.is_unnamed() => {}
+        Some(Address::Unix(local)) => bind_anew(METHOD, &socket, local)?,
         Some(Address::Ip(local)) => {
             datagram::bind(&socket, &(*local).into()).map_err(|error| AddressError::wrap("bind on", *local, error))?;
         }
@@ -77,36 +82,12 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
         Some(remote) => {
             datagram::connect(&socket, &remote.to_sock_addr()?).map_err(|error| match &remote {
                 Address::Ip(remote) => AddressError::wrap("connect to", *remote, error),
-                Address::Unix(remote) => at_unix("connect to", remote, &error),
+                Address::Unix(remote) => UnixAddressError::wrap("connect to", remote, error),
             })?;
             Peer::Connected(Some(remote))
         }
     };
     Ok(Opened { socket, peer, is_unix })
-}
-
-/// An error that names the address.
-fn at_unix(action: &str, address: &UnixAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {action} {address}: {error}"))
-}
-
-/// Binds to a name of a unix socket. The file of a socket that nobody has any more is replaced.
-fn bind_unix(socket: &Socket, address: &UnixAddr) -> io::Result<()> {
-    if address.is_unnamed() {
-        return Ok(());
-    }
-    let failed = |error| at_unix("bind on", address, &error);
-    let name = address.to_sock_addr()?;
-    match (datagram::bind(socket, &name), address.as_pathname()) {
-        (Err(error), Some(path)) if error.kind() == io::ErrorKind::AddrInUse => {
-            if !datagram::remove_stale(path, &name).map_err(failed)? {
-                let text = format!("cannot bind on {address}: Address {address} is already in use");
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-            }
-            datagram::bind(socket, &name).map_err(failed)
-        }
-        (result, _) => result.map_err(failed),
-    }
 }
 
 /// The application's own socket.

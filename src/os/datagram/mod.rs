@@ -10,11 +10,8 @@ pub(crate) use many::{Inbox, send_several};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use single::{Inbox, send_several};
 
-use std::fs;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -22,7 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::os::address::Address;
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::AsFd;
-use crate::os::socket::SEND_FLAGS;
+use crate::os::socket::{self, SEND_FLAGS};
 
 /// A datagram that was received.
 pub(crate) struct Arrived<'a> {
@@ -37,20 +34,17 @@ pub(crate) struct Arrived<'a> {
 pub(crate) type Letter = (std::ops::Range<usize>, SocketAddr);
 
 /// A datagram socket of an address' family.
-pub(crate) fn socket_for(address: &Address) -> io::Result<Socket> {
-    socket(match address {
+pub(crate) fn socket_for(address: &Address, proto: i32) -> io::Result<Socket> {
+    let domain = match address {
         Address::Ip(address) => Domain::for_address(*address),
         Address::Unix(_) => Domain::UNIX,
-    })
+    };
+    socket(domain, proto)
 }
 
-/// A datagram socket, non-blocking.
-pub(crate) fn socket(domain: Domain) -> io::Result<Socket> {
-    // `Type::nonblocking` is folded into the one system call where the platform can.
-    let socket = retry_io(Call::Socket, || Socket::new(domain, Type::DGRAM.nonblocking(), None))?;
-    #[cfg(target_vendor = "apple")]
-    retry_io(Call::Option, || socket.set_nonblocking(true))?;
-    Ok(socket)
+/// A datagram socket, non-blocking. Protocol zero is the usual one.
+pub(crate) fn socket(domain: Domain, proto: i32) -> io::Result<Socket> {
+    socket::new(domain, Type::DGRAM, (proto != 0).then(|| proto.into()))
 }
 
 /// Sets the peer. It is a matter of the kernel's own tables: it does not wait.
@@ -77,21 +71,6 @@ pub(crate) fn peer(socket: &Socket) -> Option<Option<Address>> {
 pub(crate) fn local(socket: &Socket) -> Option<Address> {
     let address = retry_io(Call::Name, || socket.local_addr()).ok()?;
     Address::of_sock_addr(&address)
-}
-
-/// Removes the file of a unix socket that nobody has any more: true if there was one. The owner of an open socket does not
-/// notice that it was looked for.
-pub(crate) fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
-    let data = retry_io(Call::File, || fs::symlink_metadata(path))?;
-    if !data.file_type().is_socket() {
-        return Ok(false);
-    }
-    match connect(&socket(Domain::UNIX)?, address) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            retry_io(Call::File, || fs::remove_file(path)).map(|()| true)
-        }
-        _ => Ok(false),
-    }
 }
 
 /// Sends to the peer of a connected socket.

@@ -19,16 +19,16 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::constants::UNIX_SEND_RETRY;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::address::Address;
 use crate::os::datagram;
-use crate::os::fd::{AsRawFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::protocol::erased::Called;
 use crate::protocol::{
-    AnyDatagramProtocol, BaseTransport, DatagramHandle, ExtraInfo, SocketHolder, SocketView, TransportId, WaiterId,
+    AnyDatagramProtocol, BaseTransport, DatagramHandle, ExtraInfo, Holder, SocketView, TransportId, WaiterId,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -367,17 +367,17 @@ impl Ready for DatagramSocket {
             Some(Action::Made) => self.make_connection(),
             Some(Action::Write) => self.flush(),
             Some(Action::Lost) => self.connection_lost(),
-            Some(Action::Tell) | None => {}
+            Some(Action::Read | Action::Tell) | None => {}
         });
     }
 }
 
-impl SocketHolder for DatagramSocket {
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
+impl Holder for DatagramSocket {
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
         // An option counts for what is sent after it was set.
         self.send_gathered();
         if let Some(io) = &*self.io.borrow() {
-            f(SockRef::from(&io.socket), io.socket.as_raw_fd());
+            f(io.socket.as_fd());
         }
     }
 }
@@ -418,13 +418,14 @@ impl BaseTransport for DatagramSocket {
             Peer::Connected(address) => address.as_ref(),
             Peer::None | Peer::Preset(_) => None,
         };
-        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        let holder: Weak<dyn Holder> = self.me.clone();
         ExtraInfo {
             local_addr: local_addr.as_ref().and_then(Address::as_ip),
             peer_addr: peer_addr.and_then(Address::as_ip),
             unix_local_addr: local_addr.as_ref().and_then(Address::as_unix).cloned(),
             unix_peer_addr: peer_addr.and_then(Address::as_unix).cloned(),
             socket: Some(SocketView::new(holder)),
+            ..ExtraInfo::default()
         }
     }
 }

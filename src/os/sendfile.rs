@@ -1,0 +1,186 @@
+//! Files that are sent: what they are, whether they are in memory, and the system's call that sends them.
+
+#![allow(unsafe_code)]
+
+use std::io;
+
+use rustix::fs::{FileType, SeekFrom};
+
+#[cfg(target_os = "linux")]
+use crate::constants::SENDFILE_LOOKS;
+use crate::os::fault::{Call, retry, retry_io};
+use crate::os::fd::{BorrowedFd, OwnedFd};
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One that is read at any place: a regular file, with its size in bytes, or a block device, whose size is not asked
+    /// for.
+    Placed { size: Option<u64> },
+    /// One that is read from where it is: a pipe, a socket, a terminal or another device.
+    Stream,
+}
+
+/// What is known of the pages of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// To send them is not to wait for a disk.
+    InMemory,
+    /// Some of them have to be read first.
+    Absent,
+    /// The system does not say.
+    Unknown,
+}
+
+/// What kind of file it is.
+pub(crate) fn kind(file: BorrowedFd<'_>) -> io::Result<Kind> {
+    let stat = retry(Call::File, |_| rustix::fs::fstat(file))?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::Placed { size: u64::try_from(stat.st_size).ok() },
+        FileType::BlockDevice => Kind::Placed { size: None },
+        _ => Kind::Stream,
+    })
+}
+
+/// A descriptor of its own for the same open file or socket.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    retry_io(Call::File, || fd.try_clone_to_owned())
+}
+
+/// Sets the position of an open file.
+pub(crate) fn seek(file: BorrowedFd<'_>, position: u64) -> io::Result<()> {
+    retry(Call::File, |_| rustix::fs::seek(file, SeekFrom::Start(position))).map(drop)
+}
+
+/// Reads at a place. Blocks.
+pub(crate) fn read_at(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    retry(Call::File, |share| {
+        let len = share.of(buf.len());
+        rustix::io::pread(file, &mut buf[..len], offset)
+    })
+}
+
+/// Reads from where the file is. Blocks.
+pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::File, |share| {
+        let len = share.of(buf.len());
+        rustix::io::read(file, &mut buf[..len])
+    })
+}
+
+/// Whether a read would not wait.
+pub(crate) fn is_readable(file: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&file, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    retry(Call::File, |_| poll(&mut fds, Some(&now))).map(|ready| ready > 0)
+}
+
+/// Whether the pages of a range, which is not empty, are in memory: its first byte and its last are asked for, and some
+/// between them, for pages are read ahead by many and are dropped in the order in which they came.
+#[cfg(target_os = "linux")]
+pub(crate) fn pages(file: BorrowedFd<'_>, start: u64, len: usize) -> Pages {
+    let places = (0..len).step_by(SENDFILE_LOOKS).chain([len - 1]);
+    let mut looks = places.map(|place| page(file, start + place as u64));
+    looks.find(|pages| *pages != Pages::InMemory).unwrap_or(Pages::InMemory)
+}
+
+#[cfg(target_os = "linux")]
+fn page(file: BorrowedFd<'_>, place: u64) -> Pages {
+    use rustix::io::{Errno, ReadWriteFlags};
+    let mut byte = [0];
+    let read = retry(Call::File, |_| {
+        rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], place, ReadWriteFlags::NOWAIT)
+    });
+    match read {
+        Ok(_) => Pages::InMemory,
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN) => Pages::Absent,
+            Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if is_memory(file) => Pages::InMemory,
+            Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Pages::Unknown,
+            // Whatever it is, the call that sends says it better.
+            _ => Pages::InMemory,
+        },
+    }
+}
+
+/// Whether the file is of a file system that has no disk.
+#[cfg(target_os = "linux")]
+fn is_memory(file: BorrowedFd<'_>) -> bool {
+    let magic = retry(Call::File, |_| rustix::fs::fstatfs(file)).map(|system| system.f_type as i64);
+    matches!(magic, Ok(libc::TMPFS_MAGIC | RAMFS_MAGIC))
+}
+
+/// Of `linux/magic.h`; `libc` has it not.
+#[cfg(target_os = "linux")]
+const RAMFS_MAGIC: i64 = 0x8584_58F6;
+
+/// Elsewhere nothing is sent that way.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn pages(_: BorrowedFd<'_>, _: u64, _: usize) -> Pages {
+    Pages::Unknown
+}
+
+/// Reads a range into memory, as far as it can be read, and has what comes behind it read meanwhile. Blocks.
+pub(crate) fn load(file: BorrowedFd<'_>, start: u64, len: usize, ahead: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        let range = std::num::NonZeroU64::new(len as u64 + ahead as u64);
+        // An advice that is not taken costs time and nothing else.
+        let _ = retry(Call::File, |_| rustix::fs::fadvise(file, start, range, rustix::fs::Advice::WillNeed));
+    }
+    let _ = ahead;
+    let mut scratch = vec![0; len.min(64 * 1024)];
+    let mut done = 0;
+    while done < len {
+        let part = scratch.len().min(len - done);
+        match read_at(file, &mut scratch[..part], start + done as u64) {
+            // The call that sends says what it is.
+            Ok(0) | Err(_) => return,
+            Ok(n) => done += n,
+        }
+    }
+}
+
+/// Sends from a file to a socket what the socket takes, without a copy. Zero is the end of the file.
+#[cfg(target_os = "linux")]
+pub(crate) fn sendfile(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+    retry(Call::Sendfile, |share| {
+        let mut offset = offset;
+        rustix::fs::sendfile(socket, file, Some(&mut offset), share.of(len))
+    })
+}
+
+/// The calls of the other systems differ in each detail, and none of them can be tried here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sendfile(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: u64, _: usize) -> io::Result<usize> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "no sendfile() on this platform"))
+}
+
+/// Whether an error of `sendfile` is the connection's, not the file's or that of the two together.
+pub(crate) fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EPIPE
+                | libc::ECONNRESET
+                | libc::ECONNABORTED
+                | libc::ENOTCONN
+                | libc::ETIMEDOUT
+                | libc::EHOSTUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETUNREACH
+                | libc::ENETDOWN
+        )
+    )
+}
+
+/// Whether a peer that is gone would end the process by a signal, from which `sendfile`, other than `send`, does not
+/// refrain. Rust's programs ignore it from their beginning; where another one hosts this code it may be otherwise.
+pub(crate) fn would_be_killed() -> bool {
+    // SAFETY: zero is a value of each of the structure's fields, and the call fills it in. It changes nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_DFL
+    }
+}
