@@ -161,6 +161,21 @@ on_every_loop! {
         }
     }
 
+    /// UD-12, UD-17: also what goes amiss while an error is told is told before the end that comes then.
+    fn an_error_just_before_the_end(el) {
+        let (log, first) = (Log::new(), Cell::new(true));
+        let recorder = Recorder::new(&log).then("error", move |t, _, _| {
+            if first.replace(false) {
+                t.sendto(b"no address", None);
+                t.close();
+            }
+        });
+        let (handle, _) = bound(el, recorder);
+        handle.sendto(b"no address", None);
+        run_until(el, || handle.protocol().is_none());
+        assert_eq!(log.take(), ["made", "error EDESTADDRREQ", "error EDESTADDRREQ", "lost"]);
+    }
+
     /// UD-18: sending from an endpoint that is closing or gone does nothing, of whichever kind it is.
     fn sending_after_the_end(el) {
         let (peer, to) = plain();

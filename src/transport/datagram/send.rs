@@ -238,7 +238,6 @@ impl DatagramTransport for DatagramSocket {
         if self.gather(data, to) {
             return;
         }
-        self.send_gathered();
         if self.queue.borrow().is_empty() {
             match self.send_now(data, to) {
                 Ok(()) => return,
