@@ -14,7 +14,7 @@ use crate::error::{LoopClosed, SendfileNotAvailable, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use crate::os::sendfile::{self as os, Kind, Pages};
+use crate::os::sendfile::{self as os, Kind};
 use crate::os::socket::would_block;
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
@@ -136,6 +136,9 @@ impl Outgoing {
         if self.kind == Kind::Stream {
             return Some("not a regular file");
         }
+        if !os::IS_AVAILABLE {
+            return Some("no sendfile() on this platform");
+        }
         os::would_be_killed()
             .then_some("SIGPIPE is not ignored in this process, and a peer that goes away would end it")
     }
@@ -155,7 +158,7 @@ impl Outgoing {
             let (file, place, end) = (self.file.as_fd(), self.place(), self.end_of(len));
             let mut absent = false;
             let mut call = |socket: BorrowedFd<'_>| {
-                absent = !loaded && end > place && os::pages(file, place, (end - place) as usize) != Pages::InMemory;
+                absent = !loaded && end > place && !os::is_in_memory(file, place, (end - place) as usize);
                 if absent { Ok(0) } else { os::sendfile(socket, file, place, len) }
             };
             let sent = poll_fn(|cx| self.sink.poll_call(cx, &mut call)).await;
