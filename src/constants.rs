@@ -81,6 +81,25 @@ pub(crate) const READS_PER_EVENT: u32 = 16;
 /// of which the kernel touches only the pages that it fills.
 pub(crate) const READ_SIZE: usize = 256 * 1024;
 
+/// Most datagrams of one system call, in either direction. Of 50 clients an echo server costs 3 percent less with 16 than
+/// with one, and no less with 32.
+pub(crate) const DATAGRAMS_PER_CALL: usize = 16;
+
+/// Most datagrams that one event delivers or sends (libuv receives 32 in a row).
+pub(crate) const DATAGRAMS_PER_EVENT: usize = 64;
+
+/// Answers that are gathered while datagrams are delivered are sent when they are so many bytes; a longer one is sent at
+/// once, without the copy.
+pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
+
+/// What each queued datagram counts beside its bytes (asyncio: header bytes).
+pub(crate) const DATAGRAM_HEADER: usize = 8;
+
+/// How long a unix socket whose peer is full waits before it tries again on its own, at first and at most: the kernel does
+/// not tell each time that there is room.
+pub(crate) const UNIX_SEND_RETRY: Duration = Duration::from_micros(250);
+pub(crate) const UNIX_SEND_RETRY_MOST: Duration = Duration::from_millis(8);
+
 /// Write buffer size in bytes above which a protocol is paused (asyncio `_FlowControlMixin`).
 pub(crate) const WRITE_HIGH_WATER: usize = 64 * 1024;
 
@@ -102,11 +121,24 @@ pub(crate) const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 /// Length of a listening socket's queue, and the most connections accepted in one event (asyncio).
 pub(crate) const BACKLOG: u32 = 100;
 
+/// How long a connection to a unix server waits whose queue is full, before it asks again: at first, and at most.
+pub(crate) const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_CONNECT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// How often a server binds anew that finds a stale socket file in its way, before it gives up: each time another one has
+/// been faster.
+pub(crate) const BIND_ATTEMPTS: u32 = 16;
+
 /// How many places for connections a server keeps when the last one is gone: a few KiB.
 pub(crate) const PLACES_KEPT: usize = 1024;
 
 /// How long a server stops accepting when descriptors or memory are short (asyncio `ACCEPT_RETRY_DELAY`).
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a datagram to a unix socket whose queue is full waits before it is sent again, after a first try in the next
+/// turn: the system tells nobody when there is room. Doubled each time, up to the second one.
+pub(crate) const FULL_QUEUE_DELAY: Duration = Duration::from_millis(1);
+pub(crate) const FULL_QUEUE_LONGEST_DELAY: Duration = Duration::from_millis(32);
 
 /// Default limit of a stream's reader in bytes (asyncio `_DEFAULT_LIMIT`).
 pub(crate) const STREAM_LIMIT: usize = 64 * 1024;
@@ -117,6 +149,9 @@ pub(crate) const READER_KEEP: usize = 8 * 1024;
 
 /// Size in bytes of the buffer behind `AsyncBufRead` of the plain stream types; it exists only while it is used.
 pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
+
+/// The most bytes that `copy` reads at a time, and has on their way in one direction.
+pub(crate) const COPY_SIZE: usize = 64 * 1024;
 
 /// How long the end of `block_on` waits for the default executor before it reports what it abandons.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);

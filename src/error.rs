@@ -436,6 +436,103 @@ impl Error for AddressError {
     }
 }
 
+/// What kind of thing the resolver could not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResolveErrorKind {
+    /// There is no such host, or it has no address of the family asked for.
+    UnknownName,
+    /// There is no such service, or not for this type of socket.
+    UnknownService,
+    /// No name server could be reached, or none had an answer this time.
+    Temporary,
+    /// A name server has failed.
+    Failed,
+    /// The family, the type of socket, the protocol or the flags asked for are not supported, or do not go together.
+    Unsupported,
+    /// There is not enough memory.
+    OutOfMemory,
+    /// The operating system's: see [`ResolveError::os_error`].
+    System,
+    /// What else there may be.
+    Other,
+}
+
+/// A name has no address, or an address no name, as far as the resolver knows.
+///
+/// Found inside of an [`io::Error`] by [`get_ref`](io::Error::get_ref) and a downcast. That one is of kind `NotFound` for
+/// an unknown name or service, `Unsupported` and `OutOfMemory` for those, the operating system's for its errors, else
+/// `Other`.
+///
+/// ```
+/// use roundelay::{AddrInfoFlags, ResolveError, ResolveErrorKind};
+///
+/// roundelay::block_on(async {
+///     let el = roundelay::get_running_loop().unwrap();
+///     let error = el.getaddrinfo("not-a-number", 80).flags(AddrInfoFlags::NUMERICHOST).await.unwrap_err();
+///     let error: &ResolveError = error.get_ref().unwrap().downcast_ref().unwrap();
+///     assert_eq!(error.kind(), ResolveErrorKind::UnknownName);
+///     assert!(error.to_string().starts_with("cannot resolve \"not-a-number\": "));
+/// });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolveError {
+    /// What was looked up, as it stands in the text.
+    subject: String,
+    kind: ResolveErrorKind,
+    code: i32,
+    os_error: Option<i32>,
+    message: String,
+}
+
+impl ResolveError {
+    /// `system` is the operating system's error, where there is one.
+    pub(crate) fn wrap(
+        subject: String,
+        kind: ResolveErrorKind,
+        code: i32,
+        system: Option<&io::Error>,
+        message: String,
+    ) -> io::Error {
+        let io_kind = match kind {
+            ResolveErrorKind::UnknownName | ResolveErrorKind::UnknownService => io::ErrorKind::NotFound,
+            ResolveErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ResolveErrorKind::OutOfMemory => io::ErrorKind::OutOfMemory,
+            _ => system.map_or(io::ErrorKind::Other, io::Error::kind),
+        };
+        let os_error = system.and_then(io::Error::raw_os_error);
+        io::Error::new(io_kind, Self { subject, kind, code, os_error, message })
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ResolveErrorKind {
+        self.kind
+    }
+
+    /// The number that `getaddrinfo` or `getnameinfo` gave: one of the `EAI_` of `<netdb.h>`.
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+
+    /// The operating system's code, where the kind is [`System`](ResolveErrorKind::System).
+    pub fn os_error(&self) -> Option<i32> {
+        self.os_error
+    }
+
+    /// What the resolver says, without what was looked up.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot resolve {}: {}", self.subject, self.message)
+    }
+}
+
+impl Error for ResolveError {}
+
 /// Every address was tried and none worked; one error for each attempt, in the order of the attempts.
 ///
 /// Given by [`create_connection`](crate::EventLoop::create_connection) with `all_errors(true)` inside an

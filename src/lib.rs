@@ -36,7 +36,7 @@
 //! # Finding your way
 //!
 //! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], [`spawn_blocking`].
+//!   [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
@@ -89,14 +89,17 @@ mod reactor;
 mod runner;
 mod sched;
 mod sock;
+mod stdio;
 mod stream;
 mod time;
 mod transport;
 
-pub use dns::addr::Family;
+pub use dns::addr::{Family, Port};
+pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
+pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
     AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, RunError, SendfileNotAvailable, Stopped, TimedOut,
+    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::remote::{Remote, RemoteHandle, RemoteTask};
@@ -107,13 +110,16 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{
-    CloseOnDrop, ConnectAcceptedSocket, Connecting, CreateConnection, CreateServer, Endpoint, ServeForever, Server,
-    ServerEndpoint, Starting,
+    CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
+    CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
+    Server, ServerEndpoint, Starting, UnixAddressError, UnixEndpoint, UnixServerEndpoint,
 };
 pub use os::address::{Address, UnixAddr};
+pub use os::credentials::PeerCredentials;
 pub use protocol::{
-    AnyProtocol, BaseTransport, Buffered, BufferedProtocol, ExtraInfo, KeepOpen, Protocol, ProtocolRef, ReadTransport,
-    SocketView, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyDatagramProtocol, AnyProtocol, BaseTransport, Buffered, BufferedProtocol, DatagramHandle, DatagramProtocol,
+    DatagramTransport, ExtraInfo, KeepOpen, PipeView, Protocol, ProtocolRef, ReadTransport, SocketView,
+    StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 pub use runner::{Runner, RunnerBuilder, block_on, spawn};
 pub use sched::active::{TaskId, TaskInfo, TaskState};
@@ -124,10 +130,15 @@ pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
 pub use sock::sendfile::{Sendfile, SendingFile};
+pub use sock::{Destination, SockConnecting, SockSendingTo};
+pub use stdio::{stderr, stdin, stdout};
 pub use stream::{
-    Incoming, Lines, OpenConnection, Opening, OwnedReadHalf, OwnedWriteHalf, ReadError, ReuniteError, Separators,
-    ServeStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,
-    TcpListener, TcpStream, open_connection, start_server,
+    AsyncFd, CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenReadPipe, OpenUnixConnection,
+    OpenWritePipe, Opening, OpeningPipe, OwnedReadHalf, OwnedWriteHalf, ReadError, ReadyGuard, ReuniteError,
+    Separators, ServeStreams, ServeUnixStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter,
+    TcpBinding, TcpConnecting, TcpListener, TcpStream, UdpBinding, UdpSocket, UnixConnecting, UnixDatagram,
+    UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_read_pipe,
+    open_unix_connection, open_write_pipe, start_server, start_unix_server,
 };
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,

@@ -3,8 +3,9 @@
 //! `Context` is left out, because `std::task` has one.
 
 pub use crate::{
-    BaseTransport, Buffered, BufferedProtocol, ContextVar, EventLoop, Handle, JoinError, KeepOpen, LoopFuture,
-    Protocol, ProtocolRef, Remote, Runner, Server, StreamReader, StreamWriter, Task, TcpListener, TcpStream,
-    TimerHandle, Transport, block_on, get_running_loop, interval, open_connection, sleep, sleep_until, spawn,
-    spawn_blocking, start_server, timeout, timeout_at, yield_now,
+    Address, BaseTransport, Buffered, BufferedProtocol, ContextVar, DatagramHandle, DatagramProtocol, EventLoop,
+    Handle, JoinError, KeepOpen, LoopFuture, Protocol, ProtocolRef, Remote, Runner, Server, StreamReader, StreamWriter,
+    Task, TcpListener, TcpStream, TimerHandle, Transport, UdpSocket, UnixDatagram, UnixListener, UnixStream, block_on,
+    copy_bidirectional, get_running_loop, interval, open_connection, open_unix_connection, sleep, sleep_until, spawn,
+    spawn_blocking, start_server, start_unix_server, stderr, stdin, stdout, timeout, timeout_at, yield_now,
 };

@@ -453,6 +453,7 @@ async fn end_connections(el: &EventLoop, limit: &EndLimit) {
         for handler in handlers {
             handler.end(how);
         }
+        el.core.services.end(how);
     };
     end(End::Flush);
     let mut over = pin!(limit.wait());

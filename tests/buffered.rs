@@ -126,7 +126,7 @@ on_every_loop! {
         run_until(el, || is_lost(&record));
     }
 
-    /// BP-02: an empty buffer is a fatal error, which is reported; `buffer_updated` is not called.
+    /// BP-02, LU-13: an empty buffer is a fatal error, which is reported; `buffer_updated` is not called.
     fn an_empty_buffer_is_an_error(el) {
         for net in NETS {
             let record = Record::new();

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use roundelay::{
-    ConnectErrors, Endpoint, EventLoop, Family, LoopClosed, Protocol, TcpListener, TimedOut, Transport,
+    AddrInfoFlags, ConnectErrors, Endpoint, EventLoop, Family, LoopClosed, Protocol, TcpListener, TimedOut, Transport,
     open_connection, timeout,
 };
 use socket2::{Domain, Socket, Type};
@@ -571,6 +571,19 @@ fn options_that_clash_are_refused() {
         let given = || el.create_connection(idle(), plain_pair().0);
         refused(given().local_addr(("127.0.0.1", 0)), &["create_connection", "local_addr()", "socket"]);
         refused(given().family(Family::V4), &["create_connection", "family()", "socket"]);
+        refused(given().proto(6), &["create_connection", "proto()", "socket"]);
+        refused(given().flags(AddrInfoFlags::ADDRCONFIG), &["create_connection", "flags()", "socket"]);
+        let delay = Duration::from_millis(250);
+        refused(given().happy_eyeballs_delay(delay), &["create_connection", "happy_eyeballs_delay()", "socket"]);
+        refused(given().interleave(1), &["create_connection", "interleave()", "socket"]);
+        let listening = || el.create_server(|| Idle, std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        for (option, builder) in
+            [("proto()", listening().proto(6)), ("flags()", listening().flags(AddrInfoFlags::PASSIVE))]
+        {
+            let error = complete(el, builder).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(error.to_string(), format!("create_server: {option} cannot be used with a socket"));
+        }
         let (_listener, address) = plain_listener();
         let builder = el.create_connection(idle(), address).local_addr(plain_pair().0);
         refused(builder, &["create_connection", "local_addr()", "an address, not a socket"]);

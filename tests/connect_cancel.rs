@@ -9,7 +9,7 @@ use std::future::IntoFuture;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use roundelay::{EventLoop, Protocol, Task, Transport, open_connection, start_server};
 
@@ -141,6 +141,18 @@ on_every_loop! {
         let targets = vec![closed, closed, address];
         let make = || el.create_connection(|| Idle, targets.clone()).local_addr(("127.0.0.1", 0));
         assert!(cancel_everywhere_and_count(el, make, abort) > 2);
+    }
+
+    /// TC-19, HE-08: the same, with attempts that race.
+    fn while_attempts_race(el) {
+        let (_listener, address) = plain_listener();
+        let (_holder, closed) = closed_port();
+        let hole = black_hole();
+        let make = || {
+            let targets = vec![hole.address, closed, hole.address, address];
+            el.create_connection(|| Idle, targets).happy_eyeballs_delay(Duration::ZERO)
+        };
+        assert!(cancel_everywhere_and_count(el, make, abort) > 3);
     }
 
     /// TC-19: attempts of which none succeeds.

@@ -79,7 +79,7 @@ fn the_next_deadline_for_a_host() {
     });
 }
 
-/// A loop under a host that polls its descriptor does everything: callbacks, timers, tasks, posts, connections.
+/// LU-05: a loop under a host that polls its descriptor does everything: callbacks, timers, tasks, posts, connections.
 #[test]
 fn a_host_that_polls_the_descriptor() {
     on_each(|el| {

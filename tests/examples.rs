@@ -192,6 +192,45 @@ fn chat_takes_no_line_that_is_too_long() {
     assert!(server.child.try_wait().unwrap().is_none());
 }
 
+/// HE-05: of the addresses of a name one answers, or none: in a small range around two servers those are found, and no more.
+#[test]
+fn port_scan_local_finds_who_listens() {
+    let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = open.local_addr().unwrap().port();
+    // A neighbour that has the port and does not listen.
+    let (first, last) = (port.saturating_sub(100).max(1), port.saturating_add(100));
+    let closed = (first..=last).find_map(|port| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).ok().map(|()| (port, socket))
+    });
+    let (closed, _holder) = closed.expect("a port of two hundred is free");
+    let shown = lines("port_scan_local", &[&format!("{first}-{last}")]);
+    assert!(shown.contains(&format!("{port} is open at 127.0.0.1:{port}")), "{shown:?}");
+    assert!(!shown.iter().any(|line| line.starts_with(&format!("{closed} is open at 127.0.0.1"))), "{shown:?}");
+    let summary = format!("{} open, 0 silent", shown.len() - 1);
+    assert_eq!(shown.last(), Some(&summary));
+    // More ports than workers, and none at all.
+    assert_eq!(lines("port_scan_local", &["2-1"]), ["0 open, 0 silent"]);
+    let refused = Command::new(example("port_scan_local")).arg("all").output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("usage: port_scan_local"));
+}
+
+/// The client's message comes back, word by word; where nobody is, it says so and gives up.
+#[test]
+fn udp_echo_asks_and_answers() {
+    let mut server = Running::start(Command::new(example("udp_echo")).args(["server", "0"]));
+    let port = server.address().port().to_string();
+    assert_eq!(lines("udp_echo", &["client", "127.0.0.1", &port, "hello", "there"]), ["echoed: hello there"]);
+    assert_eq!(lines("udp_echo", &["client", "localhost", &port, "again"]), ["echoed: again"]);
+    drop(server);
+    let gone = Command::new(example("udp_echo")).args(["client", "127.0.0.1", &port, "hello"]).output().unwrap();
+    assert!(!gone.status.success());
+    let said = String::from_utf8(gone.stderr).unwrap();
+    assert!(said.contains("no answer: Connection refused") && said.contains("does not answer"), "{said}");
+    assert!(!Command::new(example("udp_echo")).arg("nonsense").output().unwrap().status.success());
+}
+
 /// To several at once, each of whom gets all of it; one that goes away in the middle bothers nobody.
 #[test]
 fn sendfile_server_sends_its_file() {

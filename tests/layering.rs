@@ -79,7 +79,9 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 fn imports(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in line.match_indices("crate::") {
-        if line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+        // A visibility is no import.
+        let is_visibility = line[..at].ends_with("pub(in ");
+        if is_visibility || line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
             continue;
         }
         let rest = &line[at + "crate::".len()..];

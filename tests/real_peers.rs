@@ -3,14 +3,21 @@
 mod common;
 #[path = "common/tcp.rs"]
 mod tcp;
+#[path = "common/unix.rs"]
+mod unix;
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use futures::{AsyncReadExt, AsyncWriteExt};
-use roundelay::{EventLoop, KeepOpen, Protocol, Server, TcpStream, Transport, open_connection};
+use roundelay::{
+    EventLoop, KeepOpen, Protocol, Server, TcpStream, Transport, UnixAddr, UnixStream, open_connection,
+    open_unix_connection,
+};
 
 use common::{Kind, alone, run};
 use tcp::{LOOPBACK, Recorder, complete, has_ipv6};
@@ -299,28 +306,34 @@ asyncio.run(main())
 "#;
 
     fn start(el: &EventLoop) -> Self {
-        let started = el.run_in_executor(None, || {
-            let mut child = python(Self::SERVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-            let mut line = String::new();
-            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-            let port: u16 = line.trim().parse().expect("the server says its port");
-            (child, SocketAddr::from(([127, 0, 0, 1], port)))
-        });
-        let (child, address) = complete(el, started).unwrap();
-        Self { child, address }
+        let (child, line) = start_child(el, python(Self::SERVER));
+        let port: u16 = line.trim().parse().expect("the server says its port");
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
+}
 
-    fn end(mut self, el: &EventLoop) {
-        let ended = el.run_in_executor(None, move || {
-            drop(self.child.stdin.take());
-            let status = self.child.wait().unwrap();
-            let mut rest = String::new();
-            self.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
-            (status, rest)
-        });
-        let (status, rest) = complete(el, ended).unwrap();
-        assert!(status.success() && rest.is_empty(), "{status}: {rest}");
-    }
+/// Starts a program while the loop goes on, and gives the line that it says first.
+fn start_child(el: &EventLoop, mut program: Command) -> (Child, String) {
+    let started = el.run_in_executor(None, move || {
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        (child, line)
+    });
+    complete(el, started).unwrap()
+}
+
+/// Ends the input of a program, at which it ends, and says nothing more.
+fn end_child(el: &EventLoop, mut child: Child) {
+    let ended = el.run_in_executor(None, move || {
+        drop(child.stdin.take());
+        let status = child.wait().unwrap();
+        let mut rest = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        (status, rest)
+    });
+    let (status, rest) = complete(el, ended).unwrap();
+    assert!(status.success() && rest.is_empty(), "{status}: {rest}");
 }
 
 /// CL-01, TT-04: an asyncio server, and this side's three kinds of clients: bytes, ends and resets are understood alike.
@@ -379,6 +392,147 @@ fn asyncio_is_a_server() {
             stream.write_all(b"reset\n").await.unwrap();
             assert_eq!(stream.read(&mut [0; 1]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         });
-        server.end(el);
+        end_child(el, server.child);
+    });
+}
+
+/// UN-01: asyncio's streams as clients of a unix server, by path and by abstract name; the server knows who they are.
+#[test]
+fn asyncio_is_a_unix_client() {
+    const CLIENT: &str = r#"
+import asyncio, os, sys
+
+async def one(path, i):
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert writer.get_extra_info("peername") == (path if path[0] != "\0" else path.encode())
+    data = bytes([i % 256]) * (i * 40000 + 1)
+    async def send():
+        writer.write(data)
+        await writer.drain()
+        writer.write_eof()
+    sending = asyncio.ensure_future(send())
+    got = await reader.read()
+    await sending
+    assert got == data + b"that was all", (i, len(got))
+    writer.close()
+    await writer.wait_closed()
+
+async def main(path):
+    path = path.replace("@", "\0", 1)
+    await asyncio.wait_for(asyncio.gather(*(one(path, i) for i in range(20))), 20)
+    print(os.getpid())
+
+asyncio.run(main(sys.argv[1]))
+"#;
+    /// Notes the processes at the other ends.
+    struct Asking(EchoToTheEnd, Rc<RefCell<Vec<i32>>>);
+    impl Protocol for Asking {
+        fn connection_made(&mut self, transport: &Transport) {
+            let peer = transport.extra_info().peer_credentials.unwrap();
+            assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+            self.1.borrow_mut().extend(peer.pid);
+        }
+        fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+            self.0.data_received(transport, data);
+        }
+        fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
+            self.0.eof_received(transport)
+        }
+        fn pause_writing(&mut self, transport: &Transport) {
+            self.0.pause_writing(transport);
+        }
+        fn resume_writing(&mut self, transport: &Transport) {
+            self.0.resume_writing(transport);
+        }
+    }
+    if !has("python3") {
+        return;
+    }
+    let folder = unix::Folder::new();
+    let (path, name) = (folder.path("served"), unix::abstract_name("served"));
+    let abstract_text = format!("@{}", String::from_utf8_lossy(name.as_abstract_name().unwrap()));
+    on_each_selector(|el| {
+        for (address, text) in [(UnixAddr::from(&path), path.to_str().unwrap()), (name.clone(), &abstract_text)] {
+            let peers = Rc::<RefCell<Vec<i32>>>::default();
+            let noted = peers.clone();
+            let server =
+                complete(el, el.create_unix_server(move || Asking(EchoToTheEnd, noted.clone()), address)).unwrap();
+            let mut client = python(CLIENT);
+            client.arg(text);
+            let said = String::from_utf8(run_program(el, client, Vec::new())).unwrap();
+            assert_eq!(peers.take(), [said.trim().parse().unwrap(); 20]);
+            end(el, &server);
+        }
+        assert!(folder.names().is_empty());
+    });
+}
+
+/// UN-01, SR-01: an asyncio unix server, and this side's three kinds of clients.
+#[test]
+fn asyncio_is_a_unix_server() {
+    const SERVER: &str = r#"
+import asyncio, os, sys
+
+async def handle(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.write(b"that was all")
+    writer.close()
+
+async def main():
+    server = await asyncio.start_unix_server(handle, sys.argv[1])
+    print(os.getpid(), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    server.close()
+
+asyncio.run(main())
+"#;
+    if !has("python3") {
+        return;
+    }
+    on_each_selector(|el| {
+        let folder = unix::Folder::new();
+        let path = folder.path("asyncio");
+        let mut command = python(SERVER);
+        command.arg(&path);
+        let (server, first) = start_child(el, command);
+        let pid = Some(first.trim().parse().expect("the server says its number"));
+        let data = pattern(3_000_000);
+
+        let recorder = Recorder::new();
+        let given = recorder.clone();
+        let (transport, _) = complete(el, el.create_unix_connection(move || given, &path)).unwrap();
+        assert_eq!(transport.extra_info().peer_credentials.unwrap().pid, pid);
+        transport.write_eof();
+        common::run_until(el, || transport.protocol().is_none());
+        assert_eq!(recorder.take(), ["made", "data that was all", "eof", "lost"]);
+
+        complete(el, async {
+            let (mut reader, mut writer) = open_unix_connection(&path).await.unwrap();
+            let send = async {
+                writer.write(&data);
+                writer.drain().await.unwrap();
+                writer.write_eof();
+            };
+            let (got, ()) = futures::join!(reader.readexactly(data.len() + 12), send);
+            let got = got.unwrap();
+            assert!(got.starts_with(&data) && got.ends_with(b"that was all"));
+        });
+
+        complete(el, async {
+            let stream = UnixStream::connect(&path).await.unwrap();
+            assert_eq!(stream.peer_cred().unwrap().pid, pid);
+            let (mut read, mut write) = stream.into_split();
+            let send = async {
+                write.write_all(&data).await.unwrap();
+                write.close().await.unwrap();
+            };
+            let mut got = Vec::new();
+            let (read, ()) = futures::join!(read.read_to_end(&mut got), send);
+            read.unwrap();
+            assert!(got.starts_with(&data) && got.ends_with(b"that was all"));
+        });
+        end_child(el, server);
     });
 }

@@ -157,6 +157,11 @@ impl<F, T> Job<F, T> {
         !matches!(lock(&self.inner).state, State::Scheduled(_) | State::Running(_))
     }
 
+    /// Whether nobody will ask for the result.
+    pub(crate) fn is_detached(&self) -> bool {
+        lock(&self.inner).detached
+    }
+
     /// Nobody will ask for the result; one that is there comes back.
     pub(crate) fn detach(&self) -> Option<Result<T, JoinError>> {
         let mut inner = lock(&self.inner);

@@ -42,6 +42,7 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod wait;
 pub(crate) mod waiters;
 mod watch;
 
@@ -63,7 +64,7 @@ use crate::event_loop::stats::LoopCounters;
 use crate::event_loop::tasks::TaskFactory;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::reactor::registration::Registration;
-use crate::reactor::slot::Listener;
+use crate::reactor::slot::Slot;
 use crate::reactor::{Fired, Notify, Reactor};
 use crate::sched::Local;
 use crate::sched::clock::{Clock, MonotonicClock};
@@ -72,7 +73,7 @@ use crate::sched::ready::Ready;
 /// The reactor as the loop uses it.
 pub(crate) type LoopReactor = Reactor<Rc<dyn Ready>>;
 pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
-pub(crate) type LoopListener = Listener<Rc<dyn Ready>>;
+pub(crate) type LoopSlot = Slot<Rc<dyn Ready>>;
 pub(crate) type LoopFired = Fired<Rc<dyn Ready>>;
 
 /// Ends the loop's sleep, and tells the host where there is one.

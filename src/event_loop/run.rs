@@ -11,7 +11,7 @@ use crate::event_loop::root::{RootEnd, RootFuture, RunRoot};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, LoopFired, RunState};
-use crate::reactor::slot::Listener;
+use crate::reactor::slot::{Listener, Watcher};
 use crate::reactor::{Fired, Readiness};
 use crate::sched::active::{Ending, Entry, TaskRef};
 use crate::sched::ready::{Injected, Item};
@@ -440,8 +440,12 @@ impl Core {
                 Listener::Handler(handler) => handler.on_close(),
                 Listener::Wakers(pair) => pair.close(),
                 Listener::Watch(watch) => {
-                    local.dispose(watch.reader);
-                    local.dispose(watch.writer);
+                    for watcher in watch.reader.into_iter().chain(watch.writer) {
+                        match watcher {
+                            Watcher::Callback(callback) => local.dispose(callback),
+                            Watcher::Operation(operation) => operation.wake(),
+                        }
+                    }
                 }
             });
         }

@@ -1,9 +1,10 @@
 //! Which loop runs on this thread.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 
-use crate::error::NoRunningLoop;
+use crate::error::{NoRunningLoop, invalid_input};
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::set_running_loop;
 
@@ -45,6 +46,17 @@ pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Rc<Core>>) -> R) -> R {
         // While the thread ends there is none any more.
         (_, Some(f)) => f(None),
         (_, None) => unreachable!("it was called or is still here"),
+    }
+}
+
+/// An error where another open loop runs than the one whose method is about to be awaited.
+pub(crate) fn refuse_elsewhere(el: &EventLoop, method: &str) -> io::Result<()> {
+    match current().filter(|core| el.core.is_open() && !Rc::ptr_eq(core, &el.core)) {
+        None => Ok(()),
+        Some(running) => {
+            let (here, there) = (running.local.loop_id(), el.id());
+            Err(invalid_input(format!("EventLoop::{method}(): a future of loop {there} is awaited in loop {here}")))
+        }
     }
 }
 

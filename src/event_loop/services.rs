@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::event_loop::{Core, EventLoop};
+use crate::reactor::slot::End;
 use crate::sched::Local;
 
 /// State that a layer above keeps in each loop: one value per type, made when it is first asked for.
@@ -15,6 +16,9 @@ pub(crate) trait Service: Any {
 
     /// The loop is about to end in an orderly way: no connection is to come any more.
     fn stop_accepting(&self) {}
+
+    /// The same, and now the connections are to end, and tell whom they have to tell.
+    fn end(&self, _: End) {}
 
     /// The loop is being closed: its tasks are gone, its descriptors still registered.
     fn close(&self) {}
@@ -39,11 +43,21 @@ impl Services {
         entry.any.clone().downcast().ok()
     }
 
+    fn all(&self) -> Vec<Rc<dyn Service>> {
+        self.entries.borrow().iter().map(|entry| entry.service.clone()).collect()
+    }
+
     /// Tells all that no connection is to come any more.
     pub(crate) fn stop_accepting(&self) {
-        let services: Vec<_> = self.entries.borrow().iter().map(|entry| entry.service.clone()).collect();
-        for service in services {
+        for service in self.all() {
             service.stop_accepting();
+        }
+    }
+
+    /// Tells all that their connections are to end.
+    pub(crate) fn end(&self, how: End) {
+        for service in self.all() {
+            service.end(how);
         }
     }
 

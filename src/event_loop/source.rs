@@ -54,6 +54,15 @@ impl<S> Source<S> {
         &self.io
     }
 
+    pub(crate) fn io_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
+    /// What the descriptor is ready for, as far as is known, and how many events have told of it.
+    pub(crate) fn readiness(&self) -> (Readiness, u32) {
+        (self.wakers.readiness(), self.wakers.events())
+    }
+
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.core
     }

@@ -7,17 +7,17 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
 use crate::error::{LoopClosed, PanicPayload};
-use crate::event_loop::{EventLoop, LoopListener};
+use crate::event_loop::{EventLoop, LoopReactor, LoopSlot};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use crate::reactor::slot::{Direction, Listener, Watch};
-use crate::reactor::{Interest, Mode};
+use crate::reactor::Mode;
+use crate::reactor::slot::{Direction, Listener, Watch, Watcher};
 use crate::sched::Local;
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::handle::HandleInfo;
 use crate::sched::ready::Ready;
 
 /// A watcher's callback: runs as often as its descriptor is ready, until it is removed or replaced.
-struct Watcher<F> {
+struct Callback<F> {
     local: Rc<Local>,
     /// `None` while it runs, and once it was removed.
     call: Cell<Option<F>>,
@@ -27,7 +27,7 @@ struct Watcher<F> {
     created_at: &'static Location<'static>,
 }
 
-impl<F> Watcher<F> {
+impl<F> Callback<F> {
     /// Reports a panic.
     fn check(&self, result: Result<(), PanicPayload>, what: &str) {
         let Err(payload) = result else { return };
@@ -42,7 +42,7 @@ impl<F> Watcher<F> {
     }
 }
 
-impl<F: FnMut() + 'static> Ready for Watcher<F> {
+impl<F: FnMut() + 'static> Ready for Callback<F> {
     fn run(self: Rc<Self>) {
         let Some(mut call) = self.call.take() else {
             return;
@@ -75,7 +75,8 @@ impl EventLoop {
     /// # Errors
     ///
     /// [`LoopClosed`], as an `io::Error`; `AlreadyExists` if the descriptor is used by a transport or stream of this
-    /// loop; `PermissionDenied` for what cannot be waited for, such as a regular file; else the operating system's.
+    /// loop, `ResourceBusy` while an operation such as [`sock_recv`](Self::sock_recv) waits to read from it;
+    /// `PermissionDenied` for what cannot be waited for, such as a regular file; else the operating system's.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -112,7 +113,7 @@ impl EventLoop {
     }
 
     /// Removes the reader of `fd`: true if there was one. On a closed loop there is none, and a descriptor that is used
-    /// by a transport or stream has none.
+    /// by a transport or stream has none. An operation that waits is not disturbed.
     pub fn remove_reader(&self, fd: impl AsFd) -> bool {
         self.remove_watcher(fd.as_fd(), Direction::Read)
     }
@@ -134,7 +135,7 @@ impl EventLoop {
         if !core.is_open() {
             return Err(LoopClosed.into());
         }
-        let watcher: Rc<dyn Ready> = Rc::new(Watcher {
+        let callback: Rc<dyn Ready> = Rc::new(Callback {
             local: core.local.clone(),
             call: Cell::new(Some(callback)),
             removed: Cell::new(false),
@@ -144,28 +145,29 @@ impl EventLoop {
         let mut reactor = core.reactor.borrow_mut();
         let Some((key, slot)) = reactor.find(fd.as_raw_fd()) else {
             // Refused, it is dropped with nothing borrowed: what it captured may look at the reactor when it goes.
-            let _watcher = watcher.clone();
-            let listener = pair(direction, watcher);
-            let inserted = reactor.insert(fd, interest(&listener), Mode::Level, listener);
+            let _callback = callback.clone();
+            let watch = Watch::of(direction, Watcher::Callback(callback));
+            let interest = watch.interest();
+            let inserted = reactor.insert(fd, interest, Mode::Level, Listener::Watch(Box::new(watch)));
             drop(reactor);
             return inserted.map(drop);
         };
         let Listener::Watch(watch) = &mut slot.listener else {
-            let text = format!("EventLoop::{method}(): descriptor {} is used by a transport or stream", fd.as_raw_fd());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            return Err(owned(method, fd));
         };
-        let place = if direction == Direction::Read { &mut watch.reader } else { &mut watch.writer };
-        let replaced = place.replace(watcher);
-        let want = interest(&slot.listener);
+        let place = watch.place(direction);
+        if let Some(Watcher::Operation(operation)) = place {
+            return Err(busy(method, fd, operation.method));
+        }
+        let replaced = place.replace(Watcher::Callback(callback));
+        let want = watch.interest();
         let result = reactor.renew_interest(key, fd, want);
         // Refused, the descriptor is another one than before, and not watched in either direction.
         let refused = if result.is_err() { reactor.remove(key, fd) } else { None };
         drop(reactor);
-        if let Some(replaced) = replaced {
-            replaced.cancel();
-        }
+        replaced.into_iter().for_each(Watcher::end);
         if let Some(Listener::Watch(watch)) = refused.map(|slot| slot.listener) {
-            watch.reader.into_iter().chain(watch.writer).for_each(|watcher| watcher.cancel());
+            watch.reader.into_iter().chain(watch.writer).for_each(Watcher::end);
         }
         result
     }
@@ -178,37 +180,68 @@ impl EventLoop {
         let Listener::Watch(watch) = &mut slot.listener else {
             return false;
         };
-        let place = if direction == Direction::Read { &mut watch.reader } else { &mut watch.writer };
+        let place = watch.place(direction);
+        if matches!(place, Some(Watcher::Operation(_))) {
+            return false;
+        }
         let removed = place.take();
-        let want = interest(&slot.listener);
-        let slot = if want == Interest::NONE {
-            reactor.remove(key, fd)
-        } else {
-            // A descriptor that was closed meanwhile is not registered any more: there is nothing to change.
-            let _ = reactor.set_interest(key, fd, want);
-            None
-        };
+        let slot = reactor.watcher_left(key, fd);
         drop(reactor);
         drop(slot);
         removed.is_some_and(|removed| {
-            removed.cancel();
+            removed.end();
             true
         })
     }
 }
 
-/// A listener with one watcher.
-fn pair(direction: Direction, watcher: Rc<dyn Ready>) -> LoopListener {
-    Listener::Watch(Box::new(match direction {
-        Direction::Read => Watch { reader: Some(watcher), writer: None },
-        Direction::Write => Watch { reader: None, writer: Some(watcher) },
-    }))
+impl LoopReactor {
+    /// Who watches the descriptor of this key.
+    pub(crate) fn watch(&mut self, key: u64) -> Option<&mut Watch<Rc<dyn Ready>>> {
+        match &mut self.get_mut(key)?.listener {
+            Listener::Watch(watch) => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// A watcher has left the slot of this key, which goes with the last one. It is to be dropped with nothing borrowed.
+    pub(crate) fn watcher_left(&mut self, key: u64, fd: BorrowedFd<'_>) -> Option<LoopSlot> {
+        let watch = self.watch(key)?;
+        if watch.is_empty() {
+            return self.remove(key, fd);
+        }
+        let want = watch.interest();
+        // A descriptor that was closed meanwhile is not registered any more: there is nothing to change.
+        let _ = self.set_interest(key, fd, want);
+        None
+    }
 }
 
-/// What the watchers of a listener want to hear of.
-fn interest(listener: &LoopListener) -> Interest {
-    match listener {
-        Listener::Watch(watch) => Interest { readable: watch.reader.is_some(), writable: watch.writer.is_some() },
-        _ => Interest::NONE,
+impl Watcher<Rc<dyn Ready>> {
+    /// It has lost its place: a callback does not run any more, an operation finds that out.
+    fn end(self) {
+        match self {
+            Self::Callback(callback) => callback.cancel(),
+            Self::Operation(operation) => operation.wake(),
+        }
     }
+}
+
+/// The error where a descriptor belongs to somebody else.
+pub(crate) fn owned(method: &str, fd: BorrowedFd<'_>) -> io::Error {
+    let text = format!("EventLoop::{method}(): descriptor {} is used by a transport or stream", fd.as_raw_fd());
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
+}
+
+/// The error where there is a callback already.
+pub(crate) fn watched(method: &str, fd: BorrowedFd<'_>, direction: Direction) -> io::Error {
+    let by = if direction == Direction::Read { "add_reader" } else { "add_writer" };
+    let text = format!("EventLoop::{method}(): descriptor {} has a callback of {by}()", fd.as_raw_fd());
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
+}
+
+/// The error where another operation waits.
+pub(crate) fn busy(method: &str, fd: BorrowedFd<'_>, other: &str) -> io::Error {
+    let text = format!("EventLoop::{method}(): descriptor {} is waited for by {other}()", fd.as_raw_fd());
+    io::Error::new(io::ErrorKind::ResourceBusy, text)
 }

@@ -37,6 +37,11 @@ impl Work {
     pub fn run(self) {
         self.work.run();
     }
+
+    /// Whether the end of the work is worth waiting for.
+    fn is_wanted(&self) -> bool {
+        self.work.is_wanted()
+    }
 }
 
 impl Drop for Work {
@@ -66,10 +71,21 @@ pub trait Executor {
 trait Runs: Send + Sync {
     fn run(&self);
     fn close(&self);
+    fn is_wanted(&self) -> bool;
+}
+
+/// What becomes of a job whose [`Blocking`] is dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfForgotten {
+    /// It runs all the same, and is waited for when the executor ends.
+    Runs,
+    /// It does not begin, and if it has begun nobody waits for it.
+    IsGivenUp,
 }
 
 struct BlockingJob<F, T> {
     job: Job<F, T>,
+    if_forgotten: IfForgotten,
     /// Where the panic of a forgotten job is reported.
     remote: Remote,
     created_at: &'static Location<'static>,
@@ -111,6 +127,10 @@ where
             self.report(JoinError::panic(payload));
         }
     }
+
+    fn is_wanted(&self) -> bool {
+        self.if_forgotten == IfForgotten::Runs || !self.job.is_detached()
+    }
 }
 
 /// What a [`Blocking`] can do with its job.
@@ -121,6 +141,9 @@ trait BlockingControl<T>: JobControl<T> {
 
 impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
     fn forget(&self) {
+        if self.if_forgotten == IfForgotten::IsGivenUp {
+            self.job.cancel(IfRunning::LetGo);
+        }
         if let Some(Err(error)) = self.job.detach() {
             self.report(error);
         }
@@ -237,8 +260,32 @@ impl EventLoop {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let created_at = Location::caller();
-        let job = Arc::new(BlockingJob { job: Job::new(function), remote: self.remote(), created_at });
+        self.submit(executor, function, IfForgotten::Runs, Location::caller())
+    }
+
+    /// As `run_in_executor` with the default executor, for what nobody needs but whoever awaits it: where that one is gone
+    /// it does not begin, and if it has begun it holds up nobody's end.
+    #[track_caller]
+    pub(crate) fn run_while_awaited<F, T>(&self, function: F) -> Blocking<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(None, function, IfForgotten::IsGivenUp, Location::caller())
+    }
+
+    fn submit<F, T>(
+        &self,
+        executor: Option<&dyn Executor>,
+        function: F,
+        if_forgotten: IfForgotten,
+        created_at: &'static Location<'static>,
+    ) -> Blocking<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let job = Arc::new(BlockingJob { job: Job::new(function), if_forgotten, remote: self.remote(), created_at });
         let blocking = Blocking { control: job.clone() };
         let work = Work { work: job };
         if self.is_closed() {

@@ -6,14 +6,14 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
 use crate::event_loop::job::lock;
-use crate::executor::{Executor, Work};
+use crate::executor::{Executor, Runs, Work};
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
 ///
@@ -44,14 +44,22 @@ struct Inner {
     /// Threads that are there, and those of them that wait for work.
     threads: usize,
     idle: usize,
-    /// Jobs under way.
-    running: usize,
+    /// Jobs under way. Not kept alive from here: what they hold must not be dropped under the lock.
+    running: Vec<Weak<dyn Runs>>,
     /// Nothing more will come: threads end when the queue is empty.
     ended: bool,
     /// Names the threads.
     made: usize,
     /// Who waits for the end of all jobs.
     waiters: Vec<Waker>,
+}
+
+impl Inner {
+    /// How many jobs are not done that somebody wants.
+    fn left(&self) -> usize {
+        let queued = self.queue.iter().filter(|work| work.is_wanted()).count();
+        queued + self.running.iter().filter_map(Weak::upgrade).filter(|work| work.is_wanted()).count()
+    }
 }
 
 impl ThreadPoolExecutor {
@@ -63,8 +71,8 @@ impl ThreadPoolExecutor {
     #[track_caller]
     pub fn new(max_threads: usize) -> Self {
         assert!(max_threads > 0, "ThreadPoolExecutor::new(): it needs at least one thread");
-        let (queue, waiters) = (VecDeque::new(), Vec::new());
-        let inner = Inner { queue, threads: 0, idle: 0, running: 0, ended: false, made: 0, waiters };
+        let (queue, running, waiters) = (VecDeque::new(), Vec::new(), Vec::new());
+        let inner = Inner { queue, threads: 0, idle: 0, running, ended: false, made: 0, waiters };
         Self { shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }), limit: max_threads }
     }
 
@@ -83,7 +91,7 @@ impl ThreadPoolExecutor {
         let left = poll_fn(|cx| {
             let over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
             let mut inner = lock(&self.shared.inner);
-            let left = inner.queue.len() + inner.running;
+            let left = inner.left();
             if over || left == 0 {
                 return Poll::Ready(left);
             }
@@ -152,13 +160,14 @@ impl Pool {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(work) = inner.queue.pop_front() {
-                inner.running += 1;
+                let running = Arc::downgrade(&work.work);
+                inner.running.push(running.clone());
                 drop(inner);
                 // Only a waker that panics gets here. The panic hook has told of it, and the thread is still good.
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
                 inner = lock(&self.inner);
-                inner.running -= 1;
-                if inner.running == 0 && inner.queue.is_empty() && !inner.waiters.is_empty() {
+                inner.running.retain(|other| !other.ptr_eq(&running));
+                if !inner.waiters.is_empty() && inner.left() == 0 {
                     let waiters = std::mem::take(&mut inner.waiters);
                     drop(inner);
                     waiters.into_iter().for_each(Waker::wake);
@@ -201,7 +210,7 @@ impl fmt::Debug for ThreadPoolExecutor {
             .field("max_threads", &self.limit)
             .field("threads", &inner.threads)
             .field("queued", &inner.queue.len())
-            .field("running", &inner.running)
+            .field("running", &inner.running.len())
             .finish()
     }
 }

@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::{SockAddr, Socket};
 
-use crate::dns::addr::Family;
+use crate::dns::addr::{Family, interleave};
+use crate::dns::hints::{AddrInfoFlags, Hints, SocketType};
 use crate::dns::resolve;
 use crate::error::{AddressError, ConnectErrors, LoopClosed, invalid_input};
 use crate::event_loop::source::Source;
@@ -19,37 +21,54 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
 use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
 use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
+use crate::net::happy_eyeballs::first_success;
 use crate::os::fd::OwnedFd;
 use crate::os::socket;
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
-use crate::sched::context;
-use crate::transport::stream::{Parts, SocketTransport};
+use crate::transport::address::KeptAddress;
+use crate::transport::stream::{Parts, SocketTransport, local_addr_of};
 
 /// Settings of a client connection, apart from the protocol.
 #[derive(Debug)]
 pub(crate) struct ConnectOptions {
     pub(crate) endpoint: Endpoint,
-    pub(crate) family: Family,
+    pub(crate) hints: Hints,
     pub(crate) local_addr: Option<Endpoint>,
+    /// After how long the next attempt begins beside the one before.
+    pub(crate) happy_eyeballs_delay: Option<Duration>,
+    /// How many addresses of the first family come before the families take turns; zero leaves the order. `None`: one if
+    /// attempts overlap, else zero.
+    pub(crate) interleave: Option<usize>,
     pub(crate) all_errors: bool,
 }
 
 impl ConnectOptions {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, family: Family::Any, local_addr: None, all_errors: false }
+        Self {
+            endpoint,
+            hints: Hints::of(SocketType::Stream),
+            local_addr: None,
+            happy_eyeballs_delay: None,
+            interleave: None,
+            all_errors: false,
+        }
     }
 
     /// Options that do not go together.
     fn check(&self, method: &str) -> io::Result<()> {
-        let given = matches!(self.endpoint.kind, EndpointKind::Socket(_));
-        let clash = |option: &str| Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
-        if given && self.local_addr.is_some() {
-            return clash("local_addr()");
-        }
-        if given && self.family != Family::Any {
-            return clash("family()");
+        if matches!(self.endpoint.kind, EndpointKind::Socket(_)) {
+            // What is decided before there is a socket comes too late.
+            let given = [
+                ("local_addr()", self.local_addr.is_some()),
+                ("happy_eyeballs_delay()", self.happy_eyeballs_delay.is_some()),
+                ("interleave()", self.interleave.is_some()),
+            ];
+            let given = given.into_iter().find(|(_, given)| *given).map(|(option, _)| option);
+            if let Some(option) = given.or(self.hints.first_given()) {
+                return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
+            }
         }
         if matches!(&self.local_addr, Some(Endpoint { kind: EndpointKind::Socket(_) })) {
             return Err(invalid_input(format!("{method}: local_addr() takes an address, not a socket")));
@@ -62,7 +81,24 @@ impl ConnectOptions {
 pub(crate) struct Connected {
     pub(crate) socket: Socket,
     pub(crate) registration: Option<LoopRegistration>,
-    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) peer_addr: KeptAddress,
+}
+
+impl Connected {
+    /// One that was there before.
+    pub(super) fn given(socket: Socket) -> Self {
+        set_nodelay(&socket);
+        let peer_addr = socket::peer_addr(&socket).ok().into();
+        Self { socket, registration: None, peer_addr }
+    }
+
+    /// As a descriptor that tasks wait for.
+    pub(crate) fn into_source(self, el: &EventLoop) -> io::Result<Source<Socket>> {
+        match self.registration {
+            Some(registration) => Source::adopt(&el.core, registration, self.socket),
+            None => Source::new(&el.core, self.socket),
+        }
+    }
 }
 
 /// Connects: resolves, tries every address in order, and gives the first socket that connects.
@@ -71,36 +107,28 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
     if el.is_closed() {
         return Err(LoopClosed.into());
     }
-    let ConnectOptions { endpoint, family, local_addr, all_errors } = options;
+    let ConnectOptions { endpoint, hints, local_addr, happy_eyeballs_delay: delay, interleave: turns, all_errors } =
+        options;
     let targets = match endpoint.kind {
         EndpointKind::Socket(given) => {
             let socket = take_socket(method, given)?;
-            return Ok(given_socket(socket));
+            return Ok(Connected::given(socket));
         }
         EndpointKind::Addresses(addresses) => addresses,
-        EndpointKind::Host(host, port) => resolve(el, host, port, family).await?,
+        EndpointKind::Host(host, port) => resolve(el, &host, &port, hints).await?,
     };
-    let targets = family.select(method, targets)?;
+    let mut targets = hints.family.select(method, targets)?;
     let locals = match local_addr.map(|local| local.kind) {
         None | Some(EndpointKind::Socket(_)) => None,
         Some(EndpointKind::Addresses(addresses)) => Some(addresses),
-        Some(EndpointKind::Host(host, port)) => Some(resolve(el, host, port, family).await?),
+        Some(EndpointKind::Host(host, port)) => Some(resolve(el, &host, &port, hints).await?),
     };
-    let mut errors = Vec::new();
-    for target in targets {
-        match attempt(&el.core, target, locals.as_deref()).await {
-            Ok(connected) => return Ok(connected),
-            Err(error) => errors.push(error),
-        }
+    let turns = turns.unwrap_or(usize::from(delay.is_some()));
+    if turns > 0 {
+        targets = interleave(&targets, turns);
     }
-    Err(merge(errors, all_errors))
-}
-
-/// A connected socket that was there before.
-fn given_socket(socket: Socket) -> Connected {
-    set_nodelay(&socket);
-    let peer_addr = socket.peer_addr().ok().and_then(|address| address.as_socket());
-    Connected { socket, registration: None, peer_addr }
+    let connect_to = |target| attempt(&el.core, target, hints.proto, locals.as_deref());
+    first_success(&targets, delay, connect_to).await.map_err(|errors| merge(errors, all_errors))
 }
 
 /// Sets `TCP_NODELAY` on a socket that somebody else has made, if it is one of the internet's.
@@ -108,42 +136,39 @@ pub(crate) fn set_nodelay(socket: &Socket) {
     let of_internet = socket.local_addr().is_ok_and(|address| address.as_socket().is_some());
     if of_internet {
         // Some systems refuse it where the peer is gone already, which the first read will tell.
-        if let Err(error) = socket.set_tcp_nodelay(true) {
+        if let Err(error) = socket::set_nodelay(socket) {
             tracing::debug!(target: "roundelay", "cannot set TCP_NODELAY on a given socket: {error}");
         }
     }
 }
 
 /// Connects to one address. Dropping the future closes the socket.
-async fn attempt(core: &Rc<Core>, target: SocketAddr, locals: Option<&[SocketAddr]>) -> io::Result<Connected> {
+async fn attempt(
+    core: &Rc<Core>,
+    target: SocketAddr,
+    proto: i32,
+    locals: Option<&[SocketAddr]>,
+) -> io::Result<Connected> {
     let failed = |error| AddressError::wrap("connect to", target, error);
-    let socket = socket::tcp(&target).map_err(failed)?;
+    let socket = socket::stream(&target, proto).map_err(failed)?;
     if let Some(locals) = locals {
         bind_local(&socket, &target, locals)?;
     }
-    socket.set_tcp_nodelay(true).map_err(failed)?;
+    socket::set_nodelay(&socket).map_err(failed)?;
     if socket::connect(&socket, &SockAddr::from(target)).map_err(failed)? {
-        return Ok(Connected { socket, registration: None, peer_addr: Some(target) });
+        return Ok(Connected { socket, registration: None, peer_addr: target.into() });
     }
     let source = Source::with_interest(core, socket, Interest::WRITABLE, Readiness::NONE)?;
-    source
-        .io_loop(Direction::Write, |socket| match socket.take_error()? {
-            Some(error) => Err(error),
-            // A wake-up without cause: not connected yet, and not failed.
-            None if socket.peer_addr().is_err() => Err(io::ErrorKind::WouldBlock.into()),
-            None => Ok(()),
-        })
-        .await
-        .map_err(failed)?;
+    source.io_loop(Direction::Write, |socket| socket::connect_result(socket)).await.map_err(failed)?;
     let (registration, socket) = source.into_parts();
-    Ok(Connected { socket, registration: Some(registration), peer_addr: Some(target) })
+    Ok(Connected { socket, registration: Some(registration), peer_addr: target.into() })
 }
 
 /// Binds to the first local address of the target's family that can be bound.
 fn bind_local(socket: &Socket, target: &SocketAddr, locals: &[SocketAddr]) -> io::Result<()> {
     let mut failure = None;
     for local in locals.iter().filter(|local| local.is_ipv4() == target.is_ipv4()) {
-        match socket.bind(&SockAddr::from(*local)) {
+        match socket::bind(socket, *local) {
             Ok(()) => return Ok(()),
             Err(error) => failure = Some(AddressError::wrap("bind on", *local, error)),
         }
@@ -174,19 +199,19 @@ fn merge(mut errors: Vec<io::Error>, all: bool) -> io::Error {
 pub struct CreateConnection<F> {
     el: EventLoop,
     factory: F,
-    options: ConnectOptions,
+    pub(crate) options: ConnectOptions,
 }
 
 impl EventLoop {
     /// Connects to a TCP endpoint (`host` and `port`, addresses, or a connected socket) and lets a protocol hear of
     /// it: `factory` is called when the connection stands.
     ///
-    /// Names are resolved off the loop; every address is tried in the resolver's order. `connection_made` has been
-    /// called when the future is ready. Dropping the future before closes whatever was opened. `TCP_NODELAY` is set.
+    /// Names, also those of services, are resolved off the loop; every address is tried in the resolver's order, one after
+    /// the other unless there is a [`happy_eyeballs_delay`](CreateConnection::happy_eyeballs_delay). `connection_made` has been called when the future is ready. Dropping the future before closes whatever was opened. `TCP_NODELAY` is set.
     ///
     /// # Errors
     ///
-    /// The resolver's; the error of the only attempt, or of all if they are the same; else one that names them all.
+    /// The resolver's, with a [`ResolveError`](crate::ResolveError); the error of the only attempt, or of all if they are the same; else one that names them all.
     /// Those of attempts are of the operating system's kind and carry an [`AddressError`](crate::AddressError).
     /// `InvalidInput` for options that do not go together, and where it is awaited in another loop; [`LoopClosed`] as an
     /// `io::Error`.
@@ -230,29 +255,66 @@ impl EventLoop {
     }
 }
 
+/// The settings that connections of protocols and connections of streams share. `$place` is where the options are.
+macro_rules! connect_settings {
+    ($($place:ident).+) => {
+        /// Uses addresses of this family only. One that is given as such and is of the other is refused.
+        pub fn family(mut self, family: Family) -> Self {
+            self.$($place).+.hints.family = family;
+            self
+        }
+
+        /// Uses another protocol than TCP, by its number: the resolver is asked for it, and sockets are made with it.
+        pub fn proto(mut self, proto: i32) -> Self {
+            self.$($place).+.hints.proto = proto;
+            self
+        }
+
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
+            self.$($place).+.hints.flags = flags;
+            self
+        }
+
+        /// Connects from this address; of a host with several, from one of the target's family.
+        pub fn local_addr(mut self, local_addr: impl Into<Endpoint>) -> Self {
+            self.$($place).+.local_addr = Some(local_addr.into());
+            self
+        }
+
+        /// Of a host with several addresses, does not wait for an attempt to fail before the next one begins, but only so
+        /// long (Happy Eyeballs, RFC 8305, which recommends 250 milliseconds). The first that succeeds wins, and the others
+        /// are closed. Without it an address that does not answer holds up the next one until the system gives up on it,
+        /// which takes minutes.
+        pub fn happy_eyeballs_delay(mut self, delay: Duration) -> Self {
+            self.$($place).+.happy_eyeballs_delay = Some(delay);
+            self
+        }
+
+        /// Tries the families of addresses in turns, after so many of the first address' family. Zero leaves the resolver's
+        /// order. One if there is a [`happy_eyeballs_delay`](Self::happy_eyeballs_delay), else zero.
+        pub fn interleave(mut self, first_family_count: usize) -> Self {
+            self.$($place).+.interleave = Some(first_family_count);
+            self
+        }
+
+        /// If every attempt fails, gives an error that carries [`ConnectErrors`](crate::ConnectErrors), with one error for
+        /// each attempt.
+        pub fn all_errors(mut self, all_errors: bool) -> Self {
+            self.$($place).+.all_errors = all_errors;
+            self
+        }
+    };
+}
+pub(crate) use connect_settings;
+
 impl<F> CreateConnection<F> {
     /// The same with another protocol.
     pub(crate) fn with_factory<G>(self, factory: G) -> CreateConnection<G> {
         CreateConnection { el: self.el, factory, options: self.options }
     }
 
-    /// Uses addresses of this family only. One that is given as such and is of the other is refused.
-    pub fn family(mut self, family: Family) -> Self {
-        self.options.family = family;
-        self
-    }
-
-    /// Connects from this address; of a host with several, from one of the target's family.
-    pub fn local_addr(mut self, local_addr: impl Into<Endpoint>) -> Self {
-        self.options.local_addr = Some(local_addr.into());
-        self
-    }
-
-    /// If every attempt fails, gives an error that carries [`ConnectErrors`], with one error for each attempt.
-    pub fn all_errors(mut self, all_errors: bool) -> Self {
-        self.options.all_errors = all_errors;
-        self
-    }
+    connect_settings!(options);
 }
 
 impl<F> fmt::Debug for CreateConnection<F> {
@@ -271,7 +333,7 @@ where
 
     fn into_future(self) -> Connecting<P> {
         let Self { el, factory, options } = self;
-        Connecting { future: Box::pin(connect(el, "create_connection", factory, options)) }
+        Connecting::new(connect(el, "create_connection", factory, options))
     }
 }
 
@@ -340,14 +402,21 @@ where
     fn into_future(self) -> Connecting<P> {
         let Self { el, factory, socket } = self;
         let options = ConnectOptions::new(socket.into());
-        Connecting { future: Box::pin(connect(el, "connect_accepted_socket", factory, options)) }
+        Connecting::new(connect(el, "connect_accepted_socket", factory, options))
     }
 }
 
-/// The future of [`CreateConnection`] and of [`ConnectAcceptedSocket`].
+/// The future of [`CreateConnection`], [`ConnectAcceptedSocket`], [`CreateUnixConnection`](crate::CreateUnixConnection) and
+/// [`ConnectPipe`](crate::ConnectPipe).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Connecting<P> {
     future: BoxFuture<io::Result<(Transport, ProtocolRef<P>)>>,
+}
+
+impl<P> Connecting<P> {
+    pub(crate) fn new(future: impl Future<Output = io::Result<(Transport, ProtocolRef<P>)>> + 'static) -> Self {
+        Self { future: Box::pin(future) }
+    }
 }
 
 impl<P> Future for Connecting<P> {
@@ -385,16 +454,29 @@ where
     F: FnOnce() -> P,
     P: Protocol,
 {
-    let elsewhere = running::current().filter(|core| el.core.is_open() && !Rc::ptr_eq(core, &el.core));
-    if let Some(running) = elsewhere {
-        let (here, there) = (running.local.loop_id(), el.id());
-        return Err(invalid_input(format!(
-            "EventLoop::{method}(): a future of loop {there} is awaited in loop {here}"
-        )));
-    }
-    let connected = connected_socket(&el, method, options).await?;
+    establish(&el, method, factory, connected_socket(&el, method, options)).await
+}
+
+/// Connects, and lets a protocol hear of it.
+pub(super) async fn establish<F, P>(
+    el: &EventLoop,
+    method: &'static str,
+    factory: F,
+    connecting: impl Future<Output = io::Result<Connected>>,
+) -> io::Result<(Transport, ProtocolRef<P>)>
+where
+    F: FnOnce() -> P,
+    P: Protocol,
+{
+    running::refuse_elsewhere(el, method)?;
+    let connected = connecting.await?;
     let protocol = ProtocolRef::new(factory());
     let transport = open_transport(&el.core, connected, protocol.clone())?;
+    Ok((introduce(transport).await, protocol))
+}
+
+/// Lets the protocol hear of its transport, which is aborted if this is dropped before it is done.
+pub(crate) async fn introduce(transport: Rc<SocketTransport>) -> Transport {
     // `connection_made` has a turn of its own, which comes before this task's next one.
     let mut unclaimed = Unclaimed(Some(transport.transport()));
     transport.make_connection_soon();
@@ -404,8 +486,7 @@ where
     // What `connection_made` has scheduled comes first, too; and then this, before anything that arrives.
     yield_once().await;
     drop(transport);
-    let transport = unclaimed.0.take().expect("it was put there above");
-    Ok((transport, protocol))
+    unclaimed.0.take().expect("it was put there above")
 }
 
 /// A transport over a connected socket.
@@ -415,8 +496,8 @@ fn open_transport<P: Protocol>(
     protocol: ProtocolRef<P>,
 ) -> io::Result<Rc<SocketTransport>> {
     let Connected { socket, registration, peer_addr } = connected;
-    let local_addr = socket.local_addr().ok().and_then(|address| address.as_socket());
-    let parts = Parts { protocol: protocol.into(), context: context::fork_current(), local_addr, peer_addr };
+    let local_addr = local_addr_of(&socket);
+    let parts = Parts::new(protocol.into(), local_addr, peer_addr);
     match registration {
         Some(registration) => SocketTransport::adopt(core, registration, socket, parts),
         None => SocketTransport::open(core, socket, parts),

@@ -6,20 +6,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use socket2::{Socket, Type};
 
-use crate::dns::addr::Host;
+use crate::dns::addr::{Host, Port};
 use crate::error::invalid_input;
 use crate::os::fd::OwnedFd;
 
 /// Where to connect to: a host and a port, addresses, or a connected socket that is there already.
 ///
 /// Made from `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `SocketAddr`, lists of `SocketAddr` (from a resolver of
-/// your own; tried in order), `socket2::Socket`, `std::net::TcpStream` and `OwnedFd`.
+/// your own; tried in order), `socket2::Socket`, `std::net::TcpStream` and `OwnedFd`. Beside a host that is text, the port may
+/// be text, too: a number or the name of a service, as in `("example.org", "http")`. See [`Port`].
 pub struct Endpoint {
     pub(crate) kind: EndpointKind,
 }
 
 pub(crate) enum EndpointKind {
-    Host(Host, u16),
+    Host(Host, Port),
     Addresses(Vec<SocketAddr>),
     Socket(Socket),
 }
@@ -29,7 +30,8 @@ impl EndpointKind {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Host(Host::Name(name), port) => format!("{name}:{port}"),
-            Self::Host(Host::Address(ip), port) => SocketAddr::new(*ip, *port).to_string(),
+            Self::Host(Host::Address(IpAddr::V6(ip)), port) => format!("[{ip}]:{port}"),
+            Self::Host(Host::Address(ip), port) => format!("{ip}:{port}"),
             Self::Addresses(addresses) if addresses.len() == 1 => addresses[0].to_string(),
             Self::Addresses(addresses) => format!("{addresses:?}"),
             Self::Socket(_) => "the given socket".into(),
@@ -57,10 +59,25 @@ macro_rules! endpoint_from {
     };
 }
 
+impl<P: Into<Port>> From<(&str, P)> for Endpoint {
+    fn from((host, port): (&str, P)) -> Self {
+        Self { kind: EndpointKind::Host(Host::parse(host), port.into()) }
+    }
+}
+
+impl<P: Into<Port>> From<(&String, P)> for Endpoint {
+    fn from((host, port): (&String, P)) -> Self {
+        Self::from((host.as_str(), port))
+    }
+}
+
+impl<P: Into<Port>> From<(String, P)> for Endpoint {
+    fn from((host, port): (String, P)) -> Self {
+        Self::from((host.as_str(), port))
+    }
+}
+
 endpoint_from! {
-    (&str, u16), (host, port) => EndpointKind::Host(Host::parse(host), port);
-    (&String, u16), (host, port) => EndpointKind::Host(Host::parse(host), port);
-    (String, u16), (host, port) => EndpointKind::Host(Host::parse(&host), port);
     (IpAddr, u16), (ip, port) => one(SocketAddr::new(ip, port));
     (Ipv4Addr, u16), (ip, port) => one((ip, port));
     (Ipv6Addr, u16), (ip, port) => one((ip, port));
@@ -77,16 +94,16 @@ endpoint_from! {
 /// Where to listen: hosts and a port, addresses, or a listening socket that is there already.
 ///
 /// Made from what an [`Endpoint`] is made of, and from lists: `(&[&str], u16)`, `([&str; N], u16)`,
-/// `(Vec<String>, u16)`, `Vec<SocketAddr>`, `std::net::TcpListener`. An empty host, or `(None, port)`, stands for all
+/// `(Vec<String>, u16)`, `Vec<SocketAddr>`, `std::net::TcpListener`. A port may be text, too: see [`Port`]. An empty host, or `(None, port)`, stands for all
 /// interfaces, of IPv4 and IPv6.
 pub struct ServerEndpoint {
     pub(crate) kind: ServerEndpointKind,
 }
 
 pub(crate) enum ServerEndpointKind {
-    Hosts(Vec<Host>, u16),
+    Hosts(Vec<Host>, Port),
     /// All interfaces, of IPv4 and IPv6.
-    Everywhere(u16),
+    Everywhere(Port),
     Addresses(Vec<SocketAddr>),
     Socket(Socket),
 }
@@ -103,7 +120,8 @@ impl fmt::Debug for ServerEndpoint {
 }
 
 impl ServerEndpoint {
-    fn hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, port: u16) -> Self {
+    fn hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, port: impl Into<Port>) -> Self {
+        let port = port.into();
         let hosts: Vec<&str> = hosts.into_iter().collect();
         // One empty host among several means all interfaces, too. A list of none means nothing.
         if hosts.iter().any(|host| host.is_empty()) {
@@ -114,7 +132,7 @@ impl ServerEndpoint {
 }
 
 macro_rules! server_endpoint_from {
-    ($($(#[$generic:ident])? $from:ty, $pattern:pat => $endpoint:expr;)*) => {
+    ($($from:ty, $pattern:pat => $endpoint:expr;)*) => {
         $(impl From<$from> for ServerEndpoint {
             fn from($pattern: $from) -> Self {
                 $endpoint
@@ -132,13 +150,6 @@ fn socket(socket: Socket) -> ServerEndpoint {
 }
 
 server_endpoint_from! {
-    (&str, u16), (host, port) => Self::hosts([host], port);
-    (&String, u16), (host, port) => Self::hosts([host.as_str()], port);
-    (String, u16), (host, port) => Self::hosts([host.as_str()], port);
-    (Option<&str>, u16), (host, port) => Self::hosts([host.unwrap_or("")], port);
-    (&[&str], u16), (hosts, port) => Self::hosts(hosts.iter().copied(), port);
-    (&[String], u16), (hosts, port) => Self::hosts(hosts.iter().map(String::as_str), port);
-    (Vec<String>, u16), (hosts, port) => Self::hosts(hosts.iter().map(String::as_str), port);
     (IpAddr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip, port)]);
     (Ipv4Addr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip.into(), port)]);
     (Ipv6Addr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip.into(), port)]);
@@ -152,8 +163,28 @@ server_endpoint_from! {
     OwnedFd, given => socket(given.into());
 }
 
-impl<const N: usize> From<([&str; N], u16)> for ServerEndpoint {
-    fn from((hosts, port): ([&str; N], u16)) -> Self {
+macro_rules! server_endpoint_of_hosts {
+    ($($from:ty, $hosts:ident => $list:expr;)*) => {
+        $(impl<P: Into<Port>> From<($from, P)> for ServerEndpoint {
+            fn from(($hosts, port): ($from, P)) -> Self {
+                Self::hosts($list, port)
+            }
+        })*
+    };
+}
+
+server_endpoint_of_hosts! {
+    &str, host => [host];
+    &String, host => [host.as_str()];
+    String, host => [host.as_str()];
+    Option<&str>, host => [host.unwrap_or("")];
+    &[&str], hosts => hosts.iter().copied();
+    &[String], hosts => hosts.iter().map(String::as_str);
+    Vec<String>, hosts => hosts.iter().map(String::as_str);
+}
+
+impl<P: Into<Port>, const N: usize> From<([&str; N], P)> for ServerEndpoint {
+    fn from((hosts, port): ([&str; N], P)) -> Self {
         Self::hosts(hosts, port)
     }
 }

@@ -2,21 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::constants::ACCEPT_RETRY_DELAY;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
-use crate::os::fd::{AsFd, AsRawFd, RawFd};
-use crate::os::socket::{accept, is_lost_connection, is_shortage, would_block};
-use crate::protocol::{SocketHolder, SocketView};
+use crate::net::serve::Bound;
+use crate::os::address::Address;
+use crate::os::fd::{AsFd, BorrowedFd};
+use crate::os::local::SocketFile;
+use crate::os::socket::{accept, is_lost_connection, is_shortage, listen, set_nodelay, would_block};
+use crate::protocol::{Holder, SocketView};
 use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
+use crate::transport::address::KeptAddress;
 
 /// Takes the connections of a listener.
 pub(crate) trait Acceptor {
@@ -24,7 +27,7 @@ pub(crate) trait Acceptor {
     fn is_accepting(&self) -> bool;
 
     /// Takes a connection.
-    fn accepted(&self, socket: Socket, peer_addr: Option<SocketAddr>, listener: &Listener);
+    fn accepted(&self, socket: Socket, peer_addr: KeptAddress, listener: &Listener);
 
     /// The loop was closed.
     fn listener_closed(&self);
@@ -43,7 +46,9 @@ pub(crate) struct Listener {
     /// `None` once it is closed.
     /// Shared with whoever looks at it: `close` does not wait for them.
     socket: RefCell<Option<Rc<Socket>>>,
-    local_addr: Option<SocketAddr>,
+    /// What is removed before the socket is closed.
+    file: RefCell<Option<SocketFile>>,
+    local_addr: KeptAddress,
     backlog: u32,
     /// Why nothing is accepted just now.
     pause: RefCell<Option<TimerHandle<()>>>,
@@ -53,26 +58,27 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Takes over a bound socket, which does not listen yet.
-    pub(crate) fn new(core: &Rc<Core>, socket: Socket, backlog: u32) -> Rc<Self> {
+    pub(crate) fn new(core: &Rc<Core>, Bound { socket, local_addr, file }: Bound, backlog: u32) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             core: core.clone(),
             acceptor: RefCell::new(None),
             registration: RefCell::new(None),
-            local_addr: socket.local_addr().ok().and_then(|address| address.as_socket()),
+            local_addr,
             socket: RefCell::new(Some(Rc::new(socket))),
+            file: RefCell::new(file),
             backlog,
             pause: RefCell::new(None),
             resting: Cell::new(false),
         })
     }
 
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.local_addr
+    pub(crate) fn local_addr(&self) -> &KeptAddress {
+        &self.local_addr
     }
 
     pub(crate) fn view(&self) -> SocketView {
-        let holder: Weak<dyn SocketHolder> = self.me.clone();
+        let holder: Weak<dyn Holder> = self.me.clone();
         SocketView::new(holder)
     }
 
@@ -80,10 +86,10 @@ impl Listener {
     pub(crate) fn start(self: &Rc<Self>, acceptor: Rc<dyn Acceptor>) -> io::Result<()> {
         let socket = self.socket.borrow();
         let Some(socket) = &*socket else { return Ok(()) };
-        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        listen(socket, self.backlog)?;
         // Connections inherit it, which saves a system call for each. What is no internet socket has none.
-        if self.local_addr.is_some() {
-            socket.set_tcp_nodelay(true)?;
+        if self.local_addr.is_ip() {
+            set_nodelay(socket)?;
         }
         *self.acceptor.borrow_mut() = Some(acceptor);
         let slot = SlotListener::Handler(self.clone() as Rc<dyn Handler>);
@@ -99,9 +105,19 @@ impl Listener {
             timer.cancel();
         }
         drop(self.registration.take());
+        if let Some(file) = self.file.take() {
+            self.remove(&file);
+        }
         drop(self.socket.take());
         let acceptor = self.acceptor.take();
         drop(acceptor);
+    }
+
+    /// Removes the file of the socket, which is still open: so nobody takes the file for a stale one meanwhile.
+    fn remove(&self, file: &SocketFile) {
+        if let Err(error) = file.remove_own() {
+            tracing::warn!(target: "roundelay", "cannot remove the socket file {:?}: {error}", file.path());
+        }
     }
 
     /// Stops accepting until `wake`.
@@ -152,7 +168,7 @@ impl Listener {
         self.update_interest();
     }
 
-    fn accept_one(&self) -> io::Result<Option<(Socket, Option<SocketAddr>)>> {
+    fn accept_one(&self) -> io::Result<Option<(Socket, Option<Address>)>> {
         match &*self.socket.borrow() {
             Some(socket) => accept(socket.as_fd()).map(Some),
             None => Ok(None),
@@ -168,7 +184,7 @@ impl Handler for Listener {
                 return;
             }
             match self.accept_one() {
-                Ok(Some((socket, peer_addr))) => acceptor.accepted(socket, peer_addr, &self),
+                Ok(Some((socket, peer_addr))) => acceptor.accepted(socket, peer_addr.into(), &self),
                 Ok(None) => return,
                 Err(error) if would_block(&error) => return,
                 // The client gave up while it was waiting: the others are still there.
@@ -198,11 +214,11 @@ impl Handler for Listener {
     }
 }
 
-impl SocketHolder for Listener {
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
+impl Holder for Listener {
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
         let socket = self.socket.borrow().clone();
         if let Some(socket) = socket {
-            f(SockRef::from(&*socket), socket.as_raw_fd());
+            f(socket.as_fd());
         }
     }
 }

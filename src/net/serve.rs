@@ -9,62 +9,42 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol as IpProtocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::constants::{BACKLOG, COMMON_PORT_ATTEMPTS};
 use crate::dns::addr::Family;
-use crate::dns::resolve;
+use crate::dns::hints::{AddrInfoFlags, Hints, SocketType};
+use crate::dns::{port_number, resolve};
 use crate::error::{AddressError, LoopClosed, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
-use crate::os::socket::{REUSE_ADDRESS, is_foreign_address, is_unsupported_family, set_reuse_port};
+use crate::os::local::SocketFile;
+use crate::os::socket::{
+    REUSE_ADDRESS, is_foreign_address, is_unsupported_family, listen, local_addr, set_reuse_port, stream_protocol,
+};
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
+use crate::transport::address::KeptAddress;
 
-/// Settings of a server, apart from the protocol.
+/// Settings of every server: how it serves.
 #[derive(Debug)]
-pub(crate) struct ServerOptions {
-    pub(crate) endpoint: ServerEndpoint,
-    pub(crate) family: Family,
+pub(crate) struct Serving {
     pub(crate) backlog: u32,
-    /// `None`: yes on Unix.
-    pub(crate) reuse_address: Option<bool>,
-    pub(crate) reuse_port: bool,
-    pub(crate) keep_alive: bool,
     pub(crate) start_serving: bool,
     pub(crate) max_connections: Option<usize>,
     pub(crate) idle_timeout: Option<Duration>,
 }
 
-impl ServerOptions {
-    pub(crate) fn new(endpoint: ServerEndpoint) -> Self {
-        Self {
-            endpoint,
-            family: Family::Any,
-            backlog: BACKLOG,
-            reuse_address: None,
-            reuse_port: false,
-            keep_alive: false,
-            start_serving: true,
-            max_connections: None,
-            idle_timeout: None,
-        }
+impl Default for Serving {
+    fn default() -> Self {
+        Self { backlog: BACKLOG, start_serving: true, max_connections: None, idle_timeout: None }
     }
+}
 
+impl Serving {
     fn check(&self, method: &str) -> io::Result<()> {
-        if matches!(self.endpoint.kind, ServerEndpointKind::Socket(_)) {
-            // What is decided when a socket is made or bound comes too late.
-            let given = [
-                ("family()", self.family != Family::Any),
-                ("reuse_address()", self.reuse_address.is_some()),
-                ("reuse_port()", self.reuse_port),
-            ];
-            if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
-            }
-        }
         if self.max_connections == Some(0) {
             return Err(invalid_input(format!("{method}: max_connections() must be at least 1")));
         }
@@ -72,6 +52,76 @@ impl ServerOptions {
             return Err(invalid_input(format!("{method}: idle_timeout() must be longer than zero")));
         }
         Ok(())
+    }
+}
+
+/// A bound socket that is to be a server's.
+pub(crate) struct Bound {
+    pub(crate) socket: Socket,
+    pub(crate) local_addr: KeptAddress,
+    /// What is to be removed with it.
+    pub(crate) file: Option<SocketFile>,
+}
+
+impl Bound {
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        let local_addr = match local_addr(&socket) {
+            Ok(address) => address.into(),
+            // One of another family can serve as well.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => KeptAddress::Unknown,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { socket, local_addr, file: None })
+    }
+}
+
+/// Settings of a server of the internet, apart from the protocol.
+#[derive(Debug)]
+pub(crate) struct ServerOptions {
+    pub(crate) endpoint: ServerEndpoint,
+    pub(crate) hints: Hints,
+    /// `None`: yes on Unix.
+    pub(crate) reuse_address: Option<bool>,
+    pub(crate) reuse_port: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) serving: Serving,
+}
+
+impl ServerOptions {
+    pub(crate) fn new(endpoint: ServerEndpoint) -> Self {
+        Self {
+            endpoint,
+            hints: Hints::of(SocketType::Stream),
+            reuse_address: None,
+            reuse_port: false,
+            keep_alive: false,
+            serving: Serving::default(),
+        }
+    }
+
+    fn check(&self, method: &str) -> io::Result<()> {
+        if matches!(self.endpoint.kind, ServerEndpointKind::Socket(_)) {
+            // What is decided when a socket is made or bound comes too late.
+            let given = [("reuse_address()", self.reuse_address.is_some()), ("reuse_port()", self.reuse_port)];
+            let given = given.into_iter().find(|(_, given)| *given).map(|(option, _)| option);
+            if let Some(option) = self.hints.first_given().or(given) {
+                return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the server.
+    pub(crate) fn start(
+        mut self,
+        el: EventLoop,
+        method: &'static str,
+        factory: Box<dyn Fn() -> AnyProtocol>,
+    ) -> Starting {
+        let serving = std::mem::take(&mut self.serving);
+        let handle = el.clone();
+        let bind = async move { bind_listeners(&handle, method, self).await };
+        Starting::new(el, method, serving, bind, factory)
     }
 }
 
@@ -84,19 +134,20 @@ enum Targets {
 }
 
 /// Bound sockets for an endpoint, which do not listen yet.
-async fn bind_listeners(el: &EventLoop, method: &str, options: &mut ServerOptions) -> io::Result<Vec<Socket>> {
-    match targets(el, method, options).await? {
-        Targets::Socket(socket) => Ok(vec![socket]),
-        Targets::Addresses(addresses) => bind_all(method, &addresses, options),
-    }
+async fn bind_listeners(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Vec<Bound>> {
+    let sockets = match targets(el, method, &mut options).await? {
+        Targets::Socket(socket) => vec![socket],
+        Targets::Addresses(addresses) => bind_all(method, &addresses, &options)?,
+    };
+    sockets.into_iter().map(Bound::new).collect()
 }
 
 /// A socket that listens on the first address of an endpoint on which that is possible.
 pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Socket> {
-    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    let backlog = options.serving.backlog;
     let addresses = match targets(el, method, &mut options).await? {
         Targets::Socket(socket) => {
-            socket.listen(backlog)?;
+            listen(&socket, backlog)?;
             return Ok(socket);
         }
         Targets::Addresses(addresses) => addresses,
@@ -106,7 +157,7 @@ pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: Se
         let bound = bind_one(*address, &options).and_then(|socket| {
             if let Some(socket) = &socket {
                 // That an address is taken may show only now.
-                socket.listen(backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
+                listen(socket, backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
             }
             Ok(socket)
         });
@@ -136,19 +187,22 @@ async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> i
             return Ok(Targets::Socket(socket));
         }
         ServerEndpointKind::Addresses(addresses) => addresses,
-        ServerEndpointKind::Everywhere(port) => vec![
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
-            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
-        ],
+        ServerEndpointKind::Everywhere(port) => {
+            let port = port_number(el, &port, options.hints).await?;
+            vec![
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+            ]
+        }
         ServerEndpointKind::Hosts(hosts, port) => {
             let mut addresses = Vec::new();
             for host in hosts {
-                addresses.extend(resolve(el, host, port, options.family).await?);
+                addresses.extend(resolve(el, &host, &port, options.hints).await?);
             }
             addresses
         }
     };
-    let addresses = options.family.select(method, addresses)?;
+    let addresses = options.hints.family.select(method, addresses)?;
     let mut distinct = Vec::new();
     for address in addresses {
         if !distinct.contains(&address) {
@@ -202,7 +256,7 @@ fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: boo
 fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<Socket>> {
     let failed = |error| AddressError::wrap("bind on", address, error);
     let domain = Domain::for_address(address);
-    let socket = match Socket::new(domain, Type::STREAM, Some(IpProtocol::TCP)) {
+    let socket = match Socket::new(domain, Type::STREAM, Some(stream_protocol(options.hints.proto))) {
         Ok(socket) => socket,
         // A kernel without IPv6 serves what it has.
         Err(error) if is_unsupported_family(&error) => {
@@ -283,20 +337,56 @@ impl EventLoop {
     }
 }
 
+/// The settings that all servers share.
+macro_rules! serving_settings {
+    () => {
+        /// How many connections the system holds until they are accepted (100); also the most that are accepted in one
+        /// event.
+        pub fn backlog(mut self, backlog: u32) -> Self {
+            self.options.serving.backlog = backlog;
+            self
+        }
+
+        /// Whether to accept connections at once (yes); otherwise [`Server::start_serving`] begins.
+        pub fn start_serving(mut self, start_serving: bool) -> Self {
+            self.options.serving.start_serving = start_serving;
+            self
+        }
+
+        /// Accepts no more while there are so many connections; more wait in the system's queue.
+        pub fn max_connections(mut self, max_connections: usize) -> Self {
+            self.options.serving.max_connections = Some(max_connections);
+            self
+        }
+
+        /// Ends a connection, with an error of kind `TimedOut`, on which nothing was received or sent for so long.
+        pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+            self.options.serving.idle_timeout = Some(idle_timeout);
+            self
+        }
+    };
+}
+pub(crate) use serving_settings;
+
 /// The settings that servers of protocols and servers of streams share.
 macro_rules! server_settings {
     () => {
         /// Listens on addresses of this family only. One that is given as such and is of the other is refused, if none is
         /// left.
         pub fn family(mut self, family: Family) -> Self {
-            self.options.family = family;
+            self.options.hints.family = family;
             self
         }
 
-        /// How many connections the system holds until they are accepted (100); also the most that are accepted in one
-        /// event.
-        pub fn backlog(mut self, backlog: u32) -> Self {
-            self.options.backlog = backlog;
+        /// Uses another protocol than TCP, by its number: the resolver is asked for it, and sockets are made with it.
+        pub fn proto(mut self, proto: i32) -> Self {
+            self.options.hints.proto = proto;
+            self
+        }
+
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
+            self.options.hints.flags = flags;
             self
         }
 
@@ -318,23 +408,7 @@ macro_rules! server_settings {
             self
         }
 
-        /// Whether to accept connections at once (yes); otherwise [`Server::start_serving`] begins.
-        pub fn start_serving(mut self, start_serving: bool) -> Self {
-            self.options.start_serving = start_serving;
-            self
-        }
-
-        /// Accepts no more while there are so many connections; more wait in the system's queue.
-        pub fn max_connections(mut self, max_connections: usize) -> Self {
-            self.options.max_connections = Some(max_connections);
-            self
-        }
-
-        /// Ends a connection, with an error of kind `TimedOut`, on which nothing was received or sent for so long.
-        pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
-            self.options.idle_timeout = Some(idle_timeout);
-            self
-        }
+        $crate::net::serving_settings!();
     };
 }
 pub(crate) use server_settings;
@@ -359,28 +433,35 @@ where
 
     fn into_future(self) -> Starting {
         let Self { el, factory, options } = self;
-        Starting::new(el, "create_server", options, Box::new(move || AnyProtocol::new(factory())))
+        options.start(el, "create_server", Box::new(move || AnyProtocol::new(factory())))
     }
 }
 
-/// The future of [`CreateServer`] and of [`start_server`](crate::start_server).
+/// The future of what makes a server: [`CreateServer`], [`CreateUnixServer`](crate::CreateUnixServer),
+/// [`start_server`](crate::start_server) and [`start_unix_server`](crate::start_unix_server).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Starting {
     future: BoxFuture<io::Result<Server>>,
 }
 
 impl Starting {
-    pub(crate) fn new(
+    /// A server that serves what `bind` binds.
+    pub(super) fn new(
         el: EventLoop,
         method: &'static str,
-        mut options: ServerOptions,
+        serving: Serving,
+        bind: impl Future<Output = io::Result<Vec<Bound>>> + 'static,
         factory: Box<dyn Fn() -> AnyProtocol>,
     ) -> Self {
         let factory: Factory = Box::new(move || catch_unwind(AssertUnwindSafe(&factory)));
         let future = Box::pin(async move {
-            let sockets = bind_listeners(&el, method, &mut options).await?;
-            let server = Server::new(&el, sockets, &options, factory, context::fork_current());
-            if options.start_serving {
+            serving.check(method)?;
+            if el.is_closed() {
+                return Err(LoopClosed.into());
+            }
+            let bound = bind.await?;
+            let server = Server::new(&el, bound, &serving, factory, context::fork_current());
+            if serving.start_serving {
                 server.start("start_serving")?;
             }
             Ok(server)

@@ -20,10 +20,12 @@ use crate::event_loop::timer::Sleep;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::event_loop::{Core, EventLoop};
 use crate::net::listener::{Acceptor, Listener};
-use crate::net::serve::ServerOptions;
+use crate::net::serve::{Bound, Serving};
+use crate::os::address::UnixAddr;
 use crate::protocol::{AnyProtocol, BaseTransport, SocketView};
 use crate::sched::context::{self, Slot};
 use crate::sched::report::Exception;
+use crate::transport::address::KeptAddress;
 use crate::transport::stream::{Owner, Parts, SocketTransport};
 
 /// Makes the protocol of a connection, or gives the payload of its panic.
@@ -111,16 +113,10 @@ pub struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(
-        el: &EventLoop,
-        sockets: Vec<Socket>,
-        options: &ServerOptions,
-        factory: Factory,
-        context: Slot,
-    ) -> Self {
+    pub(crate) fn new(el: &EventLoop, bound: Vec<Bound>, serving: &Serving, factory: Factory, context: Slot) -> Self {
         let core = el.core.clone();
         core.counters.servers.opened();
-        let listeners = sockets.into_iter().map(|socket| Listener::new(&core, socket, options.backlog)).collect();
+        let listeners = bound.into_iter().map(|bound| Listener::new(&core, bound, serving.backlog)).collect();
         let inner = Rc::new_cyclic(|me| Inner {
             me: me.clone(),
             core,
@@ -128,8 +124,8 @@ impl Server {
             listeners: RefCell::new(listeners),
             factory: Some(factory),
             context,
-            max_connections: options.max_connections.unwrap_or(usize::MAX),
-            idle_timeout: options.idle_timeout,
+            max_connections: serving.max_connections.unwrap_or(usize::MAX),
+            idle_timeout: serving.idle_timeout,
             clients: RefCell::default(),
             waiters: Waiters::new(),
             forever: Cell::new(false),
@@ -257,9 +253,14 @@ impl Server {
         self.inner.listeners.borrow().iter().map(|listener| listener.view()).collect()
     }
 
-    /// The addresses that the server listens on; none once it is closed.
+    /// The addresses of the internet that the server listens on; none once it is closed.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.inner.listeners.borrow().iter().filter_map(|listener| listener.local_addr()).collect()
+        self.inner.listeners.borrow().iter().filter_map(|listener| listener.local_addr().ip()).collect()
+    }
+
+    /// The addresses of the unix sockets that the server listens on; none once it is closed.
+    pub fn unix_addrs(&self) -> Vec<UnixAddr> {
+        self.inner.listeners.borrow().iter().filter_map(|listener| listener.local_addr().unix()).collect()
     }
 
     /// How many connections there are.
@@ -275,13 +276,8 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "<Server {:?} addrs={:?} connections={}>",
-            self.inner.state.get(),
-            self.local_addrs(),
-            self.connections()
-        )
+        let (state, addresses) = (self.inner.state.get(), self.inner.addresses());
+        write!(f, "<Server {state:?} addrs=[{addresses}] connections={}>", self.connections())
     }
 }
 
@@ -311,6 +307,16 @@ impl Inner {
         self.clients.borrow().live()
     }
 
+    /// The addresses that it listens on, as a text.
+    fn addresses(&self) -> String {
+        let listeners = self.listeners.borrow();
+        let texts = listeners.iter().map(|listener| match listener.local_addr().unix() {
+            Some(address) => address.to_string(),
+            None => listener.local_addr().ip().map_or("?".into(), |address| address.to_string()),
+        });
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
     /// How many connections there are.
     fn active(&self) -> usize {
         self.clients.borrow().active
@@ -322,12 +328,7 @@ impl Inner {
     }
 
     /// Makes the protocol and the transport of a connection.
-    fn open(
-        &self,
-        socket: Socket,
-        local_addr: Option<SocketAddr>,
-        peer_addr: Option<SocketAddr>,
-    ) -> Option<Rc<SocketTransport>> {
+    fn open(&self, socket: Socket, local_addr: KeptAddress, peer_addr: KeptAddress) -> Option<Rc<SocketTransport>> {
         let factory = self.factory.as_ref()?;
         let (made, slot) = context::enter(self.context.fork(), || {
             factory().map_err(|payload| {
@@ -363,9 +364,12 @@ impl Acceptor for Inner {
         false
     }
 
-    fn accepted(&self, socket: Socket, peer_addr: Option<SocketAddr>, listener: &Listener) {
+    fn accepted(&self, socket: Socket, peer_addr: KeptAddress, listener: &Listener) {
         // The address of a socket bound to all interfaces differs from connection to connection: it is asked for later.
-        let local_addr = listener.local_addr().filter(|address| !address.ip().is_unspecified());
+        let local_addr = match listener.local_addr() {
+            everywhere if everywhere.ip().is_some_and(|address| address.ip().is_unspecified()) => KeptAddress::Unknown,
+            address => address.clone(),
+        };
         let Some(client) = self.open(socket, local_addr, peer_addr) else { return };
         let place = self.clients.borrow_mut().attach(&client);
         let owner = self.me.upgrade().expect("a listener holds its server");
@@ -378,8 +382,7 @@ impl Acceptor for Inner {
 
     fn listener_closed(&self) {
         if self.state.get() != State::Closed {
-            let addresses: Vec<_> = self.listeners.borrow().iter().filter_map(|one| one.local_addr()).collect();
-            self.core.resource_warning(format_args!("unclosed server on {addresses:?}"));
+            self.core.resource_warning(format_args!("unclosed server on [{}]", self.addresses()));
         }
         self.close();
     }

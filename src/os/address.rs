@@ -3,11 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 use socket2::SockAddr;
 
 use crate::error::invalid_input;
@@ -79,7 +80,7 @@ impl UnixAddr {
     }
 
     /// The address as the system takes it.
-    fn to_system(&self) -> io::Result<SocketAddrUnix> {
+    pub(crate) fn to_system(&self) -> io::Result<SocketAddrUnix> {
         let made = match &self.name {
             Name::Unnamed => return Err(invalid_input("a unix address is needed, and an empty one was given")),
             Name::Path(path) => SocketAddrUnix::new(path.as_path()),
@@ -100,12 +101,16 @@ impl UnixAddr {
         })
     }
 
-    fn of_system(address: &SocketAddrUnix) -> Self {
-        #[cfg(target_os = "linux")]
-        if let Some(name) = address.abstract_name() {
-            return Self::from_abstract_name(name);
+    /// What the system has written behind the family.
+    ///
+    /// Not by `rustix`, which takes an unnamed address for an abstract one, and panics at the longest path, for which there
+    /// is no room to end in a zero byte.
+    fn of_system(name: &[u8]) -> Self {
+        match name {
+            [0, name @ ..] if cfg!(any(target_os = "linux", target_os = "android")) => Self::from_abstract_name(name),
+            // Elsewhere the rest of the field is given as well.
+            path => Self::of_bytes(path.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()),
         }
-        address.path_bytes().map_or(Self::unnamed(), |path| Self::of_bytes(path.to_vec()))
     }
 }
 
@@ -159,6 +164,11 @@ impl Address {
         }
     }
 
+    /// Whether it says who somebody is: a unix socket that was not bound has no name.
+    pub(crate) fn is_named(&self) -> bool {
+        self.as_unix().is_none_or(|address| !address.is_unnamed())
+    }
+
     /// The address as `socket2` takes it.
     pub(crate) fn to_sock_addr(&self) -> io::Result<SockAddr> {
         match self {
@@ -177,11 +187,20 @@ impl Address {
 
     /// As `of_sock_addr`, of what `rustix` gives.
     pub(crate) fn of_any(address: SocketAddrAny) -> Option<Self> {
-        match SocketAddr::try_from(address.clone()) {
-            Ok(address) => Some(Self::Ip(address)),
-            Err(_) => SocketAddrUnix::try_from(address).ok().map(|address| Self::Unix(UnixAddr::of_system(&address))),
+        if address.address_family() == AddressFamily::UNIX {
+            let name = whole(&address).get(offset_of!(libc::sockaddr_un, sun_path)..).unwrap_or_default();
+            return Some(Self::Unix(UnixAddr::of_system(name)));
         }
+        SocketAddr::try_from(address).ok().map(Self::Ip)
     }
+}
+
+/// An address as the system wrote it.
+#[allow(unsafe_code)]
+fn whole(address: &SocketAddrAny) -> &[u8] {
+    // SAFETY: by the invariants of `SocketAddrAny` so many of its bytes are initialized. They live as long as it does, and
+    // nobody changes them meanwhile.
+    unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), address.addr_len() as usize) }
 }
 
 impl UnixAddr {
@@ -301,6 +320,39 @@ mod tests {
         for address in addresses {
             assert_eq!(Address::of_sock_addr(&address.to_sock_addr().unwrap()), Some(address));
         }
+    }
+
+    /// A path that fills its field to the end comes back.
+    #[test]
+    #[allow(unsafe_code)]
+    fn the_longest_path_comes_back() {
+        use std::os::fd::AsRawFd;
+
+        let folder = tempfile::Builder::new().prefix("rdl").tempdir().unwrap();
+        // SAFETY: all bytes of it may be zero.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        address.sun_family = libc::AF_UNIX as _;
+        let room = address.sun_path.len() - folder.path().as_os_str().len() - 1;
+        let path = folder.path().join("x".repeat(room));
+        for (place, byte) in address.sun_path.iter_mut().zip(path.as_os_str().as_bytes()) {
+            *place = *byte as _;
+        }
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        // SAFETY: the address is as long as it says.
+        let bound = unsafe {
+            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
+        };
+        assert_eq!(bound, 0);
+        let name = rustix::net::getsockname(&socket).unwrap();
+        assert_eq!(Address::of_any(name), Some(path.as_path().into()));
+    }
+
+    #[test]
+    fn a_socket_without_a_name_is_unnamed() {
+        let (one, other) = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        assert_eq!(Address::of_any(rustix::net::getsockname(&one).unwrap()), Some(UnixAddr::unnamed().into()));
+        let peer = rustix::net::getpeername(&other).unwrap().unwrap();
+        assert_eq!(Address::of_any(peer), Some(UnixAddr::unnamed().into()));
     }
 
     #[test]

@@ -1,14 +1,22 @@
 //! The operating system: the only folder that makes system calls, and, but for the choice of a selector and what the
 //! crate shows of each, the only one with `cfg(target_os)`.
 //!
-//! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`), files that are sent (`sendfile`), the native
-//! readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).
+//! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
+//! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), files that are
+//! sent (`sendfile`), names (`names`), the native readiness facility where it has one (`epoll`), and the call of the portable
+//! selector that needs `unsafe` (`poller`).
 
 #[allow(dead_code)]
 pub(crate) mod address;
+pub(crate) mod channel;
+pub(crate) mod credentials;
+pub(crate) mod datagram;
 #[allow(dead_code, unreachable_pub)]
 pub(crate) mod fault;
 pub(crate) mod fd;
+pub(crate) mod lease;
+pub(crate) mod local;
+pub(crate) mod names;
 pub(crate) mod poller;
 pub(crate) mod sendfile;
 pub(crate) mod socket;

@@ -1,24 +1,30 @@
 //! Sockets: made non-blocking and close-on-exec, and called without `SIGPIPE`.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use crate::os::address::Address;
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
 /// it instead, which `socket2` sets on each socket it makes.
 #[cfg(not(any(target_vendor = "apple", windows)))]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_vendor = "apple", windows))]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::empty();
 
-/// A TCP socket of an address' family.
-pub(crate) fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))
+/// A stream socket of an address' family: of TCP, or of the protocol with this number.
+pub(crate) fn stream(address: &SocketAddr, proto: i32) -> io::Result<Socket> {
+    new(Domain::for_address(*address), Type::STREAM, Some(stream_protocol(proto)))
+}
+
+/// TCP, unless it is another one by its number.
+pub(crate) fn stream_protocol(number: i32) -> Protocol {
+    if number == 0 { Protocol::TCP } else { Protocol::from(number) }
 }
 
 /// A non-blocking socket.
@@ -32,21 +38,97 @@ pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io:
     Ok(socket)
 }
 
+/// Binds to an address.
+pub(crate) fn bind(socket: &Socket, address: impl Into<SockAddr>) -> io::Result<()> {
+    let address = address.into();
+    retry_io(Call::Bind, || socket.bind(&address))
+}
+
+/// Sends small writes at once. A protocol that does not know of delays is fine.
+pub(crate) fn set_nodelay(socket: &Socket) -> io::Result<()> {
+    match retry_io(Call::Option, || socket.set_tcp_nodelay(true)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+        result => result,
+    }
+}
+
 /// Begins to connect: true when the connection stands at once, false when it is under way.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
     // Called again after an interruption it tells how far the connection is that the first call has begun.
-    match retry_io(Call::Connect, || socket.connect(address)) {
+    let mut interrupted = false;
+    let result = retry_io(Call::Connect, || {
+        let result = socket.connect(address);
+        interrupted |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+        result
+    });
+    match result {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EISCONN) => Ok(true),
+            Some(libc::EISCONN) if interrupted => Ok(true),
             Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
             _ => Err(error),
         },
     }
 }
 
-/// Takes one connection from a listening socket, with the peer's address if it has one of the internet's.
-pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<SocketAddr>)> {
+/// What has become of a connection that was begun; it would block while it is under way.
+pub(crate) fn connect_result(fd: impl AsFd) -> io::Result<()> {
+    let fd = fd.as_fd();
+    let socket = SockRef::from(&fd);
+    if let Some(error) = retry_io(Call::Option, || socket.take_error())? {
+        return Err(error);
+    }
+    match retry_io(Call::Name, || socket.peer_addr()) {
+        // A wake-up without cause: not connected yet, and not failed.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        result => result.map(drop),
+    }
+}
+
+/// The address of this end.
+pub(crate) fn local_addr(fd: impl AsFd) -> io::Result<Address> {
+    known(retry(Call::Name, |_| rustix::net::getsockname(fd.as_fd()))?)
+}
+
+/// The address of the peer.
+pub(crate) fn peer_addr(fd: impl AsFd) -> io::Result<Address> {
+    let peer = retry(Call::Name, |_| rustix::net::getpeername(fd.as_fd()))?;
+    known(peer.ok_or(io::ErrorKind::NotConnected)?)
+}
+
+fn known(address: SocketAddrAny) -> io::Result<Address> {
+    let family = address.address_family().as_raw();
+    Address::of_any(address).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::Unsupported, format!("addresses of family {family} are not supported"))
+    })
+}
+
+/// Lets a bound socket accept connections.
+pub(crate) fn listen(socket: &Socket, backlog: u32) -> io::Result<()> {
+    retry_io(Call::Listen, || socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)))
+}
+
+/// Ends one direction of a connection, or both.
+pub(crate) fn shutdown(socket: &Socket, how: Shutdown) -> io::Result<()> {
+    retry_io(Call::Shutdown, || socket.shutdown(how))
+}
+
+/// A socket's family.
+pub(crate) fn family(socket: BorrowedFd<'_>) -> io::Result<Domain> {
+    Ok(retry_io(Call::Name, || SockRef::from(&socket).local_addr())?.domain())
+}
+
+/// A socket's type, by the system's number.
+pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    Ok(retry_io(Call::Option, || SockRef::from(&socket).r#type())?.into())
+}
+
+pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    retry_io(Call::Option, || SockRef::from(&fd).nonblocking())
+}
+
+/// Takes one connection from a listening socket, with the peer's address if it has one.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Address>)> {
     #[cfg(not(target_vendor = "apple"))]
     let (fd, peer) = {
         use rustix::net::SocketFlags;
@@ -61,7 +143,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Soc
         socket.set_cloexec(true)?;
         socket.set_nosigpipe(true)?;
     }
-    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+    Ok((socket, peer.and_then(Address::of_any)))
 }
 
 /// Whether a server's address is bound though connections of an earlier one linger on it: elsewhere than on Unix the
@@ -88,6 +170,15 @@ pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     .map(|(n, _)| n)
 }
 
+/// As `recv`, and leaves it where it is.
+pub(crate) fn peek(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::PEEK)
+    })
+    .map(|(n, _)| n)
+}
+
 /// As `recv`, on a socket that may be a unix one. Its read stops behind bytes that came with descriptors, though more may
 /// follow: true if it did. The descriptors are closed.
 pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bool)> {
@@ -100,8 +191,50 @@ pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bo
     Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
+/// As `recv`, on a socket that may be in blocking mode.
+pub(crate) fn recv_now(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(Call::Receive, |share| {
+        let len = share.of(buf.len());
+        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::DONTWAIT)
+    })
+    .map(|(n, _)| n)
+}
+
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
+}
+
+/// Receives, and tells from whom: `None` where the system does not say, as for connections and for unix sockets that are
+/// not bound, and where it is of a family that an [`Address`] cannot hold.
+pub(crate) fn recv_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::empty())
+}
+
+/// The same, and leaves it where it is.
+pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::PEEK)
+}
+
+fn recv_from_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<Address>)> {
+    // A datagram comes as a whole: there is no short count.
+    let (n, _, from) = retry(Call::ReceiveFrom, |_| rustix::net::recvfrom(fd.as_fd(), &mut *buf, flags))?;
+    Ok((n, from.and_then(Address::of_any)))
+}
+
+pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<usize> {
+    match address {
+        Address::Ip(address) => retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, address)),
+        Address::Unix(address) => {
+            let address = address.to_system()?;
+            retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
+        }
+    }
+}
+
+/// As `send`, on a socket that may be in blocking mode.
+pub(crate) fn send_now(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
+    let flags = SEND_FLAGS | SendFlags::DONTWAIT;
+    retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], flags))
 }
 
 /// Sends several buffers in one call; at most [`MAX_IOVECS`](crate::constants::MAX_IOVECS) of them.
@@ -152,12 +285,6 @@ pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
 pub(crate) fn is_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let kind = retry(Call::Option, |_| rustix::net::sockopt::socket_type(fd))?;
     Ok(kind == rustix::net::SocketType::STREAM)
-}
-
-/// Whether calls return instead of waiting.
-pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let flags = retry(Call::Option, |_| rustix::fs::fcntl_getfl(fd))?;
-    Ok(flags.contains(rustix::fs::OFlags::NONBLOCK))
 }
 
 /// Whether the operation merely has to wait.

@@ -41,9 +41,9 @@ trait Erased {
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
 }
 
-impl<P: Protocol> Cell<P> {
+impl<P> Cell<P> {
     /// The protocol, for a callback.
-    fn lend(&self) -> RefMut<'_, P> {
+    pub(crate) fn lend(&self) -> RefMut<'_, P> {
         let Ok(protocol) = self.protocol.try_borrow_mut() else {
             panic!("the {} is in use: its loop was run from within ProtocolRef::with()", type_name::<P>());
         };
@@ -119,7 +119,7 @@ pub struct AnyProtocol {
 /// What a callback gave, or the payload of its panic.
 pub(crate) type Called<R> = Result<R, PanicPayload>;
 
-fn call<R>(f: impl FnOnce() -> R) -> Called<R> {
+pub(crate) fn call<R>(f: impl FnOnce() -> R) -> Called<R> {
     catch_unwind(AssertUnwindSafe(f))
 }
 

@@ -6,22 +6,30 @@ use std::rc::Weak;
 
 use socket2::SockRef;
 
-use crate::os::fd::RawFd;
+use crate::os::address::UnixAddr;
+use crate::os::credentials::PeerCredentials;
+use crate::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// Something that has a socket for as long as it is open.
-pub(crate) trait SocketHolder {
-    /// Calls `f` with the socket, if it is still open.
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd));
+/// Something that has a descriptor for as long as it is open.
+pub(crate) trait Holder {
+    /// Calls `f` with the descriptor, if it is still open.
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>));
+}
+
+fn with_fd<R>(holder: &Weak<dyn Holder>, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
+    let (mut f, mut result) = (Some(f), None);
+    holder.upgrade()?.with_fd(&mut |fd| result = f.take().map(|f| f(fd)));
+    result
 }
 
 /// A look at a socket that belongs to somebody else: to read or set its options. It keeps nothing open.
 #[derive(Clone)]
 pub struct SocketView {
-    holder: Weak<dyn SocketHolder>,
+    holder: Weak<dyn Holder>,
 }
 
 impl SocketView {
-    pub(crate) fn new(holder: Weak<dyn SocketHolder>) -> Self {
+    pub(crate) fn new(holder: Weak<dyn Holder>) -> Self {
         Self { holder }
     }
 
@@ -42,16 +50,12 @@ impl SocketView {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn with<R>(&self, f: impl FnOnce(SockRef<'_>) -> R) -> Option<R> {
-        let (mut f, mut result) = (Some(f), None);
-        self.holder.upgrade()?.with_socket(&mut |socket, _| result = f.take().map(|f| f(socket)));
-        result
+        with_fd(&self.holder, |fd| f(SockRef::from(&fd)))
     }
 
     /// The socket's descriptor, if it is open. It must not be closed, and not be read or written.
     pub fn raw_fd(&self) -> Option<RawFd> {
-        let mut number = None;
-        self.holder.upgrade()?.with_socket(&mut |_, fd| number = Some(fd));
-        number
+        with_fd(&self.holder, |fd| fd.as_raw_fd())
     }
 }
 
@@ -64,7 +68,56 @@ impl fmt::Debug for SocketView {
     }
 }
 
-/// What a transport knows about its connection. The addresses stay known after the connection is gone.
+/// A look at the end of a pipe, or at a device, that belongs to a transport. It keeps nothing open.
+#[derive(Clone)]
+pub struct PipeView {
+    holder: Weak<dyn Holder>,
+}
+
+impl PipeView {
+    pub(crate) fn new(holder: Weak<dyn Holder>) -> Self {
+        Self { holder }
+    }
+
+    /// Calls `f` with the descriptor; `None` once it is closed. It must not be read or written.
+    ///
+    /// ```
+    /// use roundelay::Protocol;
+    ///
+    /// struct Idle;
+    /// impl Protocol for Idle {}
+    ///
+    /// # let terminal = std::fs::File::open("/dev/null")?;
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop().unwrap();
+    ///     let (transport, _) = el.connect_read_pipe(|| Idle, terminal).await?;
+    ///     let pipe = transport.extra_info().pipe.unwrap();
+    ///     let is_terminal = pipe.with(|fd| std::io::IsTerminal::is_terminal(&fd));
+    ///     assert_eq!(is_terminal, Some(false));
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn with<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
+        with_fd(&self.holder, f)
+    }
+
+    /// The descriptor, if it is open. It must not be closed, and not be read or written.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        with_fd(&self.holder, |fd| fd.as_raw_fd())
+    }
+}
+
+impl fmt::Debug for PipeView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.raw_fd() {
+            Some(fd) => write!(f, "<pipe fd={fd}>"),
+            None => f.write_str("<pipe closed>"),
+        }
+    }
+}
+
+/// What a transport knows about its connection. Addresses and credentials stay known after the connection is gone.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ExtraInfo {
@@ -72,6 +125,14 @@ pub struct ExtraInfo {
     pub local_addr: Option<SocketAddr>,
     /// The address of the peer (asyncio's `peername`); `None` where it has none or was gone too soon.
     pub peer_addr: Option<SocketAddr>,
+    /// The address of this end of a unix connection; often an unnamed one. `None` of others.
+    pub unix_local_addr: Option<UnixAddr>,
+    /// The address of the peer of a unix connection; often an unnamed one. `None` of others.
+    pub unix_peer_addr: Option<UnixAddr>,
+    /// Who the peer of a unix connection is. `None` of others, and where the system does not tell.
+    pub peer_credentials: Option<PeerCredentials>,
     /// The socket, for its options; `None` where there is none.
     pub socket: Option<SocketView>,
+    /// The descriptor of a pipe transport, whatever it is of; `None` where there is none.
+    pub pipe: Option<PipeView>,
 }

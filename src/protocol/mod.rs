@@ -14,15 +14,17 @@
 //! No method of a transport calls its protocol: what there is to tell is told when no callback of that transport is on
 //! the stack, in the loop's turn.
 
+mod datagram;
 pub(crate) mod erased;
 mod extra;
 mod reference;
 mod transport;
 
+pub use datagram::{AnyDatagramProtocol, DatagramHandle, DatagramProtocol, DatagramTransport};
 pub use erased::AnyProtocol;
 pub(crate) use erased::Received;
-pub(crate) use extra::SocketHolder;
-pub use extra::{ExtraInfo, SocketView};
+pub(crate) use extra::Holder;
+pub use extra::{ExtraInfo, PipeView, SocketView};
 pub use reference::ProtocolRef;
 pub(crate) use transport::FileSink;
 pub use transport::{
@@ -74,7 +76,8 @@ pub trait Protocol: 'static {
     /// [`unread`](Transport::unread). They are lent from the loop's own buffer.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {}
 
-    /// The peer will send no more. What this returns decides whether the connection is closed.
+    /// The peer will send no more. What this returns decides whether the connection is closed; that of a
+    /// [reading end](crate::EventLoop::connect_read_pipe) is in any case.
     fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
         KeepOpen::No
     }

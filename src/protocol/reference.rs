@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::protocol::Protocol;
 use crate::protocol::erased::Cell;
 
 /// The protocol of a connection, which its transport calls and which [`with`](Self::with) gives access to.
@@ -15,15 +14,14 @@ pub struct ProtocolRef<P> {
     pub(crate) cell: Rc<Cell<P>>,
 }
 
-impl<P: Protocol> ProtocolRef<P> {
-    /// Puts a protocol where a transport can use it: for [`Transport::set_protocol`](crate::Transport::set_protocol)
-    /// with a protocol that you want to look into later.
+impl<P> ProtocolRef<P> {
+    /// Puts a protocol where a transport can use it: for [`Transport::set_protocol`](crate::Transport::set_protocol), or
+    /// the one of a [`DatagramHandle`](crate::DatagramHandle::set_protocol), with a protocol that you want to look into
+    /// later.
     pub fn new(protocol: P) -> Self {
         Self { cell: Rc::new(Cell { protocol: RefCell::new(protocol) }) }
     }
-}
 
-impl<P> ProtocolRef<P> {
     /// Calls `f` with the protocol.
     ///
     /// # Panics

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::os::fd::BorrowedFd;
-use crate::protocol::{AnyProtocol, ExtraInfo};
+use crate::protocol::{AnyProtocol, DatagramTransport, ExtraInfo};
 
 /// The number of a transport, which no other transport of the process has: a key for maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,12 +76,6 @@ pub trait BaseTransport: fmt::Debug {
 
     /// What is known of the connection.
     fn extra_info(&self) -> ExtraInfo;
-
-    /// The protocol that hears of it; `None` once the connection is lost.
-    fn protocol(&self) -> Option<AnyProtocol>;
-
-    /// Lets another protocol hear of it.
-    fn set_protocol(&self, protocol: AnyProtocol);
 }
 
 /// What a transport can do that receives.
@@ -141,13 +135,37 @@ pub trait WriteTransport: BaseTransport {
     /// Why the connection is gone.
     fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ready when everything that was written is with the carrier. Otherwise as [`poll_ready`](Self::poll_ready); a
+    /// waiter waits for one of the two.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is gone.
+    fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// One who waited gives up, or has been told: its waker, if it is still kept, is not needed any more.
     fn forget_waiter(&self, waiter: WaiterId);
 }
 
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
-/// [`Transport`] of it.
+/// [`Transport`] of it; or let [`connect_stream`](crate::EventLoop::connect_stream) do so.
 pub trait StreamTransport: ReadTransport + WriteTransport {
+    /// The protocol that hears of it; `None` once the connection is lost.
+    fn protocol(&self) -> Option<AnyProtocol>;
+
+    /// Lets another protocol hear of it.
+    fn set_protocol(&self, protocol: AnyProtocol);
+
+    /// Lets another protocol hear of the connection from its beginning: see [`Transport::start_protocol`]. What it is to
+    /// be given before all else is `first`.
+    ///
+    /// As provided, it sets the protocol and resumes reading; `connection_made` is not called.
+    fn start_protocol(&self, protocol: AnyProtocol, first: &[u8]) {
+        self.set_protocol(protocol);
+        self.unread(first);
+        self.resume_reading();
+    }
+
     /// Where the system can send files to by itself. For the loop's own transports; leave it alone.
     #[doc(hidden)]
     fn file_sink(&self) -> Option<&dyn FileSink> {
@@ -325,13 +343,61 @@ impl Transport {
     ///
     /// `ConnectionReset` if the connection is gone, or whatever ended it.
     pub fn ready(&self) -> WriteReady {
-        WriteReady { transport: self.clone(), id: WaiterId::next(), waits: false }
+        WriteReady::of(Awaited::Room(self.inner.clone()))
+    }
+
+    /// Waits until everything that was written is with the kernel, or with whatever carries the connection.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionReset` if the connection is gone, or whatever ended it.
+    pub fn flushed(&self) -> WriteReady {
+        WriteReady::of(Awaited::Emptiness(self.inner.clone()))
     }
 
     /// Lets another protocol hear of the connection from now on; `connection_made` is not called again. Called from
     /// within a callback, it takes effect when that returns.
     pub fn set_protocol(&self, protocol: impl Into<AnyProtocol>) {
         self.inner.set_protocol(protocol.into());
+    }
+
+    /// As [`set_protocol`](Self::set_protocol), for a protocol that is to hear of the connection from its beginning:
+    /// `connection_made` is called, in a turn of its own; then it gets what was given back by [`unread`](Self::unread) and
+    /// what arrives; and it is told of an end of file, also where another protocol was told of it before. Reading goes on
+    /// if it was paused. On a connection that is about to be lost it hears of its beginning and of its end; on one that is
+    /// gone, nothing.
+    ///
+    /// ```
+    /// use roundelay::{Protocol, Transport};
+    ///
+    /// /// Greets whoever comes. It can be used from the beginning, and behind another protocol.
+    /// struct Greet;
+    ///
+    /// impl Protocol for Greet {
+    ///     fn connection_made(&mut self, transport: &Transport) {
+    ///         transport.write(b"hello\n");
+    ///     }
+    /// }
+    ///
+    /// /// Waits for a line break before it lets somebody greet.
+    /// struct Knock;
+    ///
+    /// impl Protocol for Knock {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         if let Some(end) = data.iter().position(|&byte| byte == b'\n') {
+    ///             transport.start_protocol(Greet);
+    ///             transport.unread(&data[end + 1..]);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn start_protocol(&self, protocol: impl Into<AnyProtocol>) {
+        self.start_protocol_with(protocol.into(), &[]);
+    }
+
+    /// As `start_protocol`, with bytes that the protocol gets before all else.
+    pub(crate) fn start_protocol_with(&self, protocol: AnyProtocol, first: &[u8]) {
+        self.inner.start_protocol(protocol, first);
     }
 
     /// The protocol that hears of the connection; `None` once it is lost.
@@ -364,21 +430,45 @@ impl PartialEq for Transport {
 
 impl Eq for Transport {}
 
-/// The future of [`Transport::ready`].
+/// The future of [`Transport::ready`], of [`Transport::flushed`] and of
+/// [`DatagramHandle::ready`](crate::DatagramHandle::ready).
 #[must_use = "futures do nothing unless they are awaited"]
-#[derive(Debug)]
 pub struct WriteReady {
-    transport: Transport,
+    awaited: Awaited,
     id: WaiterId,
     /// Whether the transport may have a waker of ours.
     waits: bool,
+}
+
+/// What a [`WriteReady`] waits for.
+enum Awaited {
+    /// That writing is not paused.
+    Room(Rc<dyn StreamTransport>),
+    /// That nothing is queued.
+    Emptiness(Rc<dyn StreamTransport>),
+    /// As `Room`, of datagrams.
+    RoomForDatagrams(Rc<dyn DatagramTransport>),
+}
+
+impl WriteReady {
+    fn of(awaited: Awaited) -> Self {
+        Self { awaited, id: WaiterId::next(), waits: false }
+    }
+
+    pub(crate) fn of_datagrams(transport: Rc<dyn DatagramTransport>) -> Self {
+        Self::of(Awaited::RoomForDatagrams(transport))
+    }
 }
 
 impl Future for WriteReady {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.transport.inner.poll_ready(self.id, cx);
+        let polled = match &self.awaited {
+            Awaited::Room(transport) => transport.poll_ready(self.id, cx),
+            Awaited::Emptiness(transport) => transport.poll_flushed(self.id, cx),
+            Awaited::RoomForDatagrams(transport) => transport.poll_ready(self.id, cx),
+        };
         self.waits |= polled.is_pending();
         polled
     }
@@ -386,8 +476,23 @@ impl Future for WriteReady {
 
 impl Drop for WriteReady {
     fn drop(&mut self) {
-        if self.waits {
-            self.transport.inner.forget_waiter(self.id);
+        if !self.waits {
+            return;
         }
+        match &self.awaited {
+            Awaited::Room(transport) | Awaited::Emptiness(transport) => transport.forget_waiter(self.id),
+            Awaited::RoomForDatagrams(transport) => transport.forget_waiter(self.id),
+        }
+    }
+}
+
+impl fmt::Debug for WriteReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WriteReady");
+        match &self.awaited {
+            Awaited::Room(transport) | Awaited::Emptiness(transport) => shown.field("transport", transport),
+            Awaited::RoomForDatagrams(transport) => shown.field("transport", transport),
+        };
+        shown.field("id", &self.id).field("waits", &self.waits).finish()
     }
 }

@@ -265,6 +265,10 @@ impl<C: Clone> Reactor<C> {
         };
         let mode = if self.edge { mode } else { Mode::Level };
         let raw = fd.as_raw_fd();
+        // The selector would not refuse it. Of what is parked the descriptor is still open.
+        if self.by_fd.get(raw).and_then(|index| self.slots.at(index)).is_some_and(|(_, slot)| slot.parked) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         let slot = Slot { fd: raw, interest, mode, parked: false, listener };
         let key = self.slots.insert(slot);
         if let Err(error) = selector.add(fd, key, interest, mode) {

@@ -34,7 +34,8 @@ pub(crate) enum End {
 
 /// Who hears of a descriptor.
 pub(crate) enum Listener<C> {
-    /// Callbacks of `add_reader` and `add_writer`. Boxed: transports are many, and their slots small.
+    /// Callbacks of `add_reader` and `add_writer`, and operations that wait. Boxed: transports are many, and their slots
+    /// small.
     Watch(Box<Watch<C>>),
     /// Tasks that wait for one direction each.
     Wakers(Rc<WakerPair>),
@@ -42,16 +43,109 @@ pub(crate) enum Listener<C> {
     Handler(Rc<dyn Handler>),
 }
 
-/// The callbacks that a descriptor has, one for each direction.
+/// Who watches a descriptor that stays the application's: one for each direction.
 pub(crate) struct Watch<C> {
-    pub(crate) reader: Option<C>,
-    pub(crate) writer: Option<C>,
+    pub(crate) reader: Option<Watcher<C>>,
+    pub(crate) writer: Option<Watcher<C>>,
+}
+
+/// What happens when a descriptor is ready.
+pub(crate) enum Watcher<C> {
+    /// It is called, each time.
+    Callback(C),
+    /// It is woken, and not again before it waits again.
+    Operation(Rc<Operation>),
+}
+
+/// One operation of the application's on a descriptor, which waits in one direction.
+pub(crate) struct Operation {
+    /// What was called.
+    pub(crate) method: &'static str,
+    /// `None` once it was woken.
+    waker: Cell<Option<Waker>>,
+}
+
+impl<C> Watch<C> {
+    /// With one watcher.
+    pub(crate) fn of(direction: Direction, watcher: Watcher<C>) -> Self {
+        match direction {
+            Direction::Read => Self { reader: Some(watcher), writer: None },
+            Direction::Write => Self { reader: None, writer: Some(watcher) },
+        }
+    }
+
+    pub(crate) fn place(&mut self, direction: Direction) -> &mut Option<Watcher<C>> {
+        match direction {
+            Direction::Read => &mut self.reader,
+            Direction::Write => &mut self.writer,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reader.is_none() && self.writer.is_none()
+    }
+
+    /// What is to be reported. Of an operation that was woken nothing is, until it waits again.
+    pub(crate) fn interest(&self) -> Interest {
+        let wants = |watcher: &Option<Watcher<C>>| watcher.as_ref().is_some_and(Watcher::is_waiting);
+        Interest { readable: wants(&self.reader), writable: wants(&self.writer) }
+    }
+}
+
+impl<C> Watcher<C> {
+    fn is_waiting(&self) -> bool {
+        match self {
+            Self::Callback(_) => true,
+            Self::Operation(operation) => operation.is_waiting(),
+        }
+    }
+
+    /// Whether it is this operation.
+    pub(crate) fn is(&self, operation: &Rc<Operation>) -> bool {
+        matches!(self, Self::Operation(other) if Rc::ptr_eq(other, operation))
+    }
+}
+
+impl<C: Clone> Watcher<C> {
+    fn fire(&self) -> Option<Fired<C>> {
+        match self {
+            Self::Callback(callback) => Some(Fired::Callback(callback.clone())),
+            Self::Operation(operation) => operation.waker.take().map(Fired::Wake),
+        }
+    }
+}
+
+impl Operation {
+    pub(crate) fn new(method: &'static str, waker: Waker) -> Rc<Self> {
+        Rc::new(Self { method, waker: Cell::new(Some(waker)) })
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        let waker = self.waker.take();
+        let is_waiting = waker.is_some();
+        self.waker.set(waker);
+        is_waiting
+    }
+
+    /// Waits, with this waker from now on.
+    pub(crate) fn wait(&self, waker: Waker) {
+        drop(self.waker.replace(Some(waker)));
+    }
+
+    /// Tells it to try again.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// The tasks that wait for a descriptor, and what it was ready for when last heard of.
 pub(crate) struct WakerPair {
     /// Directions in which a call may be worth trying: cleared when one would have blocked.
     ready: Cell<Readiness>,
+    /// How many events there were: what one tells must not be cleared by whoever has seen an earlier one.
+    events: Cell<u32>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
 }
@@ -66,7 +160,7 @@ pub(crate) enum Direction {
 impl WakerPair {
     /// A pair for a descriptor that nothing is known of: both directions are worth trying.
     pub(crate) fn new(ready: Readiness) -> Self {
-        Self { ready: Cell::new(ready), reader: Cell::new(None), writer: Cell::new(None) }
+        Self { ready: Cell::new(ready), events: Cell::new(0), reader: Cell::new(None), writer: Cell::new(None) }
     }
 
     #[inline]
@@ -98,7 +192,16 @@ impl WakerPair {
         self.ready.set(Readiness::from_bits(self.ready.get().bits() & !cleared));
     }
 
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.ready.get()
+    }
+
+    pub(crate) fn events(&self) -> u32 {
+        self.events.get()
+    }
+
     pub(crate) fn set_ready(&self, readiness: Readiness) {
+        self.events.set(self.events.get().wrapping_add(1));
         self.ready.set(self.ready.get().union(readiness));
     }
 
@@ -163,7 +266,7 @@ impl<C: Clone> Slot<C> {
                 let Watch { reader, writer } = &**watch;
                 let reader = reader.as_ref().filter(|_| readiness.is_readable());
                 let writer = writer.as_ref().filter(|_| readiness.is_writable());
-                fired.extend(reader.into_iter().chain(writer).cloned().map(Fired::Callback));
+                fired.extend(reader.into_iter().chain(writer).filter_map(Watcher::fire));
             }
         }
     }
@@ -176,10 +279,13 @@ impl<C: Clone> Slot<C> {
                 readable: pair.is_waited_for(Direction::Read),
                 writable: pair.is_waited_for(Direction::Write),
             },
-            Listener::Watch(_) | Listener::Handler(_) => self.interest,
+            Listener::Watch(watch) => watch.interest(),
+            Listener::Handler(_) => self.interest,
         };
         let fd = crate::reactor::registration::borrow(self.fd);
-        if want == Interest::NONE && readiness.is_hangup() {
+        // An operation that was woken is most often done, and then no call is needed to forget the descriptor.
+        let is_done = matches!(self.listener, Listener::Watch(_));
+        if want == Interest::NONE && (readiness.is_hangup() || is_done) {
             self.parked = selector.delete(fd).is_ok();
             self.interest = want;
         } else if want != self.interest && selector.modify(fd, key, want, self.mode).is_ok() {

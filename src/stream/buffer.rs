@@ -132,6 +132,22 @@ impl Buffer {
         self.take(self.len())
     }
 
+    /// Takes as many bytes as there are and fit.
+    pub(crate) fn copy_to(&mut self, target: &mut [u8]) -> usize {
+        let n = self.len().min(target.len());
+        target[..n].copy_from_slice(&self.unread()[..n]);
+        self.skip(n);
+        n
+    }
+
+    /// Puts bytes back, before all others.
+    pub(crate) fn give_back(&mut self, mut bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            bytes.extend_from_slice(self.unread());
+            (self.bytes, self.start) = (bytes, 0);
+        }
+    }
+
     /// Drops `n` bytes from the front.
     fn skip(&mut self, n: usize) {
         self.start += n;

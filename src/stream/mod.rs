@@ -1,20 +1,50 @@
 //! Streams: bytes without callbacks.
 //!
 //! Two kinds. [`StreamReader`] and [`StreamWriter`] are asyncio's, over any transport: a bridge protocol
-//! buffers what arrives. [`TcpStream`] and [`TcpListener`] work on the socket itself and implement the `futures` traits.
+//! buffers what arrives. [`TcpStream`], [`UnixStream`] and their listeners work on the socket itself and implement the
+//! `futures` traits; [`UdpSocket`] and [`UnixDatagram`] are the same for datagrams, and [`AsyncFd`] for whatever else can be
+//! waited for.
 
+mod async_fd;
+mod bridge;
 mod buffer;
+mod compat;
+mod connection;
+mod copy;
+mod datagram;
 mod feeder;
-mod listener;
+mod halves;
+mod listening;
 mod open;
+mod open_unix;
+mod pipe;
 mod protocol;
 mod reader;
+mod shared;
 mod tcp;
+mod tcp_listener;
+mod udp;
+mod unix;
+mod unix_datagram;
+mod unix_listener;
 mod writer;
 
+pub use async_fd::{AsyncFd, ReadyGuard};
+pub use bridge::UnrelatedHalves;
+pub use compat::{CompatReader, CompatWriter};
+pub use copy::{copy, copy_bidirectional};
 pub use feeder::StreamFeeder;
-pub use listener::{Incoming, TcpBinding, TcpListener};
+pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+pub use listening::Incoming;
 pub use open::{OpenConnection, Opening, ServeStreams, StreamHandlerOutput, open_connection, start_server};
+pub use open_unix::{OpenUnixConnection, ServeUnixStreams, open_unix_connection, start_unix_server};
+pub use pipe::{OpenReadPipe, OpenWritePipe, OpeningPipe, open_read_pipe, open_write_pipe};
+pub(crate) use protocol::StreamProtocol;
 pub use reader::{Lines, ReadError, Separators, StreamReader};
-pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpConnecting, TcpStream};
+pub use tcp::{TcpConnecting, TcpStream};
+pub use tcp_listener::{TcpBinding, TcpListener};
+pub use udp::{UdpBinding, UdpSocket};
+pub use unix::{UnixConnecting, UnixStream};
+pub use unix_datagram::UnixDatagram;
+pub use unix_listener::UnixListener;
 pub use writer::StreamWriter;

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use crate::constants::STREAM_LIMIT;
 use crate::dns::addr::Family;
+use crate::dns::hints::AddrInfoFlags;
 use crate::error::invalid_input;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::required_loop;
-use crate::net::{CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, server_settings};
+use crate::net::{
+    CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, connect_settings, server_settings,
+};
 use crate::protocol::{AnyProtocol, Transport};
 use crate::sched::report::Exception;
 use crate::stream::protocol::{StartHandler, StreamProtocol};
@@ -58,23 +61,7 @@ impl OpenConnection {
         self
     }
 
-    /// See [`CreateConnection::family`].
-    pub fn family(mut self, family: Family) -> Self {
-        self.connection = self.connection.family(family);
-        self
-    }
-
-    /// See [`CreateConnection::local_addr`].
-    pub fn local_addr(mut self, local_addr: impl Into<Endpoint>) -> Self {
-        self.connection = self.connection.local_addr(local_addr);
-        self
-    }
-
-    /// See [`CreateConnection::all_errors`].
-    pub fn all_errors(mut self, all_errors: bool) -> Self {
-        self.connection = self.connection.all_errors(all_errors);
-        self
-    }
+    connect_settings!(connection.options);
 }
 
 impl fmt::Debug for OpenConnection {
@@ -89,28 +76,32 @@ impl IntoFuture for OpenConnection {
 
     fn into_future(self) -> Opening {
         let Self { el, connection, limit } = self;
-        Opening {
-            future: Box::pin(async move {
-                check_limit("open_connection", limit)?;
-                let make: MakeProtocol = Box::new(move || StreamProtocol::new(&el, limit, None));
-                let (transport, protocol) = connection.with_factory(make).await?;
-                Ok(protocol.with(|protocol| protocol.halves(&transport)))
-            }),
-        }
+        Opening::new(async move {
+            check_limit("open_connection", limit)?;
+            let make: MakeProtocol = Box::new(move || StreamProtocol::new(&el, limit, None));
+            let (transport, protocol) = connection.with_factory(make).await?;
+            Ok(protocol.with(|protocol| protocol.halves(&transport)))
+        })
     }
 }
 
-fn check_limit(function: &str, limit: usize) -> io::Result<()> {
+pub(crate) fn check_limit(function: &str, limit: usize) -> io::Result<()> {
     if limit == 0 {
         return Err(invalid_input(format!("{function}: limit() must be above zero")));
     }
     Ok(())
 }
 
-/// The future of [`OpenConnection`].
+/// The future of [`OpenConnection`] and of [`OpenUnixConnection`](crate::OpenUnixConnection).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Opening {
     future: BoxFuture<io::Result<(StreamReader, StreamWriter)>>,
+}
+
+impl Opening {
+    pub(super) fn new(future: impl Future<Output = io::Result<(StreamReader, StreamWriter)>> + 'static) -> Self {
+        Self { future: Box::pin(future) }
+    }
 }
 
 impl Future for Opening {
@@ -236,25 +227,32 @@ where
         if let Err(error) = check_limit("start_server", limit) {
             return Starting::failed(error);
         }
-        let (handler, handle) = (Rc::new(handler), el.clone());
-        let start: StartHandler = Rc::new(move |reader, writer| {
-            let (handler, el) = (handler.clone(), handle.clone());
-            let task = handle.create_task(async move {
-                let (transport, ended) = (writer.transport().clone(), writer.ended().clone());
-                let Some(error) = handler(reader, writer).await.into_error() else { return };
-                // A peer that goes away is no fault of the handler's; that of another connection may well be.
-                if is_lost_connection(&error) && ended.has_failed(&transport).await {
-                    tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
-                } else {
-                    report(&el, transport, &error);
-                }
-            });
-            drop(task);
-        });
-        let handle = el.clone();
-        let factory = move || AnyProtocol::new(StreamProtocol::new(&handle, limit, Some(start.clone())));
-        Starting::new(el, "start_server", options, Box::new(factory))
+        options.start(el.clone(), "start_server", streams_factory(el, handler, limit))
     }
+}
+
+/// Makes the protocols of a server of streams, each of which runs the handler in a task.
+pub(super) fn streams_factory<H, R>(el: EventLoop, handler: H, limit: usize) -> Box<dyn Fn() -> AnyProtocol>
+where
+    H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
+    R: StreamHandlerOutput + 'static,
+{
+    let (handler, handle) = (Rc::new(handler), el.clone());
+    let start: StartHandler = Rc::new(move |reader, writer| {
+        let (handler, el) = (handler.clone(), handle.clone());
+        let task = handle.create_task(async move {
+            let (transport, ended) = (writer.transport().clone(), writer.ended().clone());
+            let Some(error) = handler(reader, writer).await.into_error() else { return };
+            // A peer that goes away is no fault of the handler's; that of another connection may well be.
+            if is_lost_connection(&error) && ended.has_failed(&transport).await {
+                tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
+            } else {
+                report(&el, transport, &error);
+            }
+        });
+        drop(task);
+    });
+    Box::new(move || AnyProtocol::new(StreamProtocol::new(&el, limit, Some(start.clone()))))
 }
 
 /// Whether an error is what reading or writing gives when the peer has gone away.

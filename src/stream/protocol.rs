@@ -19,12 +19,29 @@ use crate::stream::writer::StreamWriter;
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     el: EventLoop,
+    /// Whether somebody else has it now.
+    handed_over: Cell<bool>,
+    /// Whether it may well be forgotten: one of the process's standard streams.
+    is_standard: bool,
+}
+
+impl Connection {
+    pub(crate) fn el(&self) -> &EventLoop {
+        &self.el
+    }
+
+    /// Leaves the connection to somebody else.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.set(true);
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.transport.is_closing() {
-            self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+        if !self.handed_over.get() && !self.transport.is_closing() {
+            if !self.is_standard {
+                self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+            }
             // The loop sends what is queued.
             self.transport.close();
         }
@@ -46,6 +63,11 @@ impl Ended {
     fn set(&self, error: Option<&io::Error>) {
         self.end.borrow_mut().get_or_insert_with(|| error.map(LastingError::new));
         self.waiters.wake();
+    }
+
+    /// The error that has ended the connection.
+    pub(crate) fn error(&self) -> Option<io::Error> {
+        self.end.borrow().as_ref()?.as_ref().map(LastingError::get)
     }
 
     /// Whether an error has ended the connection; also where its protocol is told of that in this turn or the next.
@@ -98,9 +120,24 @@ impl StreamProtocol {
         }
     }
 
+    /// Has the reader pause and resume this transport.
+    pub(crate) fn attach(&self, transport: &Transport) {
+        self.buffer.borrow_mut().set_transport(transport.clone());
+    }
+
     /// The two halves, for a connection that stands.
     pub(crate) fn halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
-        let connection = Rc::new(Connection { transport: transport.clone(), el: self.el.clone() });
+        self.halves_of(transport, false)
+    }
+
+    /// The same of a standard stream, of which the one half is there.
+    pub(crate) fn standard_halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
+        self.halves_of(transport, true)
+    }
+
+    fn halves_of(&self, transport: &Transport, is_standard: bool) -> (StreamReader, StreamWriter) {
+        let (transport, el) = (transport.clone(), self.el.clone());
+        let connection = Rc::new(Connection { transport, el, handed_over: Cell::new(false), is_standard });
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
         (reader, writer)
@@ -109,7 +146,7 @@ impl StreamProtocol {
 
 impl Protocol for StreamProtocol {
     fn connection_made(&mut self, transport: &Transport) {
-        self.buffer.borrow_mut().set_transport(transport.clone());
+        self.attach(transport);
         if let Some(start) = self.start.take() {
             let (reader, writer) = self.halves(transport);
             start(reader, writer);

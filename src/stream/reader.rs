@@ -88,7 +88,7 @@ impl From<io::Error> for ReadError {
 pub struct StreamReader {
     buffer: Rc<RefCell<Buffer>>,
     /// Keeps the connection open; none for a reader that is fed by hand.
-    _connection: Option<Rc<Connection>>,
+    connection: Option<Rc<Connection>>,
 }
 
 impl StreamReader {
@@ -100,11 +100,27 @@ impl StreamReader {
     #[track_caller]
     pub fn new(limit: usize) -> Self {
         assert!(limit > 0, "StreamReader::new(): the limit must be above zero");
-        Self { buffer: Rc::new(RefCell::new(Buffer::new(limit))), _connection: None }
+        Self { buffer: Rc::new(RefCell::new(Buffer::new(limit))), connection: None }
     }
 
     pub(crate) fn of_connection(buffer: Rc<RefCell<Buffer>>, connection: Rc<Connection>) -> Self {
-        Self { buffer, _connection: Some(connection) }
+        Self { buffer, connection: Some(connection) }
+    }
+
+    pub(crate) fn connection(&self) -> Option<&Rc<Connection>> {
+        self.connection.as_ref()
+    }
+
+    /// Has no more to do with its connection; gives what was not read.
+    pub(crate) fn release(self) -> Vec<u8> {
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.clear_transport();
+        buffer.take_all()
+    }
+
+    /// Puts bytes back, before all others.
+    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
+        self.buffer.borrow_mut().give_back(bytes);
     }
 
     /// A handle that feeds the reader, also while somebody waits for a read.
@@ -143,13 +159,28 @@ impl StreamReader {
         self.buffer.borrow().limit
     }
 
+    /// Sets the limit, in bytes, for what is read from now on.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn set_limit(&mut self, limit: usize) {
+        assert!(limit > 0, "StreamReader::set_limit(): the limit must be above zero");
+        self.buffer.borrow_mut().limit = limit;
+    }
+
     /// Waits until `look` finds what it wants in the buffer. It must find something at the end of the stream.
     async fn wait_for<T>(&mut self, mut look: impl FnMut(&mut Buffer) -> Option<T>) -> io::Result<T> {
         self.buffer.borrow().check()?;
         poll_fn(|cx| self.poll_for(cx, &mut look)).await
     }
 
-    fn poll_for<T>(&self, cx: &Context<'_>, look: impl FnOnce(&mut Buffer) -> Option<T>) -> Poll<io::Result<T>> {
+    pub(crate) fn poll_for<T>(
+        &self,
+        cx: &Context<'_>,
+        look: impl FnOnce(&mut Buffer) -> Option<T>,
+    ) -> Poll<io::Result<T>> {
         let mut buffer = self.buffer.borrow_mut();
         // What has arrived before an error is not lost to whoever has waited for it.
         if let Some(found) = look(&mut buffer) {

@@ -53,6 +53,10 @@ impl StreamWriter {
         Self { connection, buffer, ended }
     }
 
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
     pub(crate) fn ended(&self) -> &Rc<Ended> {
         &self.ended
     }

@@ -15,6 +15,8 @@ pub(crate) enum Action {
     Write = 3,
     /// Tell it that the connection is lost.
     Lost = 4,
+    /// Read on.
+    Read = 5,
 }
 
 const BITS: u32 = 4;
@@ -47,7 +49,8 @@ impl Actions {
     pub(crate) fn pop(&mut self) -> Option<Action> {
         let code = self.packed as u8 & 0xF;
         self.packed >>= BITS;
-        [Action::Made, Action::Tell, Action::Write, Action::Lost].into_iter().find(|&action| action as u8 == code)
+        const ALL: [Action; 5] = [Action::Made, Action::Tell, Action::Write, Action::Lost, Action::Read];
+        ALL.into_iter().find(|&action| action as u8 == code)
     }
 }
 
@@ -64,7 +67,8 @@ mod tests {
         assert_eq!(actions.pop(), Some(Action::Tell));
         assert!(actions.push(Action::Tell));
         assert!(actions.push(Action::Made) && actions.push(Action::Write));
+        assert!(actions.push(Action::Read));
         let rest: Vec<Action> = std::iter::from_fn(|| actions.pop()).collect();
-        assert_eq!(rest, [Action::Lost, Action::Tell, Action::Made, Action::Write]);
+        assert_eq!(rest, [Action::Lost, Action::Tell, Action::Made, Action::Write, Action::Read]);
     }
 }

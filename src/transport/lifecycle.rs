@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The reading side and the writing side each have a state of their own, which matters while the phase is `Open` (and,
-//! for writing, `Flushing`). A file that is being sent holds up both, and counts as something queued.
+//! for writing, `Flushing`). One end of a pipe has one side only. A file that is being sent holds up both, and counts as
+//! something queued.
 
 /// How far the connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +30,25 @@ enum Reading {
     Paused,
     /// The peer has ended its side.
     Ended,
+    /// There is no such side; how the reader of what is written is watched.
+    None(Watch),
+}
+
+/// How a writing end finds out that nobody reads any more, without writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Not at all.
+    No,
+    /// When the selector reports a hang-up or an error, as it does unasked.
+    Hangup,
+    /// When the peer of a socket sends no more, too.
+    EndOfFile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
+    /// There is no such side.
+    None,
     Open,
     /// To be ended when the queue is empty. Excludes writing more.
     Ending,
@@ -83,6 +99,8 @@ pub(crate) enum Verdict {
     Write,
     /// Misuse: the writing side was ended by `write_eof`.
     AfterEof,
+    /// Misuse: there is no writing side.
+    NoSide,
     /// Misuse: a file is being sent.
     WithinFile,
     /// Drop them.
@@ -117,6 +135,43 @@ impl Lifecycle {
         Self { phase: Phase::Open, reading: Reading::On, writing: Writing::Open, file: false }
     }
 
+    /// That of a reading end.
+    pub(crate) fn of_read_end() -> Self {
+        Self { writing: Writing::None, ..Self::new() }
+    }
+
+    /// That of a writing end.
+    pub(crate) fn of_write_end(watch: Watch) -> Self {
+        Self { reading: Reading::None(watch), ..Self::new() }
+    }
+
+    /// Whether it has no writing side.
+    pub(crate) fn is_read_end(&self) -> bool {
+        self.writing == Writing::None
+    }
+
+    /// Whether it has no reading side; how the reader is watched.
+    #[inline]
+    pub(crate) fn write_end(&self) -> Option<Watch> {
+        match self.reading {
+            Reading::None(watch) => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// What a writing end gets to read is for others: from now on it waits for hang-ups only.
+    pub(crate) fn watch_less(&mut self) {
+        if matches!(self.reading, Reading::None(Watch::EndOfFile)) {
+            self.reading = Reading::None(Watch::Hangup);
+        }
+    }
+
+    /// Whether something to read is to be reported.
+    #[inline]
+    pub(crate) fn wants_readable(&self) -> bool {
+        self.is_reading() || (matches!(self.reading, Reading::None(Watch::EndOfFile)) && !self.is_lost())
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.phase != Phase::Open
     }
@@ -131,7 +186,7 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && self.reading == Reading::On && !self.file
+        self.phase == Phase::Open && matches!(self.reading, Reading::On) && !self.file
     }
 
     /// True if it was not paused before.
@@ -145,7 +200,7 @@ impl Lifecycle {
 
     /// True if it was paused, and reading goes on now.
     pub(crate) fn resume(&mut self) -> bool {
-        let was_paused = self.phase == Phase::Open && self.reading == Reading::Paused;
+        let was_paused = self.phase == Phase::Open && matches!(self.reading, Reading::Paused);
         if was_paused {
             self.reading = Reading::On;
         }
@@ -154,17 +209,32 @@ impl Lifecycle {
 
     /// The peer has ended its side: true for the first time.
     pub(crate) fn end_reading(&mut self) -> bool {
-        let changes = self.phase == Phase::Open && self.reading != Reading::Ended;
-        self.reading = Reading::Ended;
+        let changes = self.phase == Phase::Open && matches!(self.reading, Reading::On | Reading::Paused);
+        if changes {
+            self.reading = Reading::Ended;
+        }
         changes
+    }
+
+    /// A protocol begins that was told nothing yet, also not that the peer has ended its side.
+    pub(crate) fn restart_reading(&mut self) {
+        if self.write_end().is_none() {
+            self.reading = Reading::On;
+        }
+    }
+
+    /// Whether the writing side is to be ended as soon as everything is sent.
+    pub(crate) fn ends_when_flushed(&self) -> bool {
+        self.phase == Phase::Flushing || self.phase == Phase::Open && self.writing == Writing::Ending
     }
 
     pub(crate) fn write(&self) -> Verdict {
         match (self.writing, self.phase) {
-            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
             (Writing::Open, Phase::Open | Phase::Flushing) if self.file => Verdict::WithinFile,
             (Writing::Open, Phase::Open) => Verdict::Write,
-            (Writing::Open, _) => Verdict::Closing,
+            (Writing::Ending | Writing::Ended, _) => Verdict::AfterEof,
+            (Writing::None, Phase::Open) => Verdict::NoSide,
+            (Writing::Open | Writing::None, _) => Verdict::Closing,
         }
     }
 
@@ -269,6 +339,7 @@ mod tests {
         Pause,
         Resume,
         EndReading,
+        Restart,
         BeginFile,
         EndFile(bool),
     }
@@ -290,6 +361,7 @@ mod tests {
             Just(Step::Pause),
             Just(Step::Resume),
             Just(Step::EndReading),
+            Just(Step::Restart),
             Just(Step::BeginFile),
             any::<bool>().prop_map(Step::EndFile),
         ]
@@ -300,8 +372,16 @@ mod tests {
         /// once at most, what is closing neither reads nor writes, and what sends a file neither reads nor writes nor ends
         /// but by being lost.
         #[test]
-        fn one_end_whatever_happens(steps in proptest::collection::vec(step(), 1..60)) {
-            let mut life = Lifecycle::new();
+        fn one_end_whatever_happens(
+            life in prop_oneof![
+                Just(Lifecycle::new()),
+                Just(Lifecycle::of_read_end()),
+                Just(Lifecycle::of_write_end(Watch::EndOfFile)),
+            ],
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            let mut life = life;
+            let (is_read_end, write_end) = (life.is_read_end(), life.write_end());
             let (mut losses, mut shutdowns) = (0, 0);
             for step in steps {
                 match step {
@@ -326,6 +406,11 @@ mod tests {
                         let first = life.end_reading();
                         prop_assert!(!first || !life.is_closing());
                     }
+                    Step::Restart => {
+                        life.restart_reading();
+                        let free = write_end.is_none() && !life.is_closing() && !life.is_sending_file();
+                        prop_assert_eq!(life.is_reading(), free);
+                    }
                 }
                 prop_assert!(losses <= 1 && shutdowns <= 1);
                 if life.is_sending_file() {
@@ -334,6 +419,10 @@ mod tests {
                 prop_assert_eq!(losses == 1, life.is_lost());
                 prop_assert!(!(life.is_closing() && life.is_reading()));
                 prop_assert!(!(life.is_closing() && life.write() == Verdict::Write));
+                prop_assert_eq!((life.is_read_end(), life.write_end()), (is_read_end, write_end));
+                prop_assert!(!(is_read_end && life.write() == Verdict::Write));
+                prop_assert!(!(write_end.is_some() && life.is_reading()));
+                prop_assert!(!(life.is_lost() && life.wants_readable()));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Transports over descriptors: the implementations behind [`Transport`](crate::Transport).
 
 mod actions;
-mod address;
+pub(crate) mod address;
+pub(crate) mod datagram;
 pub(crate) mod flow;
 pub(crate) mod lifecycle;
 pub(crate) mod queue;

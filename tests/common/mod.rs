@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Polling, Selector};
-use roundelay::{Builder, EventLoop, ManualClock};
+use roundelay::{Builder, EventLoop, JoinError, ManualClock, Task};
 
 /// How long a test waits for something that must happen, before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -220,6 +220,13 @@ pub fn complete<F: IntoFuture>(el: &EventLoop, future: F) -> F::Output {
         Ok(Err(error)) => panic!("the future was not done in time: {error}"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// The output of a task; fails after [`PATIENCE`], also where the loop's clock stands still.
+#[track_caller]
+pub fn finish<T: 'static>(el: &EventLoop, mut task: Task<T>) -> Result<T, JoinError> {
+    run_until(el, || task.is_done());
+    el.run_until_complete(&mut task).unwrap()
 }
 
 /// Makes turns that never block, until one has nothing to do.

@@ -143,13 +143,31 @@ pub struct BlackHole {
     _clients: Vec<Socket>,
 }
 
+impl BlackHole {
+    /// Takes out what fills the queue: who knocks again, which is within a second or so, is let in.
+    pub fn open(self) -> TcpListener {
+        let Self { _listener: listener, _clients: clients, .. } = self;
+        drop(clients);
+        let listener = TcpListener::from(listener);
+        while take_client(&listener).is_some() {}
+        listener
+    }
+
+    /// Closes the port: who knocks again is refused.
+    pub fn refuse(self) {}
+}
+
 pub fn black_hole() -> BlackHole {
-    let (listener, address) = closed_port();
+    black_hole_on("127.0.0.1:0")
+}
+
+pub fn black_hole_on(address: &str) -> BlackHole {
+    let (listener, address) = closed_port_on(address);
     listener.listen(0).unwrap();
     let mut clients = Vec::new();
     // The queue takes one more than its length; a spare one in case that another system counts otherwise.
     for _ in 0..2 {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let client = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         client.set_nonblocking(true).unwrap();
         let _ = client.connect(&SockAddr::from(address));
         clients.push(client);

@@ -10,10 +10,10 @@ use roundelay::{KeepOpen, Protocol, TcpListener, TcpStream, Transport};
 use crate::sweep::{Stage, check_bytes, pattern, sweep};
 
 /// Enough to fill a socket's buffers, so that something is queued.
-const BYTES: usize = 600_000;
+pub const BYTES: usize = 600_000;
 
 /// Sends back what it gets, and the end after it.
-struct Echo;
+pub struct Echo;
 
 impl Protocol for Echo {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
@@ -22,10 +22,17 @@ impl Protocol for Echo {
 }
 
 /// Sends some bytes, then the end, and keeps what comes back.
-struct Client {
-    bytes: Rc<Vec<u8>>,
-    arrived: Rc<RefCell<Vec<u8>>>,
-    done: Rc<Cell<bool>>,
+#[derive(Clone)]
+pub struct Client {
+    pub bytes: Rc<Vec<u8>>,
+    pub arrived: Rc<RefCell<Vec<u8>>>,
+    pub done: Rc<Cell<bool>>,
+}
+
+impl Client {
+    pub fn new() -> Self {
+        Self { bytes: Rc::new(pattern(BYTES)), arrived: Rc::default(), done: Rc::default() }
+    }
 }
 
 impl Protocol for Client {
@@ -47,7 +54,7 @@ impl Protocol for Client {
 }
 
 /// The server of a scenario is gone, with its connections.
-fn shut_down(stage: &Stage<'_>, server: roundelay::Server) {
+pub fn shut_down(stage: &Stage<'_>, server: roundelay::Server) {
     server.close();
     server.abort_clients();
     let closed = server.clone();
@@ -61,16 +68,14 @@ fn echo_through_protocols() {
         let server_witness = witness.clone();
         let creating = el.create_server(move || server_witness.protocol("server", Echo), ("127.0.0.1", 0));
         let Some(server) = witness.check("create_server", stage.complete(creating.into_future())) else { return };
-        let (bytes, arrived, done) =
-            (Rc::new(pattern(BYTES)), Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
-        let client =
-            witness.protocol("client", Client { bytes: bytes.clone(), arrived: arrived.clone(), done: done.clone() });
-        let connecting = el.create_connection(move || client, server.local_addrs()[0]);
+        let client = Client::new();
+        let watched = witness.protocol("client", client.clone());
+        let connecting = el.create_connection(move || watched, server.local_addrs()[0]);
         let connected = witness.check("create_connection", stage.complete(connecting.into_future()));
         if let Some((transport, _)) = connected {
-            stage.run_until(|| done.get());
+            stage.run_until(|| client.done.get());
             assert!(transport.is_closing());
-            check_bytes(witness, &bytes, &arrived.borrow());
+            check_bytes(witness, &client.bytes, &client.arrived.borrow());
         }
         shut_down(stage, server);
     });
@@ -135,15 +140,37 @@ fn plain_streams() {
             let writing = roundelay::spawn(async move {
                 let written = client.write_all(&copy).await;
                 sent.check("write_all", written);
+                // Dropped, it is closed in any case.
                 sent.check("close", client.close().await);
-                client
             });
             let mut arrived = Vec::new();
             // `read_to_end` keeps what came before an error.
             witness.check("read_to_end", server.read_to_end(&mut arrived).await);
             drop(server);
-            drop(writing.await);
+            writing.await.unwrap();
             check_bytes(&witness, &bytes, &arrived);
         });
+    });
+}
+
+/// Attempts that race, from a local address: whichever fails, another one may take its place, and no socket is left.
+#[test]
+fn attempts_that_race() {
+    struct Nothing;
+    impl Protocol for Nothing {}
+    sweep(|stage| {
+        let (el, witness) = (stage.el, &stage.witness);
+        let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|closed| closed.local_addr()).unwrap();
+        let mut targets = vec![refused];
+        targets.extend(listeners.iter().map(|listener| listener.local_addr().unwrap()));
+        let client = witness.protocol("client", Nothing);
+        let connecting = el.create_connection(move || client, targets);
+        let connecting = connecting.local_addr(("127.0.0.1", 0)).happy_eyeballs_delay(Duration::ZERO);
+        let connected = witness.check("create_connection", stage.complete(connecting.into_future()));
+        if let Some((transport, _)) = connected {
+            transport.close();
+            stage.run_until(|| transport.protocol().is_none());
+        }
     });
 }

@@ -9,8 +9,13 @@
 #![cfg(roundelay_fault)]
 #![allow(unreachable_pub)]
 
+mod bridges;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod datagrams;
+mod pipes;
 mod sendfile;
+mod sockets;
 mod sweep;
+mod unix;

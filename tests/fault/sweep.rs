@@ -37,7 +37,8 @@ fn faults(call: Call) -> &'static [Fault] {
             Error(libc::ENOBUFS),
             Error(libc::ENOMEM),
         ],
-        Call::Shutdown => &[Error(libc::ENOTCONN)],
+        // Not ENOTCONN, which says that the connection is gone, and is believed.
+        Call::Shutdown => &[Error(libc::ENOBUFS)],
         Call::Option | Call::Name => &[Error(libc::ENOBUFS)],
         Call::Watch => &[Error(libc::ENOMEM)],
         _ => &[Error(libc::ENOMEM)],

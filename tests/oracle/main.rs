@@ -12,18 +12,24 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/pipes.rs"]
+mod ends;
 
+mod datagrams;
 mod descriptors;
 mod flow;
 mod futures;
 mod oracle;
 mod order;
+mod pipes;
 mod protocols;
 mod reading;
 mod runs;
 mod sendfile;
 mod servers;
+mod sockets;
 mod streams;
 mod support;
 mod tasks;
 mod timers;
+mod unix;

@@ -187,17 +187,22 @@ fn listed() -> Vec<&'static str> {
 /// The first two arguments of each call of a function in the sources of the scenarios, where they are texts.
 fn calls(function: &str) -> Vec<(String, String)> {
     let sources = [
+        include_str!("datagrams.rs"),
         include_str!("descriptors.rs"),
         include_str!("flow.rs"),
         include_str!("futures.rs"),
         include_str!("order.rs"),
+        include_str!("pipes.rs"),
         include_str!("protocols.rs"),
         include_str!("reading.rs"),
         include_str!("runs.rs"),
+        include_str!("sendfile.rs"),
         include_str!("servers.rs"),
+        include_str!("sockets.rs"),
         include_str!("streams.rs"),
         include_str!("tasks.rs"),
         include_str!("timers.rs"),
+        include_str!("unix.rs"),
     ];
     let mut calls = Vec::new();
     for source in sources {

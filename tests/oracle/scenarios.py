@@ -12,8 +12,8 @@ import gc
 import logging
 import sys
 
-from reference import descriptors, flow, futures, order, protocols, reading  # noqa: F401
-from reference import runs, sendfile, servers, streams, tasks, timers  # noqa: F401
+from reference import datagrams, descriptors, flow, futures, order, pipes, protocols, reading  # noqa: F401
+from reference import runs, sendfile, servers, sockets, streams, tasks, timers, unix  # noqa: F401
 from reference.support import KEPT, SCENARIOS, Loop, Trace
 
 # In seconds: a scenario that hangs ends the process.

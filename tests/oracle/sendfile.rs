@@ -162,23 +162,27 @@ fn write_while_a_file_is_sent() {
 #[test]
 fn sendfile_and_the_peer_goes_away() {
     let here = ["made", "something came yes", "lost error", "the connection is broken", "half-way yes", "closing yes"];
-    let difference = "a-file-that-fails-ends-the-connection";
-    connected_differs("sendfile_and_the_peer_goes_away", difference, &here, async |el, log| {
-        let (transport, peer) = connect(&el, Recorder::new(&log)).await;
-        let file = make_file(&large());
-        let sending = el.create_task(el.sendfile(&transport, &file).into_future());
-        settle().await;
-        yes(&log, "something came", !peer.receive().0.is_empty());
-        settle().await;
-        peer.close();
-        let error = sending.await.unwrap().unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
-        log.push("the connection is broken");
-        let at = (&file).stream_position().unwrap();
-        yes(&log, "half-way", 0 < at && at < large().len() as u64);
-        settle().await;
-        yes(&log, "closing", transport.is_closing());
-    });
+    connected_differs(
+        "sendfile_and_the_peer_goes_away",
+        "a-file-that-fails-ends-the-connection",
+        &here,
+        async |el, log| {
+            let (transport, peer) = connect(&el, Recorder::new(&log)).await;
+            let file = make_file(&large());
+            let sending = el.create_task(el.sendfile(&transport, &file).into_future());
+            settle().await;
+            yes(&log, "something came", !peer.receive().0.is_empty());
+            settle().await;
+            peer.close();
+            let error = sending.await.unwrap().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+            log.push("the connection is broken");
+            let at = (&file).stream_position().unwrap();
+            yes(&log, "half-way", 0 < at && at < large().len() as u64);
+            settle().await;
+            yes(&log, "closing", transport.is_closing());
+        },
+    );
 }
 
 /// SF-01, SF-02: over a socket.
@@ -200,21 +204,25 @@ fn sendfile_over_a_socket() {
 #[test]
 fn sendfile_over_a_socket_cancelled() {
     let here = ["half-way yes", "peer 3000000 bytes", "all of it yes", "position 3000000"];
-    let difference = "the-position-tells-how-far-it-came";
-    connected_differs("sendfile_over_a_socket_cancelled", difference, &here, async |el, log| {
-        let (own, peer) = socket_pair();
-        let file = make_file(&large());
-        let sending = el.create_task(sock_sendfile(&el, &own, &file, 0, None));
-        settle().await;
-        sending.cancel();
-        settle().await;
-        let at = (&file).stream_position().unwrap();
-        yes(&log, "half-way", 0 < at && at < large().len() as u64);
-        let rest = el.create_task(sock_sendfile(&el, &own, &file, at, None));
-        log.push(format!("peer {}", peer.collect().await));
-        yes(&log, "all of it", at + rest.await.unwrap().unwrap() == large().len() as u64);
-        position(&log, &file);
-    });
+    connected_differs(
+        "sendfile_over_a_socket_cancelled",
+        "the-position-tells-how-far-it-came",
+        &here,
+        async |el, log| {
+            let (own, peer) = socket_pair();
+            let file = make_file(&large());
+            let sending = el.create_task(sock_sendfile(&el, &own, &file, 0, None));
+            settle().await;
+            sending.cancel();
+            settle().await;
+            let at = (&file).stream_position().unwrap();
+            yes(&log, "half-way", 0 < at && at < large().len() as u64);
+            let rest = el.create_task(sock_sendfile(&el, &own, &file, at, None));
+            log.push(format!("peer {}", peer.collect().await));
+            yes(&log, "all of it", at + rest.await.unwrap().unwrap() == large().len() as u64);
+            position(&log, &file);
+        },
+    );
 }
 
 /// SF-03: behind the end of a file there is nothing.

@@ -1,26 +1,33 @@
 //! How a connection ends, and what is reported on the way.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use socket2::Socket;
 
 use crate::error::{PanicPayload, callback_panicked};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::os::channel::Channel;
+use crate::os::credentials::peer_credentials;
+use crate::os::fd::AsFd;
+use crate::os::socket::local_addr;
 use crate::protocol::Transport;
 use crate::reactor::Interest;
 use crate::sched::context::{self, Slot};
 use crate::sched::report::Exception;
 use crate::transport::actions::Action;
+use crate::transport::address::KeptAddress;
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::queue::WriteQueue;
-use crate::transport::stream::{Io, SocketTransport};
+use crate::transport::stream::carrier::{Carrier, Io};
+use crate::transport::stream::{NOT_MADE, SocketTransport};
 
 impl SocketTransport {
     /// Ends the connection with an error.
     pub(super) fn fail(&self, error: io::Error) {
+        let panic = if self.is_foreign { self.with_foreign(|foreign| foreign.take_panic()).flatten() } else { None };
+        if let Some((method, payload)) = panic {
+            return self.fail_by_panic(&format!("the stream's {method}"), payload);
+        }
         tracing::debug!(target: "roundelay", "{self:?} is lost: {error}");
         self.lose(Some(error));
     }
@@ -44,6 +51,10 @@ impl SocketTransport {
     }
 
     pub(super) fn connection_lost(&self) {
+        if self.made_in.get() == NOT_MADE && !self.life.get().is_gone() {
+            // A protocol that was to begin hears of that first.
+            self.begin();
+        }
         if !self.update_life(Lifecycle::gone) {
             return;
         }
@@ -64,23 +75,32 @@ impl SocketTransport {
         if io.is_none() && self.protocol.borrow().is_none() {
             return;
         }
-        if let Some(Io { registration, socket }) = io {
-            drop(registration);
-            // Beside whoever calls this somebody has a handle, and may ask for the address yet.
-            let local_addr = self.local_addr.take();
-            let ask = !local_addr.is_known() && self.me.strong_count() > 1;
-            self.local_addr.set(if ask { local_addr_of(&socket).into() } else { local_addr });
+        match io {
+            Some(Carrier::Channel(Io { registration, channel })) => {
+                drop(registration);
+                // Beside whoever calls this somebody has a handle, and may ask for the address yet.
+                if self.me.strong_count() > 1 {
+                    self.note_extra(&channel);
+                }
+            }
+            Some(Carrier::Foreign(foreign)) => {
+                foreign.leave(self.id);
+                self.release("a transport's stream", foreign);
+            }
+            None => {}
         }
         self.core.transport_gone();
         let queue = self.queue.take();
         let idle = self.if_rare(|rare| {
             rare.unread = Vec::new();
+            rare.elsewhere = None;
             rare.idle.take()
         });
         if let Some(idle) = idle.flatten() {
             idle.timer.cancel();
         }
         self.wake_waiters();
+        self.wake_flush_waiters();
         if let Some((owner, place)) = self.owner.take() {
             owner.transport_lost(place);
         }
@@ -108,8 +128,23 @@ impl SocketTransport {
         }
     }
 
-    pub(super) fn ask_local_addr(&self) -> Option<SocketAddr> {
-        local_addr_of(&self.io.borrow().as_ref()?.socket)
+    /// Asks the system, once, for what `extra_info` tells and nobody needed so far.
+    pub(super) fn note_extra(&self, channel: &Channel) {
+        if !channel.is_socket() {
+            return;
+        }
+        let mut local_addr = self.local_addr.take();
+        if !local_addr.is_known() {
+            local_addr = local_addr_of(channel);
+        }
+        let is_unix = local_addr.is_unix();
+        self.local_addr.set(local_addr);
+        if is_unix && self.if_rare(|rare| rare.credentials).flatten().is_none() {
+            match peer_credentials(channel.as_fd()) {
+                Ok(credentials) => self.rare(|rare| rare.credentials = Some(credentials)),
+                Err(error) => tracing::debug!(target: "roundelay", "no credentials of the peer of {self:?}: {error}"),
+            }
+        }
     }
 
     pub(super) fn fail_by_panic(&self, callback: &str, payload: PanicPayload) {
@@ -153,6 +188,7 @@ impl SocketTransport {
     }
 }
 
-fn local_addr_of(socket: &Socket) -> Option<SocketAddr> {
-    socket.local_addr().ok()?.as_socket()
+/// The address of this end, where the system tells it.
+pub(crate) fn local_addr_of(socket: impl AsFd) -> KeptAddress {
+    local_addr(socket).ok().into()
 }

@@ -1,4 +1,4 @@
-//! A transport over a stream socket.
+//! A transport over a stream socket, or over one end of a pipe.
 //!
 //! The problem is reentrancy. A protocol's callbacks take `&mut self` and may call any method of any transport, from
 //! anywhere: a task that looks into the protocol may write, a destructor may close. So no method here calls the
@@ -9,28 +9,37 @@
 //! short read means that the socket is drained, unless the event said that more may follow (an end of file, urgent data)
 //! or a unix peer sent descriptors, at which a read stops short. Pausing merely stops reading, and remembers whether
 //! something may be waiting.
+//!
+//! The ends of pipes are the same with one side missing: see `pipe`.
 
+mod carrier;
 mod end;
+mod pipe;
 mod read;
 mod sendfile;
 mod write;
 
+pub(crate) use end::local_addr_of;
+pub(crate) use pipe::{Elsewhere, PipeEnd};
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
-use crate::os::fd::{AsRawFd, RawFd};
+use crate::os::channel::Channel;
+use crate::os::credentials::PeerCredentials;
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use crate::os::socket::peer_addr;
 use crate::protocol::erased::Called;
 use crate::protocol::{
-    AnyProtocol, BaseTransport, ExtraInfo, FileSink, SocketHolder, SocketView, StreamTransport, Transport, TransportId,
-    WaiterId,
+    AnyProtocol, BaseTransport, ExtraInfo, FileSink, Holder, PipeView, SocketView, StreamTransport, Transport,
+    TransportId, WaiterId,
 };
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -38,10 +47,11 @@ use crate::sched::context::{self, Slot};
 use crate::sched::handle::TimerHandle;
 use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
-use crate::transport::address::Address;
+use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::lifecycle::{Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
+use crate::transport::stream::carrier::{Carrier, Io};
 
 /// Hears of the end of a transport: its server.
 pub(crate) trait Owner {
@@ -53,14 +63,20 @@ pub(crate) struct Parts {
     pub(crate) protocol: AnyProtocol,
     /// The context that all callbacks run in.
     pub(crate) context: Slot,
-    pub(crate) local_addr: Option<SocketAddr>,
-    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) local_addr: KeptAddress,
+    pub(crate) peer_addr: KeptAddress,
 }
 
-/// The open socket. The registration stands first, because it has to end first.
-struct Io {
-    registration: LoopRegistration,
-    socket: Socket,
+impl Parts {
+    /// With callbacks in a copy of the current context.
+    pub(crate) fn new(protocol: AnyProtocol, local_addr: KeptAddress, peer_addr: KeptAddress) -> Self {
+        Self { protocol, context: context::fork_current(), local_addr, peer_addr }
+    }
+
+    /// As `new`, over a socket that is asked for its addresses.
+    pub(crate) fn of_socket(protocol: AnyProtocol, socket: &Socket) -> Self {
+        Self::new(protocol, local_addr_of(socket), peer_addr(socket).ok().into())
+    }
 }
 
 /// In place of a turn.
@@ -96,11 +112,17 @@ struct Rare {
     error_kind: Option<io::ErrorKind>,
     /// Who waits for writing not to be paused.
     waiters: Vec<(WaiterId, Waker)>,
+    /// Who waits for everything to be sent.
+    flush_waiters: Vec<(WaiterId, Waker)>,
     /// The most bytes that may be queued.
     cap: Option<usize>,
     /// Writes since the connection was lost.
     lost_writes: u32,
     idle: Option<IdleLimit>,
+    /// Who the peer is, where that was asked for.
+    credentials: Option<PeerCredentials>,
+    /// Makes the calls, for what is called elsewhere.
+    elsewhere: Option<Rc<dyn Elsewhere>>,
     file: Option<sendfile::File>,
 }
 
@@ -109,7 +131,9 @@ pub(crate) struct SocketTransport {
     core: Rc<Core>,
     id: TransportId,
     /// `None` once the connection is gone.
-    io: RefCell<Option<Io>>,
+    io: RefCell<Option<Carrier>>,
+    /// Whether that is a stream of the application's.
+    is_foreign: bool,
     life: Cell<Lifecycle>,
     flow: Cell<Flow>,
     queue: RefCell<WriteQueue>,
@@ -141,20 +165,21 @@ pub(crate) struct SocketTransport {
     rare: RefCell<Option<Box<Rare>>>,
     /// The server, and the place that this connection has with it.
     owner: Cell<Option<(Rc<dyn Owner>, usize)>>,
-    local_addr: Cell<Address>,
+    local_addr: Cell<KeptAddress>,
     /// Of a socket of the internet's it is known.
-    peer_addr: Address,
+    peer_addr: KeptAddress,
 }
 
 impl SocketTransport {
-    fn make(core: &Rc<Core>, parts: Parts) -> Rc<Self> {
+    fn make(core: &Rc<Core>, life: Lifecycle, is_foreign: bool, parts: Parts) -> Rc<Self> {
         core.counters.transports.opened();
         Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
             id: TransportId::next(),
             io: RefCell::new(None),
-            life: Cell::new(Lifecycle::new()),
+            is_foreign,
+            life: Cell::new(life),
             flow: Cell::new(Flow::new()),
             queue: RefCell::new(WriteQueue::default()),
             protocol: RefCell::new(Some(parts.protocol)),
@@ -171,30 +196,36 @@ impl SocketTransport {
             fresh: Cell::new(true),
             rare: RefCell::new(None),
             owner: Cell::new(None),
-            local_addr: Cell::new(parts.local_addr.into()),
-            peer_addr: parts.peer_addr.into(),
+            local_addr: Cell::new(parts.local_addr),
+            peer_addr: parts.peer_addr,
         })
     }
 
     /// A transport over a connection that was just accepted. The selector hears of it when it was made: a connection
     /// that its protocol turns down at once costs nothing there.
     pub(crate) fn open_accepted(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, Lifecycle::new(), false, parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        this.keep(LoopRegistration::parked(&core.reactor, &socket, Mode::Edge, listener), socket)
+        let channel = this.channel(socket);
+        this.keep(LoopRegistration::parked(&core.reactor, &channel, Mode::Edge, listener), channel)
     }
 
     /// A transport over a connected, non-blocking socket that is not registered yet.
     pub(crate) fn open(core: &Rc<Core>, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, Lifecycle::new(), false, parts);
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
-        this.keep(LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener), socket)
+        let channel = this.channel(socket);
+        this.keep(LoopRegistration::new(&core.reactor, &channel, Interest::READABLE, Mode::Edge, listener), channel)
     }
 
-    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, socket: Socket) -> io::Result<Rc<Self>> {
+    fn channel(&self, socket: Socket) -> Channel {
+        Channel::socket(socket, self.peer_addr.is_ip())
+    }
+
+    fn keep(self: Rc<Self>, registration: io::Result<LoopRegistration>, channel: Channel) -> io::Result<Rc<Self>> {
         match registration {
             Ok(registration) => {
-                *self.io.borrow_mut() = Some(Io { registration, socket });
+                *self.io.borrow_mut() = Some(Carrier::Channel(Io { registration, channel }));
                 Ok(self)
             }
             Err(error) => {
@@ -212,9 +243,9 @@ impl SocketTransport {
         socket: Socket,
         parts: Parts,
     ) -> io::Result<Rc<Self>> {
-        let this = Self::make(core, parts);
+        let this = Self::make(core, Lifecycle::new(), false, parts);
         let handed = registration.hand_over(Listener::Handler(this.clone() as Rc<dyn Handler>), Interest::READABLE);
-        *this.io.borrow_mut() = Some(Io { registration, socket });
+        *this.io.borrow_mut() = Some(Carrier::Channel(Io { registration, channel: this.channel(socket) }));
         if let Err(error) = handed {
             this.forget();
             return Err(error);
@@ -233,22 +264,69 @@ impl SocketTransport {
 
     /// Tells the protocol at once that the connection stands. Only called with no callback on the stack.
     pub(crate) fn make_connection(&self) {
-        self.deal(|| {
-            self.made_in.set(self.core.turn_number());
-            let called = self.call(|protocol, transport| protocol.connection_made(transport));
-            if let Some(Err(payload)) = called {
-                // As in asyncio, the connection goes on.
-                self.report("Exception in callback connection_made", payload);
-            }
-            if !self.life.get().is_lost() {
-                self.update_interest();
-            }
-        });
+        self.deal(|| self.begin());
+    }
+
+    fn begin(&self) {
+        self.made_in.set(self.core.turn_number());
+        let called = self.call(|protocol, transport| protocol.connection_made(transport));
+        if let Some(Err(payload)) = called {
+            // As in asyncio, the connection goes on.
+            self.report("Exception in callback connection_made", payload);
+        }
+        let life = self.life.get();
+        if !life.is_lost() {
+            self.update_interest();
+        }
+        if self.unseen.get() > 0 && life.is_closing() && !life.is_gone() {
+            // Nothing more is read, and this the protocol was to get first of all.
+            self.unseen.set(0);
+            self.deliver(&self.take_unread());
+        } else if self.has_more_to_read() {
+            self.read_on();
+        }
+    }
+
+    /// Lets the protocol, which has heard nothing yet, hear of the connection from its beginning: of that in a turn of its
+    /// own, then of what is `first`, then of what arrives.
+    fn begin_anew(&self, first: &[u8]) {
+        self.made_in.set(NOT_MADE);
+        self.update_life(Lifecycle::restart_reading);
+        if !first.is_empty() {
+            self.rare(|rare| drop(rare.unread.splice(0..0, first.iter().copied())));
+        }
+        self.unseen.set(self.unread_len());
+        // An end of file that another one was told of is found again.
+        self.readable.set(true);
+        self.enqueue(Action::Made);
+    }
+
+    /// As `adopt`, from somebody who has read ahead, and may have ended the writing side. The protocol hears of it in a turn
+    /// of its own.
+    pub(crate) fn take_over(
+        core: &Rc<Core>,
+        registration: LoopRegistration,
+        socket: Socket,
+        parts: Parts,
+        first: &[u8],
+        write_ended: bool,
+    ) -> io::Result<Transport> {
+        let this = Self::adopt(core, registration, socket, parts)?;
+        if write_ended {
+            let _ = this.update_life(|life| life.write_eof(true));
+        }
+        this.begin_anew(first);
+        Ok(this.transport())
     }
 
     /// Whether the protocol was told that the connection stands.
     pub(crate) fn is_made(&self) -> bool {
         self.made_in.get() != NOT_MADE || self.life.get().is_gone()
+    }
+
+    /// Whether something may be there to be delivered.
+    fn has_more_to_read(&self) -> bool {
+        self.readable.get() || self.unseen.get() > 0
     }
 
     /// Whether reading may have begun.
@@ -366,7 +444,8 @@ impl SocketTransport {
 
     #[cold]
     fn tell_change(&self) {
-        while !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
+        // A protocol that begins is told that first.
+        while self.is_made() && !self.life.get().is_gone() && self.told_paused.get() != self.flow.get().is_paused() {
             let pause = self.flow.get().is_paused();
             self.told_paused.set(pause);
             let (name, called) = if pause {
@@ -387,8 +466,13 @@ impl SocketTransport {
         result
     }
 
+    /// Whether nobody reports again by itself that there is more.
     fn is_edge(&self) -> bool {
-        self.io.borrow().as_ref().is_some_and(|io| io.registration.is_edge())
+        match &*self.io.borrow() {
+            Some(Carrier::Channel(io)) => io.registration.is_edge() || !io.channel.is_pollable(),
+            Some(Carrier::Foreign(_)) => true,
+            None => false,
+        }
     }
 
     /// Says whether the reading side is to be reported; costs nothing where edges are.
@@ -409,17 +493,35 @@ impl SocketTransport {
     }
 
     fn write_interest(&self, writable: bool) {
-        let readable = self.life.get().is_reading();
+        let readable = self.life.get().wants_readable();
         self.set_interest(Interest { readable, writable });
     }
 
     fn set_interest(&self, interest: Interest) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.registration.set_interest(interest),
-            None => Ok(()),
+            Some(Carrier::Channel(io)) if io.channel.is_pollable() => io.registration.set_interest(interest),
+            Some(Carrier::Channel(io)) => pipe::check_unwatched(io.channel.kind(), interest),
+            // Only a try has it say when it is writable.
+            Some(Carrier::Foreign(_)) if interest.writable => return self.enqueue(Action::Write),
+            Some(Carrier::Foreign(_)) | None => Ok(()),
         };
         if let Err(error) = result {
             self.fail(error);
+        }
+    }
+
+    /// Whether nothing is left to be sent before the end: not even the end itself, where that may have to wait.
+    fn is_sent(&self) -> bool {
+        if !self.queue.borrow().is_empty() {
+            return false;
+        }
+        !self.is_foreign || self.with_foreign(|foreign| foreign.is_closed()).unwrap_or(true)
+    }
+
+    fn with_foreign<R>(&self, f: impl FnOnce(&carrier::Foreign) -> R) -> Option<R> {
+        match &*self.io.borrow() {
+            Some(Carrier::Foreign(foreign)) => Some(f(foreign)),
+            _ => None,
         }
     }
 }
@@ -435,12 +537,7 @@ impl Handler for SocketTransport {
             } else {
                 self.reads_on.set(false);
             }
-            if self.has_begun() {
-                self.read();
-            } else if self.readable.get() {
-                // Whoever waits for the connection comes first.
-                self.read_on();
-            }
+            self.take_up_reading();
             if readiness.is_writable() {
                 self.flush();
                 self.file_has_room();
@@ -473,15 +570,19 @@ impl Ready for SocketTransport {
             Some(Action::Made) => self.make_connection(),
             Some(Action::Write) => self.flush(),
             Some(Action::Lost) => self.connection_lost(),
+            Some(Action::Read) => {
+                self.reads_on.set(false);
+                self.take_up_reading();
+            }
             Some(Action::Tell) | None => {}
         });
     }
 }
 
-impl SocketHolder for SocketTransport {
-    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>, RawFd)) {
-        if let Some(io) = &*self.io.borrow() {
-            f(SockRef::from(&io.socket), io.socket.as_raw_fd());
+impl Holder for SocketTransport {
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
+        if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
+            f(channel.as_fd());
         }
     }
 }
@@ -496,9 +597,10 @@ impl BaseTransport for SocketTransport {
     }
 
     fn close(&self) {
-        let queue_is_empty = self.queue.borrow().is_empty();
-        match self.update_life(|life| life.close(queue_is_empty)) {
+        let is_sent = self.is_sent();
+        match self.update_life(|life| life.close(is_sent)) {
             Close::Already => {}
+            Close::Flush if self.is_foreign => self.enqueue(Action::Write),
             Close::Flush => self.read_interest(false),
             Close::Lose => {
                 self.set_interest(Interest::NONE);
@@ -512,14 +614,32 @@ impl BaseTransport for SocketTransport {
     }
 
     fn extra_info(&self) -> ExtraInfo {
+        if self.is_foreign {
+            return ExtraInfo::default();
+        }
+        if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
+            self.note_extra(channel);
+        }
+        let holder: Weak<dyn Holder> = self.me.clone();
         let local_addr = self.local_addr.take();
-        let local_addr = if local_addr.is_known() { local_addr } else { self.ask_local_addr().into() };
-        let holder: Weak<dyn SocketHolder> = self.me.clone();
-        let known = local_addr.get();
-        self.local_addr.set(local_addr);
-        ExtraInfo { local_addr: known, peer_addr: self.peer_addr.get(), socket: Some(SocketView::new(holder)) }
+        self.local_addr.set(local_addr.clone());
+        let (socket, pipe) = match self.is_pipe() {
+            false => (Some(SocketView::new(holder)), None),
+            true => (None, Some(PipeView::new(holder))),
+        };
+        ExtraInfo {
+            local_addr: local_addr.ip(),
+            peer_addr: self.peer_addr.ip(),
+            unix_local_addr: local_addr.unix(),
+            unix_peer_addr: self.peer_addr.unix(),
+            peer_credentials: self.if_rare(|rare| rare.credentials).flatten(),
+            socket,
+            pipe,
+        }
     }
+}
 
+impl StreamTransport for SocketTransport {
     fn protocol(&self) -> Option<AnyProtocol> {
         self.protocol.borrow().clone()
     }
@@ -547,11 +667,18 @@ impl BaseTransport for SocketTransport {
         }
         drop(before);
     }
-}
 
-impl StreamTransport for SocketTransport {
+    fn start_protocol(&self, protocol: AnyProtocol, first: &[u8]) {
+        if self.life.get().is_gone() {
+            return;
+        }
+        self.set_protocol(protocol);
+        self.begin_anew(first);
+    }
+
     fn file_sink(&self) -> Option<&dyn FileSink> {
-        Some(self)
+        let is_socket = self.io.borrow().as_ref().and_then(Carrier::channel).is_some_and(Channel::is_socket);
+        (is_socket || self.life.get().is_gone()).then_some(self)
     }
 }
 
@@ -566,14 +693,19 @@ impl fmt::Debug for SocketTransport {
             f.write_str(" closing")?;
         }
         if let Ok(io) = self.io.try_borrow() {
-            if let Some(io) = &*io {
-                write!(f, " fd={}", io.socket.as_raw_fd())?;
+            if let Some(channel) = io.as_ref().and_then(Carrier::channel) {
+                write!(f, " fd={}", channel.as_raw_fd())?;
             }
         }
-        let read = if life.is_reading() { "polling" } else { "idle" };
+        if life.write_end().is_none() {
+            write!(f, " read={}", if life.is_reading() { "polling" } else { "idle" })?;
+        }
+        if life.is_read_end() {
+            return f.write_str(">");
+        }
         let size = self.queue.try_borrow().map_or(0, |queue| queue.len());
         let write = if size > 0 { "polling" } else { "idle" };
-        write!(f, " read={read} write=<{write}, bufsize={size}>>")
+        write!(f, " write=<{write}, bufsize={size}>>")
     }
 }
 

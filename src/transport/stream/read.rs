@@ -4,9 +4,12 @@ use std::cell::Cell;
 use std::io;
 
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
-use crate::os::socket::{recv, recv_local, would_block};
+use crate::os::channel::Kind;
+use crate::os::socket::{recv, would_block};
 use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
+use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
+use crate::transport::stream::carrier::Carrier;
 use crate::transport::stream::{SocketTransport, Takes};
 
 /// How one attempt to read ended.
@@ -24,17 +27,28 @@ impl SocketTransport {
             return;
         }
         match &*self.io.borrow() {
-            Some(io) => io.registration.report_again(),
+            Some(Carrier::Channel(io)) => io.registration.report_again(),
+            Some(Carrier::Foreign(_)) => self.enqueue(Action::Read),
             None => return,
         }
         self.reads_on.set(true);
         self.core.local.nudge();
     }
 
+    /// Reads if there is something to read, or in the next turn if the protocol has just begun.
+    pub(super) fn take_up_reading(&self) {
+        if self.has_begun() {
+            if self.life.get().write_end().is_some() { self.look_for_reader() } else { self.read() }
+        } else if self.has_more_to_read() {
+            // Whoever waits for the connection comes first.
+            self.read_on();
+        }
+    }
+
     /// Reads until the socket is drained, the protocol pauses, or this event has had its share.
     pub(super) fn read(&self) {
         let (mut reads, mut bytes) = (0, 0);
-        while (self.readable.get() || self.unseen.get() > 0) && self.life.get().is_reading() {
+        while self.has_more_to_read() && self.life.get().is_reading() && self.is_made() {
             if reads >= READS_PER_EVENT || bytes >= READ_SIZE {
                 // The others first. A level-triggered selector reports the socket again by itself.
                 if self.is_edge() || self.unseen.get() > 0 {
@@ -53,7 +67,7 @@ impl SocketTransport {
 
     /// Reading was resumed: what is there already is not reported again.
     pub(super) fn go_on_reading(&self) {
-        if self.life.get().is_reading() && (self.readable.get() || self.unseen.get() > 0) {
+        if self.life.get().is_reading() && self.has_more_to_read() {
             self.read_on();
         }
     }
@@ -97,9 +111,14 @@ impl SocketTransport {
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(io) if self.peer_addr.is_known() => recv(&io.socket, buffer)?,
-            Some(io) => {
-                let (n, stopped_short) = recv_local(&io.socket, buffer)?;
+            Some(Carrier::Channel(io)) if io.channel.kind() == Kind::Internet => recv(&io.channel, buffer)?,
+            Some(Carrier::Foreign(foreign)) => {
+                // Only a read that would block says that nothing is left.
+                self.more.set(true);
+                foreign.recv(buffer)?
+            }
+            Some(Carrier::Channel(io)) => {
+                let (n, stopped_short) = self.receive_otherwise(&io.channel, buffer)?;
                 if stopped_short {
                     self.more.set(true);
                 }
@@ -193,11 +212,11 @@ impl SocketTransport {
         Ok(given_back + received)
     }
 
-    fn take_unread(&self) -> Vec<u8> {
+    pub(super) fn take_unread(&self) -> Vec<u8> {
         self.if_rare(|rare| std::mem::take(&mut rare.unread)).unwrap_or_default()
     }
 
-    fn deliver(&self, data: &[u8]) {
+    pub(super) fn deliver(&self, data: &[u8]) {
         self.fresh.set(false);
         if let Some(Err(payload)) = self.call(|protocol, transport| protocol.data_received(transport, data)) {
             self.fail_by_panic("protocol.data_received()", payload);
@@ -206,7 +225,9 @@ impl SocketTransport {
 
     fn end_of_file(&self) -> ReadStep {
         self.readable.set(false);
-        if self.update_life(Lifecycle::end_reading) {
+        if self.life.get().is_read_end() {
+            self.pipe_ended();
+        } else if self.update_life(Lifecycle::end_reading) {
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
                 Some(Ok(KeepOpen::Yes)) => {}
@@ -220,7 +241,9 @@ impl SocketTransport {
     fn read_failed(&self, error: io::Error) -> ReadStep {
         self.readable.set(false);
         self.more.set(false);
-        if !would_block(&error) {
+        if self.life.get().is_read_end() {
+            self.pipe_failed(error);
+        } else if !would_block(&error) {
             self.fail(error);
         }
         ReadStep::Done
@@ -233,12 +256,18 @@ impl ReadTransport for SocketTransport {
     }
 
     fn pause_reading(&self) {
+        if self.refuse_reading("pause_reading") {
+            return;
+        }
         if self.update_life(Lifecycle::pause) {
             self.read_interest(false);
         }
     }
 
     fn resume_reading(&self) {
+        if self.refuse_reading("resume_reading") {
+            return;
+        }
         if self.update_life(Lifecycle::resume) {
             self.read_interest(true);
             self.go_on_reading();
@@ -246,7 +275,7 @@ impl ReadTransport for SocketTransport {
     }
 
     fn unread(&self, data: &[u8]) {
-        if self.life.get().is_closing() || data.is_empty() {
+        if self.life.get().is_closing() || data.is_empty() || self.refuse_reading("unread") {
             return;
         }
         self.rare(|rare| drop(rare.unread.splice(0..0, data.iter().copied())));

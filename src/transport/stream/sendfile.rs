@@ -17,6 +17,7 @@ use crate::protocol::FileSink;
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::{BeginFile, Flushed, Lifecycle};
 use crate::transport::stream::SocketTransport;
+use crate::transport::stream::carrier::Carrier;
 
 /// A file that is being sent.
 #[derive(Default)]
@@ -105,8 +106,8 @@ impl FileSink for SocketTransport {
             return Poll::Pending;
         }
         ready!(self.core.poll_budget(cx));
-        let result = match &*self.io.borrow() {
-            Some(io) => call(io.socket.as_fd()),
+        let result = match self.io.borrow().as_ref().and_then(Carrier::channel) {
+            Some(channel) => call(channel.as_fd()),
             None => Err(self.lost_error()),
         };
         match result {

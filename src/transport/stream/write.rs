@@ -1,28 +1,30 @@
 //! The writing side: what is sent at once, what is queued, and who waits for room.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use socket2::Socket;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
 use crate::os::socket::{send, send_vectored, would_block};
-use crate::protocol::{WaiterId, WaterMarks, WriteTransport};
+use crate::protocol::{BaseTransport, WaiterId, WaterMarks, WriteTransport};
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
 use crate::transport::lifecycle::{Flushed, Lifecycle, Verdict, WriteEof};
 use crate::transport::queue::WriteQueue;
-use crate::transport::stream::SocketTransport;
+use crate::transport::stream::carrier::Carrier;
+use crate::transport::stream::{Rare, SocketTransport};
+
+/// One of the lists of those who wait.
+type WaiterList = fn(&mut Rare) -> &mut Vec<(WaiterId, Waker)>;
 
 impl SocketTransport {
     /// Sends at once if nothing is queued, and queues what is left.
     fn write_with(
         &self,
         len: usize,
-        send: impl FnOnce(&Socket) -> io::Result<usize>,
+        send: impl FnOnce(&Carrier) -> io::Result<usize>,
         queue_rest: impl FnOnce(&mut WriteQueue, usize),
     ) {
         match self.life.get().write() {
@@ -32,6 +34,7 @@ impl SocketTransport {
                 self.call_handler(context);
                 return;
             }
+            Verdict::NoSide => return self.refuse("write"),
             Verdict::WithinFile => {
                 let context = ExceptionContext::new("Transport::write(): unable to write; sendfile is in progress");
                 self.call_handler(context);
@@ -49,7 +52,7 @@ impl SocketTransport {
         let mut sent = 0;
         if was_empty {
             let result = match &*self.io.borrow() {
-                Some(io) => send(&io.socket),
+                Some(carrier) => send(carrier),
                 None => return,
             };
             match result {
@@ -61,6 +64,10 @@ impl SocketTransport {
                 self.note_activity();
             }
             if sent == len {
+                if self.is_foreign {
+                    // To be flushed together with what else is written in this turn.
+                    self.enqueue(Action::Write);
+                }
                 return;
             }
         }
@@ -69,6 +76,23 @@ impl SocketTransport {
             self.write_interest(true);
         }
         self.queue_grown();
+    }
+
+    #[inline]
+    fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
+        match carrier {
+            Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
+            Carrier::Channel(io) => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
+            Carrier::Foreign(foreign) => foreign.send(data),
+        }
+    }
+
+    fn send_vectored(&self, carrier: &Carrier, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        match carrier {
+            Carrier::Channel(io) if io.channel.is_socket() => send_vectored(&io.channel, data),
+            Carrier::Channel(io) => self.send_otherwise(&io.channel, data),
+            Carrier::Foreign(foreign) => foreign.send_vectored(data),
+        }
     }
 
     fn queue_grown(&self) {
@@ -109,11 +133,40 @@ impl SocketTransport {
     }
 
     pub(super) fn wake_waiters(&self) {
-        let Some(waiters) = self.if_rare(|rare| std::mem::take(&mut rare.waiters)) else { return };
+        self.wake_list(|rare| &mut rare.waiters);
+    }
+
+    pub(super) fn wake_flush_waiters(&self) {
+        self.wake_list(|rare| &mut rare.flush_waiters);
+    }
+
+    fn wake_list(&self, list: WaiterList) {
+        let Some(waiters) = self.if_rare(|rare| std::mem::take(list(rare))) else { return };
         for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
         self.wake_file();
+    }
+
+    /// Remembers whom to wake.
+    fn wait_in(&self, list: WaiterList, waiter: WaiterId, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let before = self.rare(|rare| match list(rare).iter_mut().find(|(id, _)| *id == waiter) {
+            Some((_, before)) => Some(std::mem::replace(before, waker)),
+            None => {
+                list(rare).push((waiter, waker));
+                None
+            }
+        });
+        drop(before);
+    }
+
+    /// Ready, or pending where a task has had its share: a peer that takes everything at once must not keep the others
+    /// waiting.
+    fn poll_within_budget(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.core.poll_budget(cx));
+        self.core.spend_budget();
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what is queued, until the socket is full or this event has had its share.
@@ -121,10 +174,13 @@ impl SocketTransport {
         for _ in 0..READS_PER_EVENT {
             let result = {
                 let (queue, io) = (self.queue.borrow(), self.io.borrow());
-                let Some(io) = io.as_ref().filter(|_| !queue.is_empty()) else { return };
+                let Some(carrier) = io.as_ref() else { return };
+                if queue.is_empty() {
+                    break;
+                }
                 queue.with_slices(|slices| match slices {
-                    [only] => send(&io.socket, only),
-                    slices => send_vectored(&io.socket, slices),
+                    [only] => self.send(carrier, only),
+                    slices => self.send_vectored(carrier, slices),
                 })
             };
             match result {
@@ -138,18 +194,36 @@ impl SocketTransport {
             self.note_activity();
             let size = self.queue.borrow().len();
             self.update_flow(|flow| flow.shrunk(size));
-            if size == 0 {
+            if size == 0 && !self.is_foreign {
                 return self.flushed();
             }
         }
-        if self.is_edge() {
-            self.enqueue(Action::Write);
+        if !self.queue.borrow().is_empty() {
+            if self.is_edge() {
+                self.enqueue(Action::Write);
+            }
+        } else if self.is_foreign {
+            self.settle();
+        }
+    }
+
+    /// Has a foreign stream, which was given everything, send it, and end if it is to.
+    fn settle(&self) {
+        let life = self.life.get();
+        if life.is_lost() {
+            return;
+        }
+        match self.with_foreign(|foreign| foreign.settle(life.ends_when_flushed())) {
+            Some(Ok(())) => self.flushed(),
+            Some(Err(error)) if !would_block(&error) => self.fail(error),
+            Some(Err(_)) | None => {}
         }
     }
 
     /// The queue has become empty.
     fn flushed(&self) {
         self.update_interest();
+        self.wake_flush_waiters();
         self.wake_file();
         match self.update_life(Lifecycle::flushed) {
             Flushed::GoOn => {}
@@ -160,23 +234,33 @@ impl SocketTransport {
 
     pub(super) fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
-            Some(io) => io.socket.shutdown(Shutdown::Write),
-            None => Ok(()),
+            Some(Carrier::Channel(io)) => io.channel.shutdown_write(),
+            // It was closed already, which may have had to wait.
+            Some(Carrier::Foreign(_)) | None => Ok(()),
         };
-        // A peer that is gone already shows by the next event.
-        if let Err(error) = result {
-            tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+        match result {
+            Ok(()) => {}
+            // A peer that is gone already shows by the next event.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+            }
+            // It would wait for the end in vain.
+            Err(error) => self.fail(error),
         }
     }
 }
 
 impl WriteTransport for SocketTransport {
     fn write(&self, data: &[u8]) {
-        self.write_with(data.len(), |socket| send(socket, data), |queue, sent| queue.push_copy(&data[sent..]));
+        self.write_with(data.len(), |carrier| self.send(carrier, data), |queue, sent| queue.push_copy(&data[sent..]));
     }
 
     fn write_owned(&self, data: Bytes) {
-        self.write_with(data.len(), |socket| send(socket, &data), |queue, sent| queue.push_owned(data.slice(sent..)));
+        self.write_with(
+            data.len(),
+            |carrier| self.send(carrier, &data),
+            |queue, sent| queue.push_owned(data.slice(sent..)),
+        );
     }
 
     fn writelines(&self, data: &[IoSlice<'_>]) {
@@ -184,7 +268,7 @@ impl WriteTransport for SocketTransport {
         let first = &data[..data.len().min(MAX_IOVECS)];
         self.write_with(
             len,
-            |socket| send_vectored(socket, first),
+            |carrier| self.send_vectored(carrier, first),
             |queue, mut sent| {
                 for piece in data {
                     let skip = sent.min(piece.len());
@@ -196,15 +280,22 @@ impl WriteTransport for SocketTransport {
     }
 
     fn write_eof(&self) {
-        let queue_is_empty = self.queue.borrow().is_empty();
-        match self.update_life(|life| life.write_eof(queue_is_empty)) {
+        if self.life.get().write_end().is_some() {
+            return self.close();
+        }
+        if self.refuse_writing("write_eof") {
+            return;
+        }
+        let is_sent = self.is_sent();
+        match self.update_life(|life| life.write_eof(is_sent)) {
+            WriteEof::AfterFlush if self.is_foreign => self.enqueue(Action::Write),
             WriteEof::Already | WriteEof::AfterFlush => {}
             WriteEof::Shutdown => self.shut_down_writing(),
         }
     }
 
     fn can_write_eof(&self) -> bool {
-        true
+        !self.life.get().is_read_end()
     }
 
     fn write_buffer_size(&self) -> usize {
@@ -216,6 +307,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()> {
+        self.check_writing("set_write_buffer_limits")?;
         let size = self.queue.borrow().len();
         let mut flow = self.flow.get();
         let change = flow.set_marks(high, low, size)?;
@@ -227,6 +319,9 @@ impl WriteTransport for SocketTransport {
     }
 
     fn set_write_buffer_cap(&self, cap: Option<usize>) {
+        if self.refuse_writing("set_write_buffer_cap") {
+            return;
+        }
         self.rare(|rare| rare.cap = cap);
         if !self.life.get().is_lost() {
             self.queue_grown();
@@ -234,31 +329,34 @@ impl WriteTransport for SocketTransport {
     }
 
     fn poll_ready(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_writing("ready")?;
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }
         if !self.flow.get().is_paused() {
-            // A peer that takes everything at once must not keep the others waiting.
-            std::task::ready!(self.core.poll_budget(cx));
-            self.core.spend_budget();
-            return Poll::Ready(Ok(()));
+            return self.poll_within_budget(cx);
         }
-        let waker = cx.waker().clone();
-        let before = self.rare(|rare| match rare.waiters.iter_mut().find(|(id, _)| *id == waiter) {
-            Some((_, before)) => Some(std::mem::replace(before, waker)),
-            None => {
-                rare.waiters.push((waiter, waker));
-                None
-            }
-        });
-        drop(before);
+        self.wait_in(|rare| &mut rare.waiters, waiter, cx);
+        Poll::Pending
+    }
+
+    fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.life.get().is_lost() {
+            return Poll::Ready(Err(self.lost_error()));
+        }
+        if self.queue.borrow().is_empty() && self.with_foreign(|foreign| foreign.is_flushed()).unwrap_or(true) {
+            return self.poll_within_budget(cx);
+        }
+        self.wait_in(|rare| &mut rare.flush_waiters, waiter, cx);
         Poll::Pending
     }
 
     fn forget_waiter(&self, waiter: WaiterId) {
         let waker = self.if_rare(|rare| {
-            let place = rare.waiters.iter().position(|(id, _)| *id == waiter)?;
-            Some(rare.waiters.remove(place))
+            [&mut rare.waiters, &mut rare.flush_waiters].into_iter().find_map(|list| {
+                let place = list.iter().position(|(id, _)| *id == waiter)?;
+                Some(list.remove(place))
+            })
         });
         // Dropping a waker may drop a task.
         drop(waker);

@@ -4,6 +4,7 @@
 use arena::{net, pingpong, Cli, Job, Peer, Rt};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use roundelay::{get_running_loop, spawn, start_server};
+use roundelay::{Address, DatagramHandle, DatagramProtocol};
 use roundelay::{EventLoop, Protocol, StreamReader, StreamWriter, TcpListener, TcpStream, Transport};
 use std::future::Future;
 use std::io::IoSlice;
@@ -244,6 +245,20 @@ fn echo_spin(c: &Cli) {
     serve_on(el.unwrap(), c, || Echo)
 }
 
+struct UdpEcho;
+impl DatagramProtocol for UdpEcho {
+    fn datagram_received(&mut self, transport: &DatagramHandle, data: &[u8], from: Option<&Address>) {
+        transport.sendto(data, from);
+    }
+}
+
+fn udp(c: &Cli) {
+    let s = net::bind_udp(c);
+    let el = EventLoop::new().unwrap();
+    el.run_until_complete(el.create_datagram_endpoint(|| UdpEcho).sock(s)).unwrap().unwrap();
+    el.run_forever();
+}
+
 fn http(c: &Cli) {
     serve(c, Http::default)
 }
@@ -295,7 +310,11 @@ fn echo_readers(c: &Cli) {
 
 fn main() {
     arena::main(vec![
-        Peer::new("roundelay").micro::<Roundelay<0>>().serve("echo", echo).serve("accept", accept).serve("http", http),
+        Peer::new("roundelay").micro::<Roundelay<0>>()
+            .serve("echo", echo)
+            .serve("udp-echo", udp)
+            .serve("accept", accept)
+            .serve("http", http),
         Peer::new("roundelay-spin").micro::<Roundelay<SPIN>>().serve("echo", echo_spin),
         Peer::new("roundelay-streams").serve("echo", echo_streams),
         Peer::new("roundelay-readers").serve("echo", echo_readers),

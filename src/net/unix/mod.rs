@@ -1,0 +1,12 @@
+//! Unix sockets: connections and servers.
+
+mod connect;
+mod endpoint;
+mod serve;
+
+pub use connect::CreateUnixConnection;
+pub(crate) use connect::connected_unix_socket;
+pub use endpoint::{UnixAddressError, UnixEndpoint, UnixServerEndpoint};
+pub use serve::CreateUnixServer;
+pub(super) use serve::bind_anew;
+pub(crate) use serve::{UnixServerOptions, plain_listener, unix_server_settings};

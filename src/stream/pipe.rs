@@ -1,0 +1,156 @@
+//! Streams over pipes.
+
+use std::any::type_name;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::constants::STREAM_LIMIT;
+use crate::event_loop::EventLoop;
+use crate::event_loop::tasks::BoxFuture;
+use crate::executor::required_loop;
+use crate::net::{Way, introduce, open_pipe, take_pipe};
+use crate::os::fd::OwnedFd;
+use crate::protocol::ProtocolRef;
+use crate::stream::open::check_limit;
+use crate::stream::protocol::StreamProtocol;
+use crate::stream::reader::StreamReader;
+use crate::stream::writer::StreamWriter;
+
+/// A pipe that is about to be read: see [`open_read_pipe`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+#[derive(Debug)]
+pub struct OpenReadPipe {
+    el: EventLoop,
+    fd: OwnedFd,
+    limit: usize,
+}
+
+/// A pipe that is about to be written to: see [`open_write_pipe`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+#[derive(Debug)]
+pub struct OpenWritePipe {
+    el: EventLoop,
+    fd: OwnedFd,
+}
+
+/// Reads the reading end of a pipe as a stream; dropping the reader closes it.
+///
+/// See [`EventLoop::connect_read_pipe`] for what can be read in this way, and for what becomes of the descriptor.
+///
+/// # Errors
+///
+/// As [`EventLoop::connect_read_pipe`]; `InvalidInput` for a limit of zero.
+///
+/// # Panics
+///
+/// Outside of a running event loop.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// use roundelay::{open_read_pipe, open_write_pipe};
+///
+/// # // The standard library has pipes from 1.87 on.
+/// # let (reader, writer) = UnixStream::pair()?;
+/// roundelay::block_on(async {
+///     let mut reader = open_read_pipe(reader).await?;
+///     let mut writer = open_write_pipe(writer).await?;
+///     writer.write(b"one\ntwo\n");
+///     writer.close();
+///     assert_eq!(reader.readline().await?, b"one\n");
+///     assert_eq!(reader.read_to_end().await?, b"two\n");
+///     std::io::Result::Ok(())
+/// })?;
+/// # std::io::Result::Ok(())
+/// ```
+#[track_caller]
+pub fn open_read_pipe(fd: impl Into<OwnedFd>) -> OpenReadPipe {
+    OpenReadPipe { el: required_loop("open_read_pipe"), fd: fd.into(), limit: STREAM_LIMIT }
+}
+
+/// Writes to the writing end of a pipe as a stream; dropping the writer closes it, when what is queued has been written.
+///
+/// See [`EventLoop::connect_write_pipe`] for what can be written to in this way, and [`open_read_pipe`] for an example.
+///
+/// # Errors
+///
+/// As [`EventLoop::connect_write_pipe`].
+///
+/// # Panics
+///
+/// Outside of a running event loop.
+#[track_caller]
+pub fn open_write_pipe(fd: impl Into<OwnedFd>) -> OpenWritePipe {
+    OpenWritePipe { el: required_loop("open_write_pipe"), fd: fd.into() }
+}
+
+impl OpenReadPipe {
+    /// The reader's limit in bytes (64 KiB).
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+async fn open(
+    el: EventLoop,
+    function: &str,
+    fd: OwnedFd,
+    way: Way,
+    limit: usize,
+) -> io::Result<(StreamReader, StreamWriter)> {
+    let (channel, end) = take_pipe(&el, function, fd, way)?;
+    let protocol = ProtocolRef::new(StreamProtocol::new(&el, limit, None));
+    let transport = introduce(open_pipe(&el.core, channel, end, false, protocol.clone().into())?).await;
+    Ok(protocol.with(|protocol| protocol.halves(&transport)))
+}
+
+impl IntoFuture for OpenReadPipe {
+    type Output = io::Result<StreamReader>;
+    type IntoFuture = OpeningPipe<StreamReader>;
+
+    fn into_future(self) -> OpeningPipe<StreamReader> {
+        let Self { el, fd, limit } = self;
+        OpeningPipe {
+            future: Box::pin(async move {
+                check_limit("open_read_pipe", limit)?;
+                Ok(open(el, "open_read_pipe", fd, Way::Read, limit).await?.0)
+            }),
+        }
+    }
+}
+
+impl IntoFuture for OpenWritePipe {
+    type Output = io::Result<StreamWriter>;
+    type IntoFuture = OpeningPipe<StreamWriter>;
+
+    fn into_future(self) -> OpeningPipe<StreamWriter> {
+        let Self { el, fd } = self;
+        OpeningPipe {
+            future: Box::pin(async move { Ok(open(el, "open_write_pipe", fd, Way::Write, STREAM_LIMIT).await?.1) }),
+        }
+    }
+}
+
+/// The future of [`OpenReadPipe`] and of [`OpenWritePipe`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct OpeningPipe<H> {
+    future: BoxFuture<io::Result<H>>,
+}
+
+impl<H> Future for OpeningPipe<H> {
+    type Output = io::Result<H>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl<H> fmt::Debug for OpeningPipe<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpeningPipe<{}>", type_name::<H>())
+    }
+}
