@@ -59,7 +59,7 @@ pub(crate) async fn send(
     el: EventLoop,
     method: &'static str,
     request: Request,
-    mut sink: Box<dyn Sink>,
+    mut sink: Box<dyn Sink + '_>,
 ) -> io::Result<u64> {
     let Request { file, offset, count, fallback } = request;
     if count == Some(0) {
@@ -95,9 +95,9 @@ enum Stopped {
 }
 
 /// A file on its way. Dropped, it leaves the file's position behind what was sent.
-struct Outgoing {
+struct Outgoing<'a> {
     el: EventLoop,
-    sink: Box<dyn Sink>,
+    sink: Box<dyn Sink + 'a>,
     /// Shared with the thread that reads.
     file: Arc<OwnedFd>,
     kind: Kind,
@@ -106,7 +106,7 @@ struct Outgoing {
     sent: u64,
 }
 
-impl Drop for Outgoing {
+impl Drop for Outgoing<'_> {
     fn drop(&mut self) {
         if let Kind::Placed { .. } = self.kind {
             if let Err(error) = os::seek(self.file.as_fd(), self.place()) {
@@ -116,7 +116,7 @@ impl Drop for Outgoing {
     }
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     /// Where the next byte is.
     fn place(&self) -> u64 {
         self.offset + self.sent
