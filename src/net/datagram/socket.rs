@@ -11,7 +11,8 @@ use crate::net::datagram::address::Pair;
 use crate::net::unix::{UnixAddressError, bind_anew};
 use crate::os::address::Address;
 use crate::os::datagram;
-use crate::os::socket::set_reuse_port;
+use crate::os::fd::AsFd;
+use crate::os::socket::{bind, family, peer_addr, set_reuse_port};
 use crate::transport::datagram::Peer;
 
 /// What is set on a socket before it gets an address.
@@ -71,7 +72,7 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
         Some(Address::Unix(local)) if local.is_unnamed() => {}
         Some(Address::Unix(local)) => bind_anew(METHOD, &socket, local)?,
         Some(Address::Ip(local)) => {
-            datagram::bind(&socket, &(*local).into()).map_err(|error| AddressError::wrap("bind on", *local, error))?;
+            bind(&socket, *local).map_err(|error| AddressError::wrap("bind on", *local, error))?;
         }
         None => {}
     }
@@ -97,7 +98,11 @@ pub(super) fn given(method: &str, socket: Socket) -> io::Result<Opened> {
         return Err(invalid_input(format!("{method}: a datagram socket was expected")));
     }
     socket.set_nonblocking(true)?;
-    let peer = datagram::peer(&socket).map_or(Peer::None, Peer::Connected);
-    let is_unix = socket.domain()? == Domain::UNIX;
+    let peer = match peer_addr(&socket) {
+        Ok(address) => Peer::Connected(Some(address)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Peer::Connected(None),
+        Err(_) => Peer::None,
+    };
+    let is_unix = family(socket.as_fd())? == Domain::UNIX;
     Ok(Opened { socket, peer, is_unix })
 }

@@ -52,44 +52,14 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     retry_io(Call::Connect, || socket.connect(address))
 }
 
-pub(crate) fn bind(socket: &Socket, address: &SockAddr) -> io::Result<()> {
-    retry_io(Call::Bind, || socket.bind(address))
-}
-
 /// Lets datagrams go to broadcast addresses.
 pub(crate) fn set_broadcast(socket: &Socket) -> io::Result<()> {
     retry_io(Call::Option, || socket.set_broadcast(true))
 }
 
-/// The address of the peer, if there is one, which may be of a family that has no addresses here.
-pub(crate) fn peer(socket: &Socket) -> Option<Option<Address>> {
-    let address = retry_io(Call::Name, || socket.peer_addr()).ok()?;
-    Some(Address::of_sock_addr(&address))
-}
-
-/// The socket's own address.
-pub(crate) fn local(socket: &Socket) -> Option<Address> {
-    let address = retry_io(Call::Name, || socket.local_addr()).ok()?;
-    Address::of_sock_addr(&address)
-}
-
-/// Sends to the peer of a connected socket.
+/// Sends to the peer of a connected socket, all of it: a datagram has no parts.
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<()> {
     retry(Call::SendTo, |_| rustix::net::send(fd.as_fd(), data, SEND_FLAGS)).map(drop)
-}
-
-pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<()> {
-    match address {
-        Address::Ip(address) => send_to_ip(fd, data, *address),
-        Address::Unix(address) => {
-            let address = address.to_system()?;
-            retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address)).map(drop)
-        }
-    }
-}
-
-pub(crate) fn send_to_ip(fd: impl AsFd, data: &[u8], address: SocketAddr) -> io::Result<()> {
-    retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address)).map(drop)
 }
 
 /// Receives one datagram. Descriptors that come with one of a unix socket are closed.

@@ -10,8 +10,8 @@ use crate::constants::{
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::os::address::Address;
-use crate::os::datagram::{send, send_several, send_to};
-use crate::os::socket::would_block;
+use crate::os::datagram::{send, send_several};
+use crate::os::socket::{send_to, would_block};
 use crate::protocol::{AnyDatagramProtocol, DatagramTransport, WaiterId, WaterMarks};
 use crate::transport::actions::Action;
 use crate::transport::datagram::{DatagramSocket, Peer};
@@ -79,13 +79,14 @@ impl DatagramSocket {
 
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
         match (&*self.io.borrow(), to) {
-            (Some(io), Some(to)) => send_to(&io.socket, data, to),
+            (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
             (Some(io), None) => send(&io.socket, data),
             (None, _) => Ok(()),
         }
     }
 
-    /// Takes a datagram to be sent with others, if that is how it is done just now.
+    /// Takes a datagram to be sent with others, if that is how it is done just now; but none for the peer of a connected
+    /// socket, which tells of an earlier datagram's error when it sends the next one, and would tell nobody.
     fn gather(&self, data: &[u8], to: Option<&Address>) -> bool {
         let Some(Address::Ip(to)) = to.filter(|_| self.gathering.get()) else { return false };
         let fits = |data: &[u8]| self.mail.outbox.borrow().has_room(data.len());
