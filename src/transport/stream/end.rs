@@ -101,6 +101,7 @@ impl SocketTransport {
         }
         self.wake_waiters();
         self.wake_flush_waiters();
+        self.wake_file();
         if let Some((owner, place)) = self.owner.take() {
             owner.transport_lost(place);
         }

@@ -601,7 +601,7 @@ impl BaseTransport for SocketTransport {
         match self.update_life(|life| life.close(is_sent)) {
             Close::Already => {}
             Close::Flush if self.is_foreign => self.enqueue(Action::Write),
-            Close::Flush => self.read_interest(false),
+            Close::Flush => self.update_interest(),
             Close::Lose => {
                 self.set_interest(Interest::NONE);
                 self.enqueue(Action::Lost);
@@ -677,8 +677,7 @@ impl StreamTransport for SocketTransport {
     }
 
     fn file_sink(&self) -> Option<&dyn FileSink> {
-        let is_socket = self.io.borrow().as_ref().and_then(Carrier::channel).is_some_and(Channel::is_socket);
-        (is_socket || self.life.get().is_gone()).then_some(self)
+        Some(self)
     }
 }
 

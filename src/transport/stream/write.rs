@@ -48,17 +48,32 @@ impl SocketTransport {
         if len == 0 {
             return;
         }
+        if self.send_or_queue(len, send, queue_rest) {
+            self.queue_grown();
+        }
+    }
+
+    /// True if something was queued.
+    pub(super) fn send_or_queue(
+        &self,
+        len: usize,
+        send: impl FnOnce(&Carrier) -> io::Result<usize>,
+        queue_rest: impl FnOnce(&mut WriteQueue, usize),
+    ) -> bool {
         let was_empty = self.queue.borrow().is_empty();
         let mut sent = 0;
         if was_empty {
             let result = match &*self.io.borrow() {
                 Some(carrier) => send(carrier),
-                None => return,
+                None => return false,
             };
             match result {
                 Ok(n) => sent = n,
                 Err(error) if would_block(&error) => {}
-                Err(error) => return self.fail(error),
+                Err(error) => {
+                    self.fail(error);
+                    return false;
+                }
             }
             if sent > 0 {
                 self.note_activity();
@@ -68,18 +83,18 @@ impl SocketTransport {
                     // To be flushed together with what else is written in this turn.
                     self.enqueue(Action::Write);
                 }
-                return;
+                return false;
             }
         }
         queue_rest(&mut self.queue.borrow_mut(), sent);
         if was_empty {
             self.write_interest(true);
         }
-        self.queue_grown();
+        true
     }
 
     #[inline]
-    fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
+    pub(super) fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
         match carrier {
             Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
             Carrier::Channel(io) => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
@@ -145,7 +160,6 @@ impl SocketTransport {
         for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
-        self.wake_file();
     }
 
     /// Remembers whom to wake.
