@@ -528,6 +528,26 @@ on_every_loop! {
         assert_eq!(record.take(), ["made", "eof", "lost"]);
     }
 
+    /// It is the same where the writing half was ended by `shutdown`.
+    fn a_plain_stream_that_was_shut_down(el) {
+        for how in [std::net::Shutdown::Read, std::net::Shutdown::Write] {
+            let (ours, mut peer) = tcp::plain_pair();
+            let record = Record::new();
+            let transport = complete(el, async {
+                let stream = roundelay::TcpStream::from_std(ours).unwrap();
+                stream.shutdown(how).unwrap();
+                stream.into_transport(|| Tap::half_open(&record)).unwrap().0
+            });
+            settle(el);
+            transport.write(b"x");
+            let ended = how == std::net::Shutdown::Write;
+            assert_eq!(take_reports().len(), usize::from(ended));
+            assert_eq!(peer.read(&mut [0]).unwrap(), usize::from(!ended));
+            assert!(!transport.is_closing());
+            finish(el, &transport, &record);
+        }
+    }
+
     /// Halves that were reunited are as good as one that was never split.
     fn reunited_halves_become_a_transport(el) {
         let (ours, mut peer) = tcp::plain_pair();
