@@ -355,6 +355,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_writing("flushed")?;
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }
