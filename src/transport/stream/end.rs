@@ -54,6 +54,10 @@ impl SocketTransport {
         if self.made_in.get() == NOT_MADE && !self.life.get().is_gone() {
             // A protocol that was to begin hears of that first.
             self.begin();
+            if self.made_in.get() == NOT_MADE {
+                // It has left everything to another one, and so it is with that one.
+                return self.enqueue(Action::Lost);
+            }
         }
         if !self.update_life(Lifecycle::gone) {
             return;

@@ -274,6 +274,10 @@ impl SocketTransport {
             // As in asyncio, the connection goes on.
             self.report("Exception in callback connection_made", payload);
         }
+        if self.made_in.get() == NOT_MADE {
+            // Another one is to begin, and all the rest is for that one.
+            return;
+        }
         let life = self.life.get();
         if !life.is_lost() {
             self.update_interest();
@@ -296,8 +300,10 @@ impl SocketTransport {
             self.rare(|rare| drop(rare.unread.splice(0..0, first.iter().copied())));
         }
         self.unseen.set(self.unread_len());
-        // An end of file that another one was told of is found again.
-        self.readable.set(true);
+        // An end of file that another one was told of is found again. A writing end has nothing to find.
+        if self.life.get().write_end().is_none() {
+            self.readable.set(true);
+        }
         self.enqueue(Action::Made);
     }
 
