@@ -119,7 +119,7 @@ impl SocketTransport {
         }
     }
 
-    fn release_queue(&self, queue: WriteQueue) {
+    pub(super) fn release_queue(&self, queue: WriteQueue) {
         if !queue.is_empty() {
             self.release("written bytes", queue);
         }

@@ -172,12 +172,15 @@ impl FileSink for SocketTransport {
         let file = self.if_rare(|rare| rare.file.take());
         let is_sent = self.is_sent();
         match self.update_life(|life| life.end_file(is_sent)) {
-            Flushed::GoOn if self.is_foreign => self.enqueue(Action::Write),
             Flushed::GoOn => {}
             Flushed::Shutdown => self.shut_down_writing(),
             Flushed::Lose => self.enqueue(Action::Lost),
         }
         if !self.life.get().is_lost() {
+            if self.is_foreign {
+                // Its end, if that is asked for, may have to wait.
+                self.enqueue(Action::Write);
+            }
             self.update_interest();
             self.go_on_reading();
         }

@@ -78,6 +78,10 @@ impl SocketTransport {
             if sent > 0 {
                 self.note_activity();
             }
+            if self.is_foreign && self.life.get().is_lost() {
+                // Its own code has aborted it.
+                return false;
+            }
             if sent == len {
                 if self.is_foreign {
                     // To be flushed together with what else is written in this turn.
@@ -86,8 +90,11 @@ impl SocketTransport {
                 return false;
             }
         }
+        // What a stream of the application's has written of itself meanwhile.
+        let behind = if was_empty && self.is_foreign { self.queue.take() } else { WriteQueue::default() };
         queue_rest(&mut self.queue.borrow_mut(), sent);
         if was_empty {
+            self.queue.borrow_mut().append(behind);
             self.write_interest(true);
         }
         true
@@ -183,20 +190,37 @@ impl SocketTransport {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends from the front of a queue, if it has one.
+    fn send_front(&self, queue: &WriteQueue) -> Option<io::Result<usize>> {
+        if queue.is_empty() {
+            return None;
+        }
+        let io = self.io.borrow();
+        let carrier = io.as_ref()?;
+        Some(queue.with_slices(|slices| match slices {
+            [only] => self.send(carrier, only),
+            slices => self.send_vectored(carrier, slices),
+        }))
+    }
+
+    /// As `send_front`, of what is queued, to a stream of the application's: it may write, or abort, in its turn.
+    fn give_front(&self) -> Option<io::Result<usize>> {
+        let queue = self.queue.take();
+        let result = self.send_front(&queue);
+        let behind = self.queue.replace(queue);
+        self.queue.borrow_mut().append(behind);
+        if self.life.get().is_lost() {
+            self.release_queue(self.queue.take());
+            return result.map(|result| result.and(Err(io::ErrorKind::WouldBlock.into())));
+        }
+        result
+    }
+
     /// Sends what is queued, until the socket is full or this event has had its share.
     pub(super) fn flush(&self) {
         for _ in 0..READS_PER_EVENT {
-            let result = {
-                let (queue, io) = (self.queue.borrow(), self.io.borrow());
-                let Some(carrier) = io.as_ref() else { return };
-                if queue.is_empty() {
-                    break;
-                }
-                queue.with_slices(|slices| match slices {
-                    [only] => self.send(carrier, only),
-                    slices => self.send_vectored(carrier, slices),
-                })
-            };
+            let result = if self.is_foreign { self.give_front() } else { self.send_front(&self.queue.borrow()) };
+            let Some(result) = result else { break };
             match result {
                 Ok(n) => {
                     let sent = self.queue.borrow_mut().advance(n);
@@ -227,8 +251,13 @@ impl SocketTransport {
         if life.is_lost() {
             return;
         }
-        match self.with_foreign(|foreign| foreign.settle(life.ends_when_flushed())) {
-            Some(Ok(())) => self.flushed(),
+        let ends = life.ends_when_flushed();
+        match self.with_foreign(|foreign| foreign.settle(ends)) {
+            Some(Ok(())) if self.queue.borrow().is_empty() && self.life.get().ends_when_flushed() == ends => {
+                self.flushed()
+            }
+            // Its own code has written, or has closed it.
+            Some(Ok(())) => self.enqueue(Action::Write),
             Some(Err(error)) if !would_block(&error) => self.fail(error),
             Some(Err(_)) | None => {}
         }
