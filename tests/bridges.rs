@@ -105,6 +105,25 @@ on_every_loop! {
         }
     }
 
+    /// A reading end is over when it is at its end: who begins then gets what was given back, and hears of the end.
+    fn a_protocol_begins_on_a_reading_end_at_its_end(el) {
+        let (reader, mut writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (first, second) = (Record::new(), Record::new());
+        let next = second.clone();
+        let leave = move |transport: &Transport| {
+            transport.start_protocol(Tap::new(&next));
+            KeepOpen::Yes
+        };
+        let tap = Tap::new(&first).on_data(|transport, data| transport.unread(&data[3..])).on_eof(leave);
+        complete(el, el.connect_read_pipe(|| tap, reader)).unwrap();
+        io::Write::write_all(&mut writer, b"abcdef").unwrap();
+        settle(el);
+        drop(writer);
+        until_lost(el, &second);
+        assert_eq!(first.take(), ["made", "data 6", "eof"]);
+        assert_eq!(second.take(), ["made", "data 3", "lost"]);
+    }
+
     /// A writing end has its reader watched for every protocol that begins on it.
     fn a_protocol_begins_on_a_writing_end(el) {
         let (near, far) = sockets(Net::Unix);
