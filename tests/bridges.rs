@@ -15,7 +15,9 @@ use common::{Kind, complete, run_until, settle, take_reports};
 use roundelay::{
     Buffered, BufferedProtocol, EventLoop, KeepOpen, StreamReader, StreamWriter, Transport, UnrelatedHalves,
 };
-use wire::{NETS, Net, Peer, Record, Tap, attach, connect, connect_narrow, finish, pattern, sockets, until_lost};
+use wire::{
+    NETS, Net, Peer, Record, Tap, assert_sleeps, attach, connect, connect_narrow, finish, pattern, sockets, until_lost,
+};
 
 type Halves = (StreamReader, StreamWriter);
 
@@ -73,6 +75,87 @@ on_every_loop! {
                 assert!(transport.protocol().is_none() && record.is_silent());
             }
         }
+    }
+
+    /// A protocol that leaves everything to another one when it begins, on a connection that it ends: that one begins before it
+    /// gets what was given back and hears of the end.
+    fn a_protocol_that_begins_by_leaving(el) {
+        for end in [Transport::close, Transport::abort] {
+            for gone in [false, true] {
+                let (first, second) = (Record::new(), Record::new());
+                let ((reader, writer), peer) = stream(el, Net::Tcp, &Record::new());
+                peer.send(b"read ahead");
+                until_buffered(el, &reader, "10 bytes");
+                let next = second.clone();
+                let leave = Tap::new(&first).on_made(move |transport| {
+                    transport.start_protocol(Tap::new(&next));
+                    end(transport);
+                });
+                let (transport, _) = writer.into_protocol(reader, || leave).unwrap();
+                if gone {
+                    // So the first one begins when the connection is about to be lost.
+                    transport.abort();
+                }
+                until_lost(el, &second);
+                settle(el);
+                assert_eq!(first.take(), ["made"]);
+                assert_eq!(second.take(), ["made", "data 10", "lost"], "{gone}");
+                assert!(transport.protocol().is_none());
+            }
+        }
+    }
+
+    /// A reading end is over when it is at its end: who begins then gets what was given back, and hears of the end.
+    fn a_protocol_begins_on_a_reading_end_at_its_end(el) {
+        let (reader, mut writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (first, second) = (Record::new(), Record::new());
+        let next = second.clone();
+        let leave = move |transport: &Transport| {
+            transport.start_protocol(Tap::new(&next));
+            KeepOpen::Yes
+        };
+        let tap = Tap::new(&first).on_data(|transport, data| transport.unread(&data[3..])).on_eof(leave);
+        complete(el, el.connect_read_pipe(|| tap, reader)).unwrap();
+        io::Write::write_all(&mut writer, b"abcdef").unwrap();
+        settle(el);
+        drop(writer);
+        until_lost(el, &second);
+        assert_eq!(first.take(), ["made", "data 6", "eof"]);
+        assert_eq!(second.take(), ["made", "data 3", "lost"]);
+    }
+
+    /// A writing end has its reader watched for every protocol that begins on it.
+    fn a_protocol_begins_on_a_writing_end(el) {
+        let (near, far) = sockets(Net::Unix);
+        let peer = Peer::new(far);
+        let (first, second) = (Record::new(), Record::new());
+        let tap = Tap::new(&first);
+        let opened = el.connect_write_pipe(|| tap, std::os::fd::OwnedFd::from(near));
+        let (transport, _) = complete(el, opened).unwrap();
+        transport.start_protocol(Tap::new(&second));
+        run_until(el, || second.has("made"));
+        assert_sleeps(el);
+        peer.send_eof();
+        until_lost(el, &second);
+        assert_eq!((first.take(), second.take()), (vec!["made".to_owned()], strings(&["made", "lost"])));
+        assert_eq!(complete(el, transport.ready()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// The two ends of a pipe as streams, of which one half is of use.
+    fn the_ends_of_a_pipe_to_streams(el) {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (read, _) = complete(el, el.connect_read_pipe(Tap::default, reader)).unwrap();
+        let (write, _) = complete(el, el.connect_write_pipe(Tap::default, writer)).unwrap();
+        let (mut reader, _read) = complete(el, async { read.into_stream().unwrap() });
+        let (mut nothing, mut writer) = complete(el, async { write.into_stream().unwrap() });
+        writer.write(b"through ");
+        complete(el, writer.drain()).unwrap();
+        assert_eq!(complete(el, reader.readexactly(8)).unwrap(), b"through ");
+        writer.write(b"and through");
+        writer.write_eof();
+        assert_eq!(complete(el, reader.read_to_end()).unwrap(), b"and through");
+        assert_eq!(complete(el, nothing.read(1)).unwrap(), b"");
+        complete(el, writer.wait_closed()).unwrap();
     }
 
     /// A protocol that has paused reading hands over what waits in the kernel: the reader sees to reading from now on.

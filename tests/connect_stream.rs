@@ -40,6 +40,8 @@ struct Ends {
     write_fails: Option<Failure>,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// What the stream does of itself when it is next read, written or flushed.
+    meddles: [Option<Box<dyn FnOnce()>>; 3],
 }
 
 #[derive(Clone, Copy)]
@@ -96,10 +98,25 @@ impl Memory {
         self.0.borrow().closed
     }
 
+    fn meddle(&self, when: When) {
+        let meddles = self.0.borrow_mut().meddles[when as usize].take();
+        if let Some(meddle) = meddles {
+            meddle();
+        }
+    }
+
     /// The stream itself, whose drop is counted.
     fn stream(&self, drops: &DropCounter) -> Stream {
         Stream { memory: self.clone(), _guard: drops.guard(), panics_at_drop: false }
     }
+}
+
+/// When a stream does something of itself.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    Read,
+    Written,
+    Flushed,
 }
 
 struct Stream {
@@ -116,6 +133,7 @@ impl Drop for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.memory.meddle(When::Read);
         let ends = &mut *self.memory.0.borrow_mut();
         if let Some(failure) = ends.read_fails {
             return failure.happen();
@@ -135,6 +153,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.memory.meddle(When::Written);
         let ends = &mut *self.memory.0.borrow_mut();
         assert!(!ends.closed, "nothing is written to what is closed");
         if let Some(failure) = ends.write_fails {
@@ -151,6 +170,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.memory.meddle(When::Flushed);
         let ends = &mut *self.memory.0.borrow_mut();
         if ends.holds_flush {
             ends.writer = Some(cx.waker().clone());
@@ -289,6 +309,61 @@ on_every_loop! {
             settle(el);
             assert_eq!(record.take(), ["made", "lost"]);
             assert_eq!((drops.count(), memory.is_closed()), (1, !aborts));
+        }
+    }
+
+    /// A stream may use its own transport while it is called: what it writes comes behind what it is given, and when it ends
+    /// the connection, it is ended.
+    fn a_stream_that_meddles(el) {
+        type Deed = fn(&Transport);
+        let write: Deed = |transport| transport.write(b"meddled");
+        let write_and_close: Deed = |transport| {
+            transport.write(b"meddled");
+            transport.close();
+        };
+        let write_and_end: Deed = |transport| {
+            transport.write(b"meddled");
+            transport.write_eof();
+        };
+        for when in [When::Read, When::Written, When::Flushed] {
+            for (deed, loses, closes) in [
+                (write, false, false),
+                (write_and_end, false, true),
+                (write_and_close, true, true),
+                (Transport::abort as Deed, true, false),
+            ] {
+                for (queued, room) in [("", 3), ("", 100), ("queued ", 3), ("queued ", 100)] {
+                    let record = Record::new();
+                    let (transport, memory, _) = open(el, Tap::half_open(&record));
+                    settle(el);
+                    let meddles = {
+                        let transport = transport.clone();
+                        move || deed(&transport)
+                    };
+                    if !queued.is_empty() {
+                        memory.change(|ends| ends.room = 0);
+                        transport.write(queued.as_bytes());
+                        settle(el);
+                    }
+                    memory.change(|ends| {
+                        ends.room = room;
+                        ends.meddles[when as usize] = Some(Box::new(meddles));
+                    });
+                    transport.write(b"written ");
+                    memory.send(b"arrives");
+                    settle(el);
+                    memory.change(|ends| ends.room = 1000);
+                    settle(el);
+                    let case = format!("{when:?} {queued:?} {room} {loses} {closes}");
+                    if !loses || closes {
+                        assert_eq!(memory.received(), [queued, "written meddled"].concat().as_bytes(), "{case}");
+                    }
+                    assert_eq!((record.is_lost(), memory.is_closed()), (loses, closes), "{case}");
+                    assert!(!record.has("pause") && !record.has("resume"), "{case}");
+                    finish(el, &transport, &record);
+                    assert_eq!(record.take().last().unwrap(), "lost", "{case}");
+                }
+            }
         }
     }
 
@@ -526,6 +601,26 @@ on_every_loop! {
         finish(el, &transport, &record);
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
         assert_eq!(record.take(), ["made", "eof", "lost"]);
+    }
+
+    /// It is the same where the writing half was ended by `shutdown`.
+    fn a_plain_stream_that_was_shut_down(el) {
+        for how in [std::net::Shutdown::Read, std::net::Shutdown::Write] {
+            let (ours, mut peer) = tcp::plain_pair();
+            let record = Record::new();
+            let transport = complete(el, async {
+                let stream = roundelay::TcpStream::from_std(ours).unwrap();
+                stream.shutdown(how).unwrap();
+                stream.into_transport(|| Tap::half_open(&record)).unwrap().0
+            });
+            settle(el);
+            transport.write(b"x");
+            let ended = how == std::net::Shutdown::Write;
+            assert_eq!(take_reports().len(), usize::from(ended));
+            assert_eq!(peer.read(&mut [0]).unwrap(), usize::from(!ended));
+            assert!(!transport.is_closing());
+            finish(el, &transport, &record);
+        }
     }
 
     /// Halves that were reunited are as good as one that was never split.

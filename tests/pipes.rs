@@ -354,6 +354,7 @@ on_every_loop! {
             "Transport::set_write_buffer_limits(): the transport has the reading end of a pipe"
         );
         assert_eq!(complete(el, read.ready()).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(complete(el, read.flushed()).unwrap_err().kind(), ErrorKind::Unsupported);
         assert_eq!((read.write_buffer_size(), write.is_reading()), (0, false));
         drop((far_reader, far_writer));
         until_gone(el, &read);

@@ -7,6 +7,7 @@ mod collector;
 
 use std::any::Any;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use collector::{collect, in_a_child};
 use common::{Kind, Log, complete, on_loop, poll_times, run_until, settle};
 use roundelay::{
     Clock, EventLoop, Protocol, Runner, StreamReader, StreamWriter, TcpListener, Transport, open_connection,
-    start_server,
+    open_read_pipe, open_write_pipe, start_server,
 };
 use rustix::io::{FdFlags, fcntl_getfd};
 use tracing::Level;
@@ -410,4 +411,32 @@ fn signals_are_left_alone() {
     let _alone = common::alone();
     assert_eq!(roundelay::block_on(async { signals() }), before);
     assert_eq!(signals(), before);
+}
+
+/// RW-01: a pipe that is read as a stream is closed by dropping the reader, which has no other way; of one that is written
+/// to the writer is to be closed.
+#[test]
+fn ends_of_pipes_as_streams() {
+    let reader = |el: &EventLoop| {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        drop(complete(el, async { open_read_pipe(ours).await.unwrap() }));
+        settle(el);
+        el.close();
+        nothing()
+    };
+    check(warnings(true, reader), &[]);
+    for closes in [false, true] {
+        let writer = |el: &EventLoop| {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let mut writer = complete(el, async { open_write_pipe(ours).await.unwrap() });
+            if closes {
+                writer.close();
+            }
+            drop(writer);
+            settle(el);
+            el.close();
+            nothing()
+        };
+        check(warnings(true, writer), if closes { &[] } else { &[WRITER] });
+    }
 }

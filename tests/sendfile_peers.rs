@@ -7,12 +7,12 @@ mod common;
 mod wire;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::process::{Command, Stdio};
 
 use common::{complete, on_loop, run_until, settle};
 use files::{file, position};
-use wire::{NETS, Net, Record, Tap, connect, connect_narrow, finish, pattern, until_lost};
+use wire::{NETS, Net, Peer, Record, Tap, assert_sleeps, connect, connect_narrow, finish, pattern, until_lost};
 
 /// More than any pair of sockets here buffers.
 const LARGE: usize = 3_000_000;
@@ -23,6 +23,49 @@ fn is_broken(kind: io::ErrorKind) -> bool {
 }
 
 on_every_loop! {
+    /// Another protocol begins while a file is on its way: at once, and it gets what has arrived when the file is sent.
+    fn another_protocol_begins_meanwhile(el) {
+        for net in NETS {
+            let (first, second) = (Record::new(), Record::new());
+            let (transport, peer) = connect_narrow(el, net, Tap::new(&first));
+            let data = pattern(LARGE);
+            let sending = el.create_task(el.sendfile(&transport, file(&data)).into_future());
+            settle(el);
+            peer.send(b"meanwhile");
+            transport.start_protocol(Tap::half_open(&second));
+            settle(el);
+            assert_eq!((first.take(), second.take()), (vec!["made".to_owned()], vec!["made".to_owned()]));
+            assert_sleeps(el);
+            transport.write_eof();
+            run_until(el, || peer.at_eof());
+            assert!(peer.received() == data);
+            assert_eq!(complete(el, sending).unwrap().unwrap(), LARGE as u64);
+            run_until(el, || second.len() == 9);
+            finish(el, &transport, &second);
+        }
+    }
+
+    /// A peer that goes away while the file has nothing to send lets the loop sleep, and shows when the file is given up.
+    fn the_peer_goes_away_while_the_file_waits(el) {
+        for net in NETS {
+            for ends in [Peer::send_eof as fn(&Peer), |peer| peer.socket.shutdown(Shutdown::Both).unwrap()] {
+                let record = Record::new();
+                let (transport, peer) = connect_narrow(el, net, Tap::half_open(&record));
+                let (source, _fills) = rustix::pipe::pipe().unwrap();
+                let sending = el.create_task(el.sendfile(&transport, &source).into_future());
+                settle(el);
+                peer.send(b"x");
+                ends(&peer);
+                assert_sleeps(el);
+                assert_eq!(record.take(), ["made"]);
+                assert!(sending.cancel());
+                run_until(el, || record.has("eof"));
+                assert_sleeps(el);
+                finish(el, &transport, &record);
+            }
+        }
+    }
+
     /// SF-14: a peer that goes away in the middle is an error of the connection, which ends it; the position tells how far
     /// it came.
     fn peer_closes_in_the_middle(el) {

@@ -6,17 +6,19 @@ mod tcp;
 #[path = "common/unix.rs"]
 mod unix;
 
+use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener as PlainListener, UnixStream as Plain};
+use std::rc::Rc;
 
 use futures::stream::StreamExt;
 use futures::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use roundelay::{EventLoop, UnixAddr, UnixListener, UnixStream, spawn, yield_now};
+use roundelay::{EventLoop, Protocol, Transport, UnixAddr, UnixListener, UnixStream, spawn, yield_now};
 
-use common::{open_descriptors, poll_times};
+use common::{open_descriptors, poll_times, run_until};
 use tcp::{complete, pattern};
 use unix::{Folder, abstract_name, leave_stale, unix_error};
 
@@ -30,7 +32,44 @@ fn send_descriptor(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) {
     assert_eq!(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::empty()).unwrap(), bytes.len());
 }
 
+/// Gathers what arrives.
+#[derive(Clone, Default)]
+struct Gathered(Rc<RefCell<Vec<u8>>>);
+
+impl Protocol for Gathered {
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.0.borrow_mut().extend_from_slice(data);
+    }
+}
+
 on_every_loop! {
+    /// A stream that becomes a transport goes on closing the descriptors that come with bytes, and stops at none of them.
+    fn descriptors_come_to_a_transport(el) {
+        let (near, far) = Plain::pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        send_descriptor(far.as_fd(), b"line\nahead ", null.as_fd());
+        send_descriptor(far.as_fd(), b"waits ", null.as_fd());
+        let before = open_descriptors();
+        let gathered = Gathered::default();
+        let transport = complete(el, async {
+            let mut stream = UnixStream::from_std(near).unwrap();
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "line\n");
+            send_descriptor(far.as_fd(), b"comes ", null.as_fd());
+            (&far).write_all(b"at last").unwrap();
+            far.shutdown(Shutdown::Write).unwrap();
+            let protocol = gathered.clone();
+            stream.into_transport(move || protocol).unwrap().0
+        });
+        let credentials = transport.extra_info().peer_credentials;
+        assert!(credentials.is_some() && transport.extra_info().pipe.is_none());
+        run_until(el, || transport.protocol().is_none());
+        assert_eq!(*gathered.0.borrow(), b"ahead waits comes at last");
+        assert_eq!(transport.extra_info().peer_credentials, credentials);
+        assert_eq!(open_descriptors(), before - 1);
+    }
+
     /// A client and a server that accepts: both know each other, and bytes go both ways.
     fn connects_and_accepts(el) {
         let folder = Folder::new();

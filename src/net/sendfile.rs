@@ -1,5 +1,6 @@
 //! Files to transports.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,8 +8,7 @@ use std::task::{Context, Poll, ready};
 use crate::error::{InvalidState, SendfileNotAvailable};
 use crate::event_loop::EventLoop;
 use crate::os::fd::AsFd;
-use crate::os::socket;
-use crate::protocol::{Transport, WriteReady};
+use crate::protocol::{FileSink, Transport, WriteReady};
 use crate::sock::file::{Call, Sink};
 use crate::sock::sendfile::Sendfile;
 
@@ -28,6 +28,8 @@ impl EventLoop {
     /// Until the file is sent, whatever is written otherwise is refused, and reported to the exception handler; nothing is
     /// received; `close` and `write_eof` wait for it as for what is queued, `abort` does not. Dropping the future gives the
     /// rest of the file up, and the transport is as it was: what the peer makes of half a file is a matter of the protocol.
+    /// Only an implementation of [`StreamTransport`](crate::StreamTransport) of your own is written to as by anybody: it keeps
+    /// nobody away, and closing it ends the sending.
     ///
     /// [`offset`]: Sendfile::offset
     /// [`count`]: Sendfile::count
@@ -37,7 +39,8 @@ impl EventLoop {
     ///
     /// The file's, and the connection's: those end it, and its protocol hears of them, too.
     /// [`InvalidState`] as an `io::Error` if the transport is closing, after `write_eof`, and while another file is sent.
-    /// [`SendfileNotAvailable`] as an `io::Error`, where there is to be no fallback. `InvalidInput` for a count of zero,
+    /// [`SendfileNotAvailable`] as an `io::Error`, where there is to be no fallback; `Unsupported` over the reading end of a
+    /// pipe. `InvalidInput` for a count of zero,
     /// for an offset where there are no places, and where it is awaited in another loop than the transport's;
     /// [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
@@ -80,8 +83,8 @@ struct TransportSink {
 
 enum State {
     New,
-    /// The transport keeps others away, until `end`.
-    Native,
+    /// The transport, one of the loop's own, keeps others away, until `end`.
+    Own,
     /// It is written to, as by anybody else.
     Foreign {
         was_reading: bool,
@@ -93,7 +96,7 @@ impl Sink for TransportSink {
     fn begin(&mut self, method: &str) -> io::Result<()> {
         if let Some(sink) = self.transport.file_sink() {
             sink.begin(method)?;
-            self.state = State::Native;
+            self.state = State::Own;
             return Ok(());
         }
         if self.transport.is_closing() {
@@ -109,7 +112,7 @@ impl Sink for TransportSink {
     }
 
     fn is_native(&self) -> bool {
-        matches!(self.state, State::Native)
+        matches!(self.state, State::Own) && self.transport.file_sink().is_some_and(FileSink::is_native)
     }
 
     fn poll_call(&mut self, cx: &mut Context<'_>, call: &mut Call<'_>) -> Poll<io::Result<usize>> {
@@ -120,13 +123,15 @@ impl Sink for TransportSink {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let State::Foreign { ready, .. } = &mut self.state else {
-            return self.poll_call(cx, &mut |socket| socket::send(socket, data));
-        };
-        let waiting = ready.get_or_insert_with(|| self.transport.ready());
-        let result = ready!(std::future::Future::poll(Pin::new(waiting), cx));
-        *ready = None;
-        result?;
+        if let Some(sink) = self.transport.file_sink() {
+            return sink.poll_send(cx, data);
+        }
+        if let State::Foreign { ready, .. } = &mut self.state {
+            let waiting = ready.get_or_insert_with(|| self.transport.ready());
+            let result = ready!(Pin::new(waiting).poll(cx));
+            *ready = None;
+            result?;
+        }
         if self.transport.is_closing() {
             let text = "the transport was closed while a file was sent";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
@@ -140,7 +145,7 @@ impl Drop for TransportSink {
     fn drop(&mut self) {
         match &self.state {
             State::New => {}
-            State::Native => {
+            State::Own => {
                 if let Some(sink) = self.transport.file_sink() {
                     sink.end();
                 }

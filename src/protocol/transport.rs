@@ -166,17 +166,20 @@ pub trait StreamTransport: ReadTransport + WriteTransport {
         self.resume_reading();
     }
 
-    /// Where the system can send files to by itself. For the loop's own transports; leave it alone.
+    /// What sends a file with everybody else kept away. For the loop's own transports; leave it alone.
     #[doc(hidden)]
     fn file_sink(&self) -> Option<&dyn FileSink> {
         None
     }
 }
 
-/// A transport whose bytes go straight to a socket, so that the system can send a file to it.
+/// A transport that a file can be sent over with everybody else kept away.
 pub trait FileSink {
     /// Keeps everybody else from writing, and holds up reading, until `end`.
     fn begin(&self, method: &str) -> io::Result<()>;
+
+    /// Whether its bytes go straight to a socket, so that the system can send the file.
+    fn is_native(&self) -> bool;
 
     /// Calls `call` with the socket when what was written before is sent, until it does not block. One waits at a time.
     fn poll_call(
@@ -184,6 +187,9 @@ pub trait FileSink {
         cx: &mut Context<'_>,
         call: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>>;
+
+    /// Takes some of these bytes when what was taken before is sent.
+    fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>>;
 
     /// The file is sent, or given up.
     fn end(&self);
@@ -405,7 +411,7 @@ impl Transport {
         self.inner.protocol()
     }
 
-    /// Where the system can send files to by itself, if it can.
+    /// What sends a file with everybody else kept away, if it is one of the loop's own.
     pub(crate) fn file_sink(&self) -> Option<&dyn FileSink> {
         self.inner.file_sink()
     }

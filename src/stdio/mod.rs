@@ -60,7 +60,7 @@ use crate::transport::stream::PipeEnd;
 #[track_caller]
 pub fn stdin() -> io::Result<StreamReader> {
     let (transport, protocol) = open(&required_loop("stdin"), Standard::In)?;
-    Ok(protocol.with(|protocol| protocol.standard_halves(&transport).0))
+    Ok(protocol.with(|protocol| protocol.droppable_halves(&transport).0))
 }
 
 /// The process's standard output as a stream. See [`stdin`] for what it may be, and an example.
@@ -83,7 +83,7 @@ pub fn stdin() -> io::Result<StreamReader> {
 #[track_caller]
 pub fn stdout() -> io::Result<StreamWriter> {
     let (transport, protocol) = open(&required_loop("stdout"), Standard::Out)?;
-    Ok(protocol.with(|protocol| protocol.standard_halves(&transport).1))
+    Ok(protocol.with(|protocol| protocol.droppable_halves(&transport).1))
 }
 
 /// The process's standard error as a stream. See [`stdout`].
@@ -98,7 +98,7 @@ pub fn stdout() -> io::Result<StreamWriter> {
 #[track_caller]
 pub fn stderr() -> io::Result<StreamWriter> {
     let (transport, protocol) = open(&required_loop("stderr"), Standard::Err)?;
-    Ok(protocol.with(|protocol| protocol.standard_halves(&transport).1))
+    Ok(protocol.with(|protocol| protocol.droppable_halves(&transport).1))
 }
 
 fn open(el: &EventLoop, standard: Standard) -> io::Result<(Transport, ProtocolRef<StreamProtocol>)> {

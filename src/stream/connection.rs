@@ -129,7 +129,11 @@ impl Connection {
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        shutdown(self.socket(), how)
+        shutdown(self.socket(), how)?;
+        if how != Shutdown::Read {
+            self.write_closed.set(true);
+        }
+        Ok(())
     }
 
     pub(super) fn close_write(&self) -> io::Result<()> {
@@ -138,11 +142,12 @@ impl Connection {
         }
         match self.shutdown(Shutdown::Write) {
             // The peer is gone already.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-            result => result?,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                self.write_closed.set(true);
+                Ok(())
+            }
+            result => result,
         }
-        self.write_closed.set(true);
-        Ok(())
     }
 }
 

@@ -105,7 +105,10 @@ async fn open(
     let (channel, end) = take_pipe(&el, function, fd, way)?;
     let protocol = ProtocolRef::new(StreamProtocol::new(&el, limit, None));
     let transport = introduce(open_pipe(&el.core, channel, end, false, protocol.clone().into())?).await;
-    Ok(protocol.with(|protocol| protocol.halves(&transport)))
+    Ok(protocol.with(|protocol| match way {
+        Way::Read => protocol.droppable_halves(&transport),
+        Way::Write => protocol.halves(&transport),
+    }))
 }
 
 impl IntoFuture for OpenReadPipe {

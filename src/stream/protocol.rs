@@ -21,8 +21,8 @@ pub(crate) struct Connection {
     el: EventLoop,
     /// Whether somebody else has it now.
     handed_over: Cell<bool>,
-    /// Whether it may well be forgotten: one of the process's standard streams.
-    is_standard: bool,
+    /// Whether it may well be forgotten: one of the process's standard streams, or a reader without a writer to close.
+    may_be_dropped: bool,
 }
 
 impl Connection {
@@ -39,7 +39,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if !self.handed_over.get() && !self.transport.is_closing() {
-            if !self.is_standard {
+            if !self.may_be_dropped {
                 self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
             }
             // The loop sends what is queued.
@@ -130,14 +130,14 @@ impl StreamProtocol {
         self.halves_of(transport, false)
     }
 
-    /// The same of a standard stream, of which the one half is there.
-    pub(crate) fn standard_halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
+    /// The same of which one half is used, and which need not be closed before it is dropped.
+    pub(crate) fn droppable_halves(&self, transport: &Transport) -> (StreamReader, StreamWriter) {
         self.halves_of(transport, true)
     }
 
-    fn halves_of(&self, transport: &Transport, is_standard: bool) -> (StreamReader, StreamWriter) {
+    fn halves_of(&self, transport: &Transport, may_be_dropped: bool) -> (StreamReader, StreamWriter) {
         let (transport, el) = (transport.clone(), self.el.clone());
-        let connection = Rc::new(Connection { transport, el, handed_over: Cell::new(false), is_standard });
+        let connection = Rc::new(Connection { transport, el, handed_over: Cell::new(false), may_be_dropped });
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
         (reader, writer)

@@ -119,6 +119,8 @@ pub(crate) enum BeginFile {
     AfterEof,
     /// Nothing: another one is being sent.
     Busy,
+    /// Nothing: there is no writing side.
+    NoSide,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -225,7 +227,7 @@ impl Lifecycle {
 
     /// Whether the writing side is to be ended as soon as everything is sent.
     pub(crate) fn ends_when_flushed(&self) -> bool {
-        self.phase == Phase::Flushing || self.phase == Phase::Open && self.writing == Writing::Ending
+        !self.file && (self.phase == Phase::Flushing || self.phase == Phase::Open && self.writing == Writing::Ending)
     }
 
     pub(crate) fn write(&self) -> Verdict {
@@ -290,14 +292,15 @@ impl Lifecycle {
         if self.phase != Phase::Open {
             return BeginFile::Closing;
         }
-        if self.writing != Writing::Open {
-            return BeginFile::AfterEof;
+        match self.writing {
+            Writing::None => BeginFile::NoSide,
+            Writing::Ending | Writing::Ended => BeginFile::AfterEof,
+            Writing::Open if self.file => BeginFile::Busy,
+            Writing::Open => {
+                self.file = true;
+                BeginFile::Begin
+            }
         }
-        if self.file {
-            return BeginFile::Busy;
-        }
-        self.file = true;
-        BeginFile::Begin
     }
 
     /// It is sent, or given up.
@@ -414,6 +417,7 @@ mod tests {
                 }
                 prop_assert!(losses <= 1 && shutdowns <= 1);
                 if life.is_sending_file() {
+                    prop_assert!(!life.ends_when_flushed());
                     prop_assert!(!life.is_reading() && life.write() != Verdict::Write && shutdowns == 0);
                 }
                 prop_assert_eq!(losses == 1, life.is_lost());

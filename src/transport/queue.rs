@@ -78,6 +78,18 @@ impl WriteQueue {
         }
     }
 
+    /// Queues all of another queue.
+    pub(crate) fn append(&mut self, behind: Self) {
+        match (&mut self.queued, behind.queued) {
+            (Some(queued), Some(mut behind)) => {
+                queued.len += behind.len;
+                queued.chunks.append(&mut behind.chunks);
+            }
+            (queued, Some(behind)) => *queued = Some(behind),
+            (_, None) => {}
+        }
+    }
+
     /// Lends the chunks from the front, as many as one system call takes. Of a few nothing is allocated.
     pub(crate) fn with_slices<R>(&self, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         let Some(queued) = &self.queued else { return f(&[]) };

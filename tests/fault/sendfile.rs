@@ -22,7 +22,7 @@ impl Protocol for Quiet {
 }
 
 /// Takes all that comes, on a thread whose calls do not count.
-fn reader(mut peer: UnixStream) -> JoinHandle<Vec<u8>> {
+fn reader(mut peer: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut received = Vec::new();
         // A reset is an end as any other.
@@ -52,23 +52,62 @@ fn over_a_transport(stage: &Stage<'_>, source: File, data: &[u8]) {
     let connecting = el.create_connection(move || protocol, OwnedFd::from(near));
     let connected = witness.check("create_connection", stage.complete(connecting.into_future()));
     if let Some((transport, _)) = connected {
-        let sending = el.sendfile(&transport, &source);
-        if note(&witness, stage.complete(sending.into_future()), data.len()) {
-            transport.write(b"tail");
-            transport.close();
-        } else {
-            // Not every error is the connection's: it may be open yet.
-            transport.abort();
-        }
-        stage.run_until(|| transport.protocol().is_none());
+        send(stage, &transport, source, data);
         check_bytes(&witness, &[b"head", data, b"tail"].concat(), &received.join().unwrap());
     }
+}
+
+/// Sends the file and what comes behind it, and ends the connection.
+fn send(stage: &Stage<'_>, transport: &Transport, source: File, data: &[u8]) {
+    let (el, witness) = (stage.el, &stage.witness);
+    let sending = el.sendfile(transport, &source);
+    if note(witness, stage.complete(sending.into_future()), data.len()) {
+        transport.write(b"tail");
+        transport.close();
+    } else {
+        // Not every error is the connection's: it may be open yet.
+        transport.abort();
+    }
+    stage.run_until(|| transport.protocol().is_none());
 }
 
 #[test]
 fn a_file_over_a_transport() {
     let data = pattern(BYTES);
     sweep(|stage| over_a_transport(stage, file(&data), &data));
+}
+
+#[test]
+fn a_file_over_a_pipe() {
+    let data = pattern(BYTES);
+    sweep(|stage| {
+        let (el, witness) = (stage.el, &stage.witness);
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let received = reader(File::from(read));
+        let protocol = witness.protocol("protocol", Quiet);
+        let connecting = el.connect_write_pipe(move || protocol, write);
+        if let Some((transport, _)) = witness.check("connect_write_pipe", stage.complete(connecting.into_future())) {
+            send(stage, &transport, file(&data), &data);
+            check_bytes(witness, &[b"head", &data[..], b"tail"].concat(), &received.join().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_file_over_a_stream() {
+    let data = pattern(BYTES);
+    sweep(|stage| {
+        let (el, witness) = (stage.el.clone(), &stage.witness);
+        let (near, far) = UnixStream::pair().unwrap();
+        let received = reader(far);
+        let protocol = witness.protocol("protocol", Quiet);
+        let connected =
+            stage.complete(async move { el.connect_stream(|| protocol, roundelay::UnixStream::from_std(near)?) });
+        if let Some((transport, _)) = witness.check("connect_stream", connected) {
+            send(stage, &transport, file(&data), &data);
+            check_bytes(witness, &[b"head", &data[..], b"tail"].concat(), &received.join().unwrap());
+        }
+    });
 }
 
 #[test]

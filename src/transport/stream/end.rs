@@ -54,6 +54,10 @@ impl SocketTransport {
         if self.made_in.get() == NOT_MADE && !self.life.get().is_gone() {
             // A protocol that was to begin hears of that first.
             self.begin();
+            if self.made_in.get() == NOT_MADE {
+                // It has left everything to another one, and so it is with that one.
+                return self.enqueue(Action::Lost);
+            }
         }
         if !self.update_life(Lifecycle::gone) {
             return;
@@ -101,6 +105,7 @@ impl SocketTransport {
         }
         self.wake_waiters();
         self.wake_flush_waiters();
+        self.wake_file();
         if let Some((owner, place)) = self.owner.take() {
             owner.transport_lost(place);
         }
@@ -114,7 +119,7 @@ impl SocketTransport {
         }
     }
 
-    fn release_queue(&self, queue: WriteQueue) {
+    pub(super) fn release_queue(&self, queue: WriteQueue) {
         if !queue.is_empty() {
             self.release("written bytes", queue);
         }

@@ -274,6 +274,10 @@ impl SocketTransport {
             // As in asyncio, the connection goes on.
             self.report("Exception in callback connection_made", payload);
         }
+        if self.made_in.get() == NOT_MADE {
+            // Another one is to begin, and all the rest is for that one.
+            return;
+        }
         let life = self.life.get();
         if !life.is_lost() {
             self.update_interest();
@@ -296,8 +300,10 @@ impl SocketTransport {
             self.rare(|rare| drop(rare.unread.splice(0..0, first.iter().copied())));
         }
         self.unseen.set(self.unread_len());
-        // An end of file that another one was told of is found again.
-        self.readable.set(true);
+        // An end of file that another one was told of is found again. A writing end has nothing to find.
+        if self.life.get().write_end().is_none() {
+            self.readable.set(true);
+        }
         self.enqueue(Action::Made);
     }
 
@@ -601,7 +607,7 @@ impl BaseTransport for SocketTransport {
         match self.update_life(|life| life.close(is_sent)) {
             Close::Already => {}
             Close::Flush if self.is_foreign => self.enqueue(Action::Write),
-            Close::Flush => self.read_interest(false),
+            Close::Flush => self.update_interest(),
             Close::Lose => {
                 self.set_interest(Interest::NONE);
                 self.enqueue(Action::Lost);
@@ -677,8 +683,7 @@ impl StreamTransport for SocketTransport {
     }
 
     fn file_sink(&self) -> Option<&dyn FileSink> {
-        let is_socket = self.io.borrow().as_ref().and_then(Carrier::channel).is_some_and(Channel::is_socket);
-        (is_socket || self.life.get().is_gone()).then_some(self)
+        Some(self)
     }
 }
 

@@ -168,7 +168,7 @@ impl SocketTransport {
     }
 
     fn reader_gone(&self) {
-        if !self.queue.borrow().is_empty() {
+        if !self.queue.borrow().is_empty() || self.life.get().is_sending_file() {
             return self.fail(io::ErrorKind::BrokenPipe.into());
         }
         // For those who want to write.

@@ -115,7 +115,12 @@ impl SocketTransport {
             Some(Carrier::Foreign(foreign)) => {
                 // Only a read that would block says that nothing is left.
                 self.more.set(true);
-                foreign.recv(buffer)?
+                let n = foreign.recv(buffer)?;
+                if self.life.get().is_closing() {
+                    // Its own code has ended it.
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                n
             }
             Some(Carrier::Channel(io)) => {
                 let (n, stopped_short) = self.receive_otherwise(&io.channel, buffer)?;

@@ -1,7 +1,7 @@
 //! A file that goes out between what was written before it and what is written after it.
 //!
 //! It is sent by whoever awaits it, in its own turn: the transport says when the socket takes something, and keeps
-//! everything else away meanwhile. What is asked of it until the file is sent (`close`, `write_eof`, to pause reading or
+//! everything else away meanwhile. What is no socket of its own takes it through the queue, piece by piece. What is asked of it until the file is sent (`close`, `write_eof`, to pause reading or
 //! to resume it) is remembered, and done then.
 
 use std::io;
@@ -10,9 +10,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::error::{InvalidState, invalid_input};
 use crate::event_loop::running;
+use crate::os::channel::Channel;
 use crate::os::fd::{AsFd, BorrowedFd};
 use crate::os::sendfile::is_of_connection;
-use crate::os::socket::would_block;
+use crate::os::socket::{send, would_block};
 use crate::protocol::FileSink;
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::{BeginFile, Flushed, Lifecycle};
@@ -89,8 +90,16 @@ impl FileSink for SocketTransport {
             BeginFile::Closing => "Transport is closing",
             BeginFile::AfterEof => "cannot send a file after write_eof()",
             BeginFile::Busy => "another sendfile is in progress on this transport",
+            BeginFile::NoSide => {
+                let text = format!("EventLoop::{method}(): the transport has the reading end of a pipe");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
         };
         Err(InvalidState::new(format!("EventLoop::{method}(): {reason}")).into())
+    }
+
+    fn is_native(&self) -> bool {
+        self.io.borrow().as_ref().and_then(Carrier::channel).is_some_and(Channel::is_socket)
     }
 
     fn poll_call(
@@ -134,15 +143,44 @@ impl FileSink for SocketTransport {
         }
     }
 
+    fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_native() {
+            return self.poll_call(cx, &mut |socket| send(socket, data));
+        }
+        if self.life.get().is_lost() {
+            return Poll::Ready(Err(self.lost_error()));
+        }
+        if !self.queue.borrow().is_empty() {
+            self.wait_with_file(cx, false);
+            return Poll::Pending;
+        }
+        ready!(self.core.poll_budget(cx));
+        self.send_or_queue(
+            data.len(),
+            |carrier| self.send(carrier, data),
+            |queue, sent| queue.push_copy(&data[sent..]),
+        );
+        if self.life.get().is_lost() {
+            return Poll::Ready(Err(self.lost_error()));
+        }
+        self.core.spend_budget();
+        self.core.spend_bytes(data.len());
+        Poll::Ready(Ok(data.len()))
+    }
+
     fn end(&self) {
         let file = self.if_rare(|rare| rare.file.take());
-        let queue_is_empty = self.queue.borrow().is_empty();
-        match self.update_life(|life| life.end_file(queue_is_empty)) {
+        let is_sent = self.is_sent();
+        match self.update_life(|life| life.end_file(is_sent)) {
             Flushed::GoOn => {}
             Flushed::Shutdown => self.shut_down_writing(),
             Flushed::Lose => self.enqueue(Action::Lost),
         }
         if !self.life.get().is_lost() {
+            if self.is_foreign {
+                // Its end, if that is asked for, may have to wait.
+                self.enqueue(Action::Write);
+            }
             self.update_interest();
             self.go_on_reading();
         }

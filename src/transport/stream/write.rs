@@ -48,38 +48,60 @@ impl SocketTransport {
         if len == 0 {
             return;
         }
+        if self.send_or_queue(len, send, queue_rest) {
+            self.queue_grown();
+        }
+    }
+
+    /// True if something was queued.
+    pub(super) fn send_or_queue(
+        &self,
+        len: usize,
+        send: impl FnOnce(&Carrier) -> io::Result<usize>,
+        queue_rest: impl FnOnce(&mut WriteQueue, usize),
+    ) -> bool {
         let was_empty = self.queue.borrow().is_empty();
         let mut sent = 0;
         if was_empty {
             let result = match &*self.io.borrow() {
                 Some(carrier) => send(carrier),
-                None => return,
+                None => return false,
             };
             match result {
                 Ok(n) => sent = n,
                 Err(error) if would_block(&error) => {}
-                Err(error) => return self.fail(error),
+                Err(error) => {
+                    self.fail(error);
+                    return false;
+                }
             }
             if sent > 0 {
                 self.note_activity();
+            }
+            if self.is_foreign && self.life.get().is_lost() {
+                // Its own code has aborted it.
+                return false;
             }
             if sent == len {
                 if self.is_foreign {
                     // To be flushed together with what else is written in this turn.
                     self.enqueue(Action::Write);
                 }
-                return;
+                return false;
             }
         }
+        // What a stream of the application's has written of itself meanwhile.
+        let behind = if was_empty && self.is_foreign { self.queue.take() } else { WriteQueue::default() };
         queue_rest(&mut self.queue.borrow_mut(), sent);
         if was_empty {
+            self.queue.borrow_mut().append(behind);
             self.write_interest(true);
         }
-        self.queue_grown();
+        true
     }
 
     #[inline]
-    fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
+    pub(super) fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
         match carrier {
             Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
             Carrier::Channel(io) => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
@@ -145,7 +167,6 @@ impl SocketTransport {
         for (_, waker) in waiters {
             self.core.local.wake(waker);
         }
-        self.wake_file();
     }
 
     /// Remembers whom to wake.
@@ -169,20 +190,37 @@ impl SocketTransport {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends from the front of a queue, if it has one.
+    fn send_front(&self, queue: &WriteQueue) -> Option<io::Result<usize>> {
+        if queue.is_empty() {
+            return None;
+        }
+        let io = self.io.borrow();
+        let carrier = io.as_ref()?;
+        Some(queue.with_slices(|slices| match slices {
+            [only] => self.send(carrier, only),
+            slices => self.send_vectored(carrier, slices),
+        }))
+    }
+
+    /// As `send_front`, of what is queued, to a stream of the application's: it may write, or abort, in its turn.
+    fn give_front(&self) -> Option<io::Result<usize>> {
+        let queue = self.queue.take();
+        let result = self.send_front(&queue);
+        let behind = self.queue.replace(queue);
+        self.queue.borrow_mut().append(behind);
+        if self.life.get().is_lost() {
+            self.release_queue(self.queue.take());
+            return result.map(|result| result.and(Err(io::ErrorKind::WouldBlock.into())));
+        }
+        result
+    }
+
     /// Sends what is queued, until the socket is full or this event has had its share.
     pub(super) fn flush(&self) {
         for _ in 0..READS_PER_EVENT {
-            let result = {
-                let (queue, io) = (self.queue.borrow(), self.io.borrow());
-                let Some(carrier) = io.as_ref() else { return };
-                if queue.is_empty() {
-                    break;
-                }
-                queue.with_slices(|slices| match slices {
-                    [only] => self.send(carrier, only),
-                    slices => self.send_vectored(carrier, slices),
-                })
-            };
+            let result = if self.is_foreign { self.give_front() } else { self.send_front(&self.queue.borrow()) };
+            let Some(result) = result else { break };
             match result {
                 Ok(n) => {
                     let sent = self.queue.borrow_mut().advance(n);
@@ -213,8 +251,13 @@ impl SocketTransport {
         if life.is_lost() {
             return;
         }
-        match self.with_foreign(|foreign| foreign.settle(life.ends_when_flushed())) {
-            Some(Ok(())) => self.flushed(),
+        let ends = life.ends_when_flushed();
+        match self.with_foreign(|foreign| foreign.settle(ends)) {
+            Some(Ok(())) if self.queue.borrow().is_empty() && self.life.get().ends_when_flushed() == ends => {
+                self.flushed()
+            }
+            // Its own code has written, or has closed it.
+            Some(Ok(())) => self.enqueue(Action::Write),
             Some(Err(error)) if !would_block(&error) => self.fail(error),
             Some(Err(_)) | None => {}
         }
@@ -341,6 +384,7 @@ impl WriteTransport for SocketTransport {
     }
 
     fn poll_flushed(&self, waiter: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_writing("flushed")?;
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }
