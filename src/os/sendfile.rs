@@ -107,6 +107,8 @@ fn page(file: BorrowedFd<'_>, place: u64) -> Pages {
 /// Whether the file is of a file system that has no disk.
 #[cfg(target_os = "linux")]
 fn is_memory(file: BorrowedFd<'_>) -> bool {
+    // Its type is another one on other machines.
+    #[allow(clippy::unnecessary_cast)]
     let magic = retry(Call::File, |_| rustix::fs::fstatfs(file)).map(|system| system.f_type as i64);
     matches!(magic, Ok(libc::TMPFS_MAGIC | RAMFS_MAGIC))
 }

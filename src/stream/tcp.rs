@@ -16,7 +16,7 @@ use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
 use crate::os::address::Address;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{local_addr, peer_addr, send, send_vectored};
+use crate::os::socket::{local_addr, option, peer_addr, send, send_vectored, set_nonblocking};
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::stream::connection::{
     Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
@@ -91,8 +91,8 @@ impl TcpStream {
     #[track_caller]
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
         let el = required_loop("TcpStream::from_std");
-        stream.set_nonblocking(true)?;
         let socket = Socket::from(stream);
+        set_nonblocking(&socket)?;
         set_nodelay(&socket);
         Ok(Self::over(Source::new(&el.core, socket)?))
     }
@@ -103,7 +103,7 @@ impl TcpStream {
     ///
     /// The operating system's.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.connection.socket().tcp_nodelay()
+        option(self.connection.socket(), Socket::tcp_nodelay)
     }
 
     /// Says whether small writes are sent at once.
@@ -112,7 +112,7 @@ impl TcpStream {
     ///
     /// The operating system's.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.connection.socket().set_tcp_nodelay(nodelay)
+        option(self.connection.socket(), |socket| socket.set_tcp_nodelay(nodelay))
     }
 }
 

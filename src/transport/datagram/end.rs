@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::PanicPayload;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
-use crate::os::datagram;
+use crate::os::socket::local_addr;
 use crate::protocol::DatagramHandle;
 use crate::reactor::Interest;
 use crate::sched::context::{self, Slot};
@@ -62,7 +62,7 @@ impl DatagramSocket {
             drop(registration);
             // Beside whoever calls this somebody has a handle, and may ask for the address yet.
             if self.me.strong_count() > 1 {
-                *self.local_addr.borrow_mut() = datagram::local(&socket);
+                *self.local_addr.borrow_mut() = local_addr(&socket).ok();
             }
         }
         self.core.transport_gone();

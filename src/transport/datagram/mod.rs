@@ -24,8 +24,8 @@ use socket2::Socket;
 use crate::constants::UNIX_SEND_RETRY;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
 use crate::os::address::Address;
-use crate::os::datagram;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use crate::os::socket::local_addr;
 use crate::protocol::erased::Called;
 use crate::protocol::{
     AnyDatagramProtocol, BaseTransport, DatagramHandle, ExtraInfo, Holder, SocketView, TransportId, WaiterId,
@@ -411,7 +411,7 @@ impl BaseTransport for DatagramSocket {
 
     fn extra_info(&self) -> ExtraInfo {
         let local_addr = match &*self.io.borrow() {
-            Some(io) => datagram::local(&io.socket),
+            Some(io) => local_addr(&io.socket).ok(),
             None => self.local_addr.borrow().clone(),
         };
         let peer_addr = match &self.peer {

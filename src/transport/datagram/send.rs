@@ -79,8 +79,8 @@ impl DatagramSocket {
 
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
         match (&*self.io.borrow(), to) {
-            (Some(io), Some(to)) => send_to(&io.socket, data, to),
-            (Some(io), None) => send(&io.socket, data),
+            (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
+            (Some(io), None) => send(&io.socket, data).map(drop),
             (None, _) => Ok(()),
         }
     }
