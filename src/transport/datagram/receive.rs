@@ -58,7 +58,7 @@ impl DatagramSocket {
     fn receive_one(&self, share: &mut Share) -> io::Result<()> {
         self.core.with_receive_buffer(|buffer| {
             let arrived = match &*self.io.borrow() {
-                Some(io) => datagram::receive(&io.socket, buffer)?,
+                Some(io) => datagram::receive(&*io.socket, buffer)?,
                 None => return Err(io::ErrorKind::WouldBlock.into()),
             };
             self.deliver(arrived, share);
@@ -69,7 +69,7 @@ impl DatagramSocket {
     fn receive_several(&self, share: &mut Share) -> io::Result<()> {
         self.mail.with_inbox(|inbox| {
             let (count, is_drained) = match &*self.io.borrow() {
-                Some(io) => inbox.receive(&io.socket)?,
+                Some(io) => inbox.receive(&*io.socket)?,
                 None => return Err(io::ErrorKind::WouldBlock.into()),
             };
             if is_drained && !self.more.get() {

@@ -79,8 +79,8 @@ impl DatagramSocket {
 
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
         match (&*self.io.borrow(), to) {
-            (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
-            (Some(io), None) => send(&io.socket, data).map(drop),
+            (Some(io), Some(to)) => send_to(&*io.socket, data, to).map(drop),
+            (Some(io), None) => send(&*io.socket, data).map(drop),
             (None, _) => Ok(()),
         }
     }
@@ -108,7 +108,7 @@ impl DatagramSocket {
         let mut outbox = self.mail.outbox.borrow_mut();
         let (mut sent, mut is_full) = (0, false);
         while let (false, Some(io), true) = (is_full, &*self.io.borrow(), sent < outbox.letters.len()) {
-            match send_several(&io.socket, &outbox.bytes, &outbox.letters[sent..]) {
+            match send_several(&*io.socket, &outbox.bytes, &outbox.letters[sent..]) {
                 Ok(n) => sent += n,
                 Err(error) if would_block(&error) => is_full = true,
                 Err(error) => {
