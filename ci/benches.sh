@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 cargo bench --quiet --no-run
 cargo bench --quiet --bench compare -- --test >/dev/null
+cargo bench --quiet --bench sendfile -- --rounds 1 >/dev/null
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -89,7 +89,7 @@ pub(crate) const DATAGRAMS_PER_CALL: usize = 16;
 pub(crate) const DATAGRAMS_PER_EVENT: usize = 64;
 
 /// Answers that are gathered while datagrams are delivered are sent when they are so many bytes; a longer one is sent at
-/// once, without the copy. Each counts a header besides.
+/// once, without the copy.
 pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
 
 /// What each queued datagram counts beside its bytes (asyncio: header bytes).

@@ -112,7 +112,7 @@ fn peer_closes_in_the_middle() {
             until_lost(el, &record);
             assert_eq!(record.take(), ["made".to_owned(), format!("lost {:?}", error.kind())]);
             let sent = position(&file) as usize;
-            assert!(sent >= 10_000 && sent < LARGE, "{sent}");
+            assert!((10_000..LARGE).contains(&sent), "{sent}");
         }
     });
 }

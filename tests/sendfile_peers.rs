@@ -43,7 +43,7 @@ on_every_loop! {
             until_lost(el, &record);
             assert_eq!(record.take(), ["made".to_owned(), format!("lost {:?}", error.kind())]);
             let sent = position(&file) as usize;
-            assert!(sent >= 10_000 && sent < LARGE, "{sent}");
+            assert!((10_000..LARGE).contains(&sent), "{sent}");
         }
     }
 

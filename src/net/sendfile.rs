@@ -67,7 +67,7 @@ impl EventLoop {
     /// })
     /// # .unwrap();
     /// ```
-    pub fn sendfile(&self, transport: &Transport, file: impl AsFd) -> Sendfile {
+    pub fn sendfile(&self, transport: &Transport, file: impl AsFd) -> Sendfile<'static> {
         Sendfile::new(self, "sendfile", file, TransportSink { transport: transport.clone(), state: State::New })
     }
 }
@@ -100,7 +100,10 @@ impl Sink for TransportSink {
             return Err(InvalidState::new(format!("EventLoop::{method}(): Transport is closing")).into());
         }
         let was_reading = self.transport.is_reading();
-        self.transport.pause_reading();
+        // A transport that has no reading side would report it.
+        if was_reading {
+            self.transport.pause_reading();
+        }
         self.state = State::Foreign { was_reading, ready: None };
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::io;
 
 use rustix::fs::{FileType, SeekFrom};
 
-#[cfg(target_os = "linux")]
 use crate::constants::SENDFILE_LOOKS;
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{BorrowedFd, OwnedFd};
@@ -19,17 +18,6 @@ pub(crate) enum Kind {
     Placed { size: Option<u64> },
     /// One that is read from where it is: a pipe, a socket, a terminal or another device.
     Stream,
-}
-
-/// What is known of the pages of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pages {
-    /// To send them is not to wait for a disk.
-    InMemory,
-    /// Some of them have to be read first.
-    Absent,
-    /// The system does not say.
-    Unknown,
 }
 
 /// What kind of file it is.
@@ -76,51 +64,44 @@ pub(crate) fn is_readable(file: BorrowedFd<'_>) -> io::Result<bool> {
     retry(Call::File, |_| poll(&mut fds, Some(&now))).map(|ready| ready > 0)
 }
 
-/// Whether the pages of a range, which is not empty, are in memory: its first byte and its last are asked for, and some
-/// between them, for pages are read ahead by many and are dropped in the order in which they came.
-#[cfg(target_os = "linux")]
-pub(crate) fn pages(file: BorrowedFd<'_>, start: u64, len: usize) -> Pages {
-    let places = (0..len).step_by(SENDFILE_LOOKS).chain([len - 1]);
-    let mut looks = places.map(|place| page(file, start + place as u64));
-    looks.find(|pages| *pages != Pages::InMemory).unwrap_or(Pages::InMemory)
+/// Whether the pages of a range, which is not empty, are known to be in memory: its first byte and its last are asked for,
+/// and some between them, for pages are read ahead by many and are dropped in the order in which they came.
+pub(crate) fn is_in_memory(file: BorrowedFd<'_>, start: u64, len: usize) -> bool {
+    let mut places = (0..len).step_by(SENDFILE_LOOKS).chain([len - 1]);
+    places.all(|place| is_page_in_memory(file, start + place as u64))
 }
 
 #[cfg(target_os = "linux")]
-fn page(file: BorrowedFd<'_>, place: u64) -> Pages {
+fn is_page_in_memory(file: BorrowedFd<'_>, place: u64) -> bool {
     use rustix::io::{Errno, ReadWriteFlags};
     let mut byte = [0];
     let read = retry(Call::File, |_| {
         rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], place, ReadWriteFlags::NOWAIT)
     });
-    match read {
-        Ok(_) => Pages::InMemory,
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::AGAIN) => Pages::Absent,
-            Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if is_memory(file) => Pages::InMemory,
-            Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Pages::Unknown,
-            // Whatever it is, the call that sends says it better.
-            _ => Pages::InMemory,
-        },
+    match read.as_ref().map_err(Errno::from_io_error) {
+        Ok(_) => true,
+        Err(Some(Errno::AGAIN)) => false,
+        // The system does not say.
+        Err(Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) => has_no_disk(file),
+        // Whatever it is, the call that sends says it better.
+        Err(_) => true,
     }
+}
+
+/// The question is not asked where nothing is sent that way.
+#[cfg(not(target_os = "linux"))]
+fn is_page_in_memory(_: BorrowedFd<'_>, _: u64) -> bool {
+    false
 }
 
 /// Whether the file is of a file system that has no disk.
 #[cfg(target_os = "linux")]
-fn is_memory(file: BorrowedFd<'_>) -> bool {
-    // Its type is another one on other machines.
-    #[allow(clippy::unnecessary_cast)]
-    let magic = retry(Call::File, |_| rustix::fs::fstatfs(file)).map(|system| system.f_type as i64);
-    matches!(magic, Ok(libc::TMPFS_MAGIC | RAMFS_MAGIC))
-}
-
-/// Of `linux/magic.h`; `libc` has it not.
-#[cfg(target_os = "linux")]
-const RAMFS_MAGIC: i64 = 0x8584_58F6;
-
-/// Elsewhere nothing is sent that way.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn pages(_: BorrowedFd<'_>, _: u64, _: usize) -> Pages {
-    Pages::Unknown
+fn has_no_disk(file: BorrowedFd<'_>) -> bool {
+    // Of `linux/magic.h`; the type of the field is another one on each processor.
+    const TMPFS: u32 = 0x0102_1994;
+    const RAMFS: u32 = 0x8584_58F6;
+    let magic = retry(Call::File, |_| rustix::fs::fstatfs(file)).map(|system| system.f_type as u32);
+    matches!(magic, Ok(TMPFS | RAMFS))
 }
 
 /// Reads a range into memory, as far as it can be read, and has what comes behind it read meanwhile. Blocks.
@@ -143,6 +124,9 @@ pub(crate) fn load(file: BorrowedFd<'_>, start: u64, len: usize, ahead: usize) {
         }
     }
 }
+
+/// Whether there is a call that sends a file.
+pub(crate) const IS_AVAILABLE: bool = cfg!(target_os = "linux");
 
 /// Sends from a file to a socket what the socket takes, without a copy. Zero is the end of the file.
 #[cfg(target_os = "linux")]

@@ -213,8 +213,9 @@ impl Transport {
     /// Sends what the kernel takes at once, and queues a copy of the rest.
     ///
     /// Nothing is returned: flow control is by [`pause_writing`](crate::Protocol::pause_writing) and
-    /// [`ready`](Self::ready), an error ends the connection. Writing after [`write_eof`](Self::write_eof) is reported
-    /// to the exception handler; writing to a connection that is closing or gone does nothing.
+    /// [`ready`](Self::ready), an error ends the connection. Writing after [`write_eof`](Self::write_eof), and while a
+    /// file is sent ([`EventLoop::sendfile`](crate::EventLoop::sendfile)), is reported to the exception handler; writing
+    /// to a connection that is closing or gone does nothing.
     pub fn write(&self, data: &[u8]) {
         self.inner.write(data);
     }

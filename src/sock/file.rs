@@ -14,7 +14,7 @@ use crate::error::{LoopClosed, SendfileNotAvailable, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use crate::os::sendfile::{self as os, Kind, Pages};
+use crate::os::sendfile::{self as os, Kind};
 use crate::os::socket::would_block;
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
@@ -59,7 +59,7 @@ pub(crate) async fn send(
     el: EventLoop,
     method: &'static str,
     request: Request,
-    mut sink: Box<dyn Sink>,
+    mut sink: Box<dyn Sink + '_>,
 ) -> io::Result<u64> {
     let Request { file, offset, count, fallback } = request;
     if count == Some(0) {
@@ -95,9 +95,9 @@ enum Stopped {
 }
 
 /// A file on its way. Dropped, it leaves the file's position behind what was sent.
-struct Outgoing {
+struct Outgoing<'a> {
     el: EventLoop,
-    sink: Box<dyn Sink>,
+    sink: Box<dyn Sink + 'a>,
     /// Shared with the thread that reads.
     file: Arc<OwnedFd>,
     kind: Kind,
@@ -106,7 +106,7 @@ struct Outgoing {
     sent: u64,
 }
 
-impl Drop for Outgoing {
+impl Drop for Outgoing<'_> {
     fn drop(&mut self) {
         if let Kind::Placed { .. } = self.kind {
             if let Err(error) = os::seek(self.file.as_fd(), self.place()) {
@@ -116,7 +116,7 @@ impl Drop for Outgoing {
     }
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     /// Where the next byte is.
     fn place(&self) -> u64 {
         self.offset + self.sent
@@ -135,6 +135,9 @@ impl Outgoing {
         }
         if self.kind == Kind::Stream {
             return Some("not a regular file");
+        }
+        if !os::IS_AVAILABLE {
+            return Some("no sendfile() on this platform");
         }
         os::would_be_killed()
             .then_some("SIGPIPE is not ignored in this process, and a peer that goes away would end it")
@@ -155,7 +158,7 @@ impl Outgoing {
             let (file, place, end) = (self.file.as_fd(), self.place(), self.end_of(len));
             let mut absent = false;
             let mut call = |socket: BorrowedFd<'_>| {
-                absent = !loaded && end > place && os::pages(file, place, (end - place) as usize) != Pages::InMemory;
+                absent = !loaded && end > place && !os::is_in_memory(file, place, (end - place) as usize);
                 if absent { Ok(0) } else { os::sendfile(socket, file, place, len) }
             };
             let sent = poll_fn(|cx| self.sink.poll_call(cx, &mut call)).await;

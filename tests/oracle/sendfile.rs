@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::rc::Rc;
 
-use roundelay::{EventLoop, SendingFile};
+use roundelay::{EventLoop, Sendfile, SendingFile};
 
 use crate::common::Log;
 use crate::support::{Peer, Recorder, connect, connected, connected_differs, settle, socket_pair, yes};
@@ -28,12 +28,13 @@ fn position(log: &Log, mut file: &File) -> u64 {
 }
 
 /// Awaits it, with a line.
-async fn sent(log: &Log, sending: impl IntoFuture<IntoFuture = SendingFile, Output = std::io::Result<u64>>) {
+async fn sent(log: &Log, sending: Sendfile<'_>) {
     log.push(format!("sent {}", sending.await.unwrap()));
 }
 
-fn sock_sendfile(el: &EventLoop, own: &Peer, file: &File, offset: u64, count: Option<u64>) -> SendingFile {
-    own.with(|socket| el.sock_sendfile(socket, file)).offset(offset).count(count).into_future()
+fn sock_sendfile(el: &EventLoop, own: &Peer, file: &File, offset: u64, count: Option<u64>) -> SendingFile<'static> {
+    let socket = own.with(|socket| socket.try_clone().unwrap());
+    el.sock_sendfile(socket, file).offset(offset).count(count).into_future()
 }
 
 /// SF-10: what is written before and afterwards stays where it is.

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::constants::DATAGRAMS_PER_CALL;
 use crate::os::address::Address;
-use crate::os::datagram::{Arrived, Letter, send_to_ip};
+use crate::os::datagram::{Arrived, Letter, send_to};
 use crate::os::fault::{Call, retry};
 use crate::os::fd::{AsFd, AsRawFd};
 
@@ -160,7 +160,7 @@ impl Inbox {
 /// Sends some of the letters, from the first on; gives how many. An error is the first one's.
 pub(crate) fn send_several(fd: impl AsFd, bytes: &[u8], letters: &[Letter]) -> io::Result<usize> {
     if let [(range, address)] = letters {
-        return send_to_ip(fd, &bytes[range.clone()], *address).map(|_| 1);
+        return send_to(fd, &bytes[range.clone()], &(*address).into()).map(|_| 1);
     }
     let letters = &letters[..letters.len().min(DATAGRAMS_PER_CALL)];
     let mut names = [MaybeUninit::<Name>::uninit(); DATAGRAMS_PER_CALL];

@@ -74,16 +74,12 @@ pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
 
 pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<usize> {
     match address {
-        Address::Ip(address) => send_to_ip(fd, data, *address),
+        Address::Ip(address) => retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, address)),
         Address::Unix(address) => {
             let address = address.to_system()?;
             retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
         }
     }
-}
-
-pub(crate) fn send_to_ip(fd: impl AsFd, data: &[u8], address: SocketAddr) -> io::Result<usize> {
-    retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
 }
 
 /// Receives, from whomever.

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::os::address::Address;
-use crate::os::datagram::{Arrived, Letter, receive, send_to_ip};
+use crate::os::datagram::{Arrived, Letter, receive, send_to};
 use crate::os::fd::AsFd;
 
 /// The most bytes of a datagram of the internet's.
@@ -39,6 +39,5 @@ impl Inbox {
 /// Sends some of the letters, from the first on; gives how many. An error is the first one's.
 pub(crate) fn send_several(fd: impl AsFd, bytes: &[u8], letters: &[Letter]) -> io::Result<usize> {
     let Some((range, address)) = letters.first() else { return Ok(0) };
-    send_to_ip(fd, &bytes[range.clone()], *address)?;
-    Ok(1)
+    send_to(fd, &bytes[range.clone()], &(*address).into()).map(|_| 1)
 }

@@ -62,7 +62,7 @@ impl DatagramSocket {
             drop(registration);
             // Beside whoever calls this somebody has a handle, and may ask for the address yet.
             if self.me.strong_count() > 1 {
-                *self.local_addr.borrow_mut() = local_addr(&*socket).ok();
+                *self.local_addr.borrow_mut() = local_addr(&socket).ok();
             }
         }
         self.core.transport_gone();

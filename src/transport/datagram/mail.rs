@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
-use crate::constants::{DATAGRAM_HEADER, OUTBOX_BYTES};
+use crate::constants::{DATAGRAMS_PER_CALL, OUTBOX_BYTES};
 use crate::event_loop::EventLoop;
 use crate::event_loop::services::Service;
 use crate::os::datagram::{Inbox, Letter};
@@ -16,9 +16,9 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Whether there is room for a datagram, also an empty one.
+    /// Whether there is room for a datagram.
     pub(super) fn has_room(&self, len: usize) -> bool {
-        self.bytes.len() + len + (self.letters.len() + 1) * DATAGRAM_HEADER <= OUTBOX_BYTES
+        self.letters.len() < DATAGRAMS_PER_CALL && self.bytes.len() + len <= OUTBOX_BYTES
     }
 
     pub(super) fn push(&mut self, data: &[u8], to: SocketAddr) {

@@ -413,7 +413,7 @@ impl BaseTransport for DatagramSocket {
 
     fn extra_info(&self) -> ExtraInfo {
         let local_addr = match &*self.io.borrow() {
-            Some(io) => local_addr(&*io.socket).ok(),
+            Some(io) => local_addr(&io.socket).ok(),
             None => self.local_addr.borrow().clone(),
         };
         let peer_addr = match &self.peer {

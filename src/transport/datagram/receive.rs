@@ -5,7 +5,7 @@ use std::io;
 use crate::constants::{DATAGRAMS_PER_EVENT, READ_SIZE};
 use crate::os::datagram::{self, Arrived};
 use crate::os::socket::would_block;
-use crate::transport::datagram::{DatagramSocket, Peer};
+use crate::transport::datagram::DatagramSocket;
 
 /// What an event has had of its share.
 #[derive(Default)]
@@ -58,7 +58,7 @@ impl DatagramSocket {
     fn receive_one(&self, share: &mut Share) -> io::Result<()> {
         self.core.with_receive_buffer(|buffer| {
             let arrived = match &*self.io.borrow() {
-                Some(io) => datagram::receive(&*io.socket, buffer)?,
+                Some(io) => datagram::receive(&io.socket, buffer)?,
                 None => return Err(io::ErrorKind::WouldBlock.into()),
             };
             self.deliver(arrived, share);
@@ -69,15 +69,13 @@ impl DatagramSocket {
     fn receive_several(&self, share: &mut Share) -> io::Result<()> {
         self.mail.with_inbox(|inbox| {
             let (count, is_drained) = match &*self.io.borrow() {
-                Some(io) => inbox.receive(&*io.socket)?,
+                Some(io) => inbox.receive(&io.socket)?,
                 None => return Err(io::ErrorKind::WouldBlock.into()),
             };
             if is_drained && !self.more.get() {
                 self.readable.set(false);
             }
-            // A connected socket tells of an earlier datagram's error when it sends the next one, and must not do so
-            // where nobody hears it.
-            self.gathering.set(count > 1 && !matches!(self.peer, Peer::Connected(_)));
+            self.gathering.set(count > 1);
             for i in 0..count {
                 if !self.life.get().is_reading() {
                     break;

@@ -79,13 +79,14 @@ impl DatagramSocket {
 
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
         match (&*self.io.borrow(), to) {
-            (Some(io), Some(to)) => send_to(&*io.socket, data, to).map(drop),
-            (Some(io), None) => send(&*io.socket, data).map(drop),
+            (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
+            (Some(io), None) => send(&io.socket, data).map(drop),
             (None, _) => Ok(()),
         }
     }
 
-    /// Takes a datagram to be sent with others, if that is how it is done just now.
+    /// Takes a datagram to be sent with others, if that is how it is done just now; but none for the peer of a connected
+    /// socket, which tells of an earlier datagram's error when it sends the next one, and would tell nobody.
     fn gather(&self, data: &[u8], to: Option<&Address>) -> bool {
         let Some(Address::Ip(to)) = to.filter(|_| self.gathering.get()) else { return false };
         let fits = |data: &[u8]| self.mail.outbox.borrow().has_room(data.len());
@@ -108,7 +109,7 @@ impl DatagramSocket {
         let mut outbox = self.mail.outbox.borrow_mut();
         let (mut sent, mut is_full) = (0, false);
         while let (false, Some(io), true) = (is_full, &*self.io.borrow(), sent < outbox.letters.len()) {
-            match send_several(&*io.socket, &outbox.bytes, &outbox.letters[sent..]) {
+            match send_several(&io.socket, &outbox.bytes, &outbox.letters[sent..]) {
                 Ok(n) => sent += n,
                 Err(error) if would_block(&error) => is_full = true,
                 Err(error) => {

@@ -2,10 +2,10 @@
 //! tasks over `StreamReader` and `StreamWriter`; `roundelay-spin` is `roundelay` with `Builder::spin`.
 
 use arena::{net, pingpong, Cli, Job, Peer, Rt};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use roundelay::{get_running_loop, spawn, start_server};
 use roundelay::{Address, DatagramHandle, DatagramProtocol};
-use roundelay::{EventLoop, Protocol, StreamReader, StreamWriter, TcpListener, TcpStream, Transport};
+use roundelay::{EventLoop, Protocol, StreamReader, StreamWriter, TcpListener, Transport, UnixListener};
 use std::future::Future;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -240,6 +240,16 @@ fn echo(c: &Cli) {
     serve(c, || Echo)
 }
 
+fn echo_unix(c: &Cli) {
+    let l = net::listen_unix(c);
+    let el = EventLoop::new().unwrap();
+    let served = el.run_until_complete(async move {
+        let server = get_running_loop().unwrap().create_unix_server(|| Echo, l).await.unwrap();
+        server.serve_forever().await.unwrap();
+    });
+    served.unwrap()
+}
+
 fn echo_spin(c: &Cli) {
     let el = EventLoop::builder().spin(Duration::from_micros(SPIN)).build();
     serve_on(el.unwrap(), c, || Echo)
@@ -267,7 +277,7 @@ fn accept(c: &Cli) {
     serve(c, || Close)
 }
 
-async fn echo_conn(mut s: TcpStream, buf: usize) {
+async fn echo_conn(mut s: impl AsyncRead + AsyncWrite + Unpin, buf: usize) {
     let mut b = vec![0u8; buf];
     while let Ok(n) = s.read(&mut b).await {
         if n == 0 || s.write_all(&b[..n]).await.is_err() {
@@ -280,6 +290,17 @@ fn echo_streams(c: &Cli) {
     let (l, buf) = (net::listen_tcp(c), c.buf);
     roundelay::block_on(async move {
         let l = TcpListener::from_std(l).unwrap();
+        loop {
+            let (s, _) = l.accept().await.unwrap();
+            drop(spawn(echo_conn(s, buf)));
+        }
+    })
+}
+
+fn echo_unix_streams(c: &Cli) {
+    let (l, buf) = (net::listen_unix(c), c.buf);
+    roundelay::block_on(async move {
+        let l = UnixListener::from_std(l).unwrap();
         loop {
             let (s, _) = l.accept().await.unwrap();
             drop(spawn(echo_conn(s, buf)));
@@ -312,11 +333,12 @@ fn main() {
     arena::main(vec![
         Peer::new("roundelay").micro::<Roundelay<0>>()
             .serve("echo", echo)
+            .serve("echo-unix", echo_unix)
             .serve("udp-echo", udp)
             .serve("accept", accept)
             .serve("http", http),
         Peer::new("roundelay-spin").micro::<Roundelay<SPIN>>().serve("echo", echo_spin),
-        Peer::new("roundelay-streams").serve("echo", echo_streams),
+        Peer::new("roundelay-streams").serve("echo", echo_streams).serve("echo-unix", echo_unix_streams),
         Peer::new("roundelay-readers").serve("echo", echo_readers),
     ])
 }
