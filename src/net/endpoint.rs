@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use socket2::Socket;
 
 use crate::dns::addr::{Host, Port};
-use crate::error::{invalid_input, of_method};
+use crate::error::invalid_input;
 use crate::os::fd::{AsFd, OwnedFd};
 use crate::os::socket::{is_stream, set_nonblocking};
 
@@ -192,9 +192,9 @@ impl<P: Into<Port>, const N: usize> From<([&str; N], P)> for ServerEndpoint {
 
 /// Takes a socket of the application's: it has to be a stream socket, and becomes non-blocking.
 pub(crate) fn take_socket(method: &str, socket: Socket) -> io::Result<Socket> {
-    if !is_stream(socket.as_fd()).map_err(|error| of_method(method, error))? {
+    if !is_stream(socket.as_fd())? {
         return Err(invalid_input(format!("{method}: a stream socket was expected")));
     }
-    set_nonblocking(&socket).map_err(|error| of_method(method, error))?;
+    set_nonblocking(&socket)?;
     Ok(socket)
 }

@@ -15,7 +15,7 @@ use crate::constants::{BACKLOG, COMMON_PORT_ATTEMPTS};
 use crate::dns::addr::Family;
 use crate::dns::hints::{AddrInfoFlags, Hints, SocketType};
 use crate::dns::{port_number, resolve};
-use crate::error::{AddressError, LoopClosed, invalid_input, of_method};
+use crate::error::{AddressError, LoopClosed, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
@@ -183,7 +183,7 @@ async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> i
         ServerEndpointKind::Socket(socket) => {
             let socket = take_socket(method, socket)?;
             if options.keep_alive {
-                set_keepalive(&socket).map_err(|error| of_method(method, error))?;
+                set_keepalive(&socket)?;
             }
             return Ok(Targets::Socket(socket));
         }

@@ -107,13 +107,12 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
 
 /// The application's own socket.
 pub(super) fn given(method: &str, socket: Socket) -> io::Result<Opened> {
-    let failed = |error| of_method(method, error);
     // Others have no datagrams, and an end, which here nobody would hear of.
-    if [Type::STREAM, Type::SEQPACKET].contains(&kind(socket.as_fd()).map_err(failed)?) {
+    if [Type::STREAM, Type::SEQPACKET].contains(&kind(socket.as_fd())?) {
         return Err(invalid_input(format!("{method}: a datagram socket was expected")));
     }
-    set_nonblocking(&socket).map_err(failed)?;
+    set_nonblocking(&socket)?;
     let peer = datagram::peer(&socket).map_or(Peer::None, Peer::Connected);
-    let is_unix = family(socket.as_fd()).map_err(failed)? == Domain::UNIX;
+    let is_unix = family(socket.as_fd())? == Domain::UNIX;
     Ok(Opened { socket, peer, is_unix })
 }
