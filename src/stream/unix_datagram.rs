@@ -12,6 +12,7 @@ use socket2::{Domain, Socket, Type};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::executor::required_loop;
+use crate::net::UnixAddressError;
 use crate::os::address::{Address, UnixAddr};
 use crate::os::datagram::{self, peek, peek_from, recv, recv_from, send, send_to};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -62,7 +63,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// The operating system's, naming the address; `InvalidInput` for what is no address;
+    /// The operating system's, with an [`UnixAddressError`]; `InvalidInput` for what is no address;
     /// [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
     /// # Panics
@@ -73,7 +74,8 @@ impl UnixDatagram {
         let el = required_loop("UnixDatagram::bind");
         let address = address.into();
         let socket = datagram::socket(Domain::UNIX, 0)?;
-        socket::bind(&socket, address.to_sock_addr()?).map_err(|error| failed("bind on", &address, error))?;
+        socket::bind(&socket, address.to_sock_addr()?)
+            .map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
         Self::over(&el, socket)
     }
 
@@ -138,11 +140,11 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// The operating system's, naming the address; `InvalidInput` for what is no address.
+    /// The operating system's, with an [`UnixAddressError`]; `InvalidInput` for what is no address.
     pub fn connect(&self, address: impl Into<UnixAddr>) -> io::Result<()> {
         let address = address.into();
         let connected = datagram::connect(self.socket(), &address.to_sock_addr()?);
-        connected.map_err(|error| failed("connect to", &address, error))
+        connected.map_err(|error| UnixAddressError::wrap("connect to", &address, error))
     }
 
     /// Sends a datagram to an address, and gives its length. May be dropped before: then nothing is sent. Several tasks may
@@ -214,9 +216,4 @@ impl UnixDatagram {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         socket::shutdown(self.socket(), how)
     }
-}
-
-/// The system's error, with the address.
-fn failed(action: &str, address: &UnixAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {action} {address}: {error}"))
 }

@@ -54,7 +54,7 @@ fn datagrams_of_udp() {
         stage.complete(async move {
             let Some(a) = witness.check("bind", UdpSocket::bind(("127.0.0.1", 0)).await) else { return };
             let Some(b) = witness.check("bind", UdpSocket::bind(("127.0.0.1", 0)).await) else { return };
-            let to = b.local_addr().unwrap();
+            let Some(to) = witness.check("local_addr", b.local_addr()) else { return };
             for number in 0..20_u32 {
                 let Some(_) = witness.check("send_to", a.send_to(&number.to_le_bytes(), to).await) else { continue };
                 let mut data = [0; 8];
