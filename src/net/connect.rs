@@ -271,7 +271,7 @@ macro_rules! connect_settings {
             self
         }
 
-        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`](crate::EventLoop::getaddrinfo).
         pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
             self.$($place).+.hints.flags = flags;
             self

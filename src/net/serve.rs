@@ -384,7 +384,7 @@ macro_rules! server_settings {
             self
         }
 
-        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`](crate::EventLoop::getaddrinfo).
         pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
             self.options.hints.flags = flags;
             self
