@@ -594,6 +594,11 @@ pub(crate) fn invalid_input(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
+/// An error of the operating system's, with the name of the method in front.
+pub(crate) fn of_method(method: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{method}: {error}"))
+}
+
 /// The panic of a protocol callback as the `io::Error` that `connection_lost` gets.
 pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> io::Error {
     io::Error::other(format!("{callback} panicked: {}", panic_text(payload)))

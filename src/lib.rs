@@ -133,7 +133,7 @@ pub use sock::sendfile::{Sendfile, SendingFile};
 pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stdio::{stderr, stdin, stdout};
 pub use stream::{
-    AsyncFd, CompatReader, CompatWriter, Incoming, Lines, OpenConnection, OpenReadPipe, OpenUnixConnection,
+    AsyncFd, CompatReader, CompatWriter, ConnectTcp, Incoming, Lines, OpenConnection, OpenReadPipe, OpenUnixConnection,
     OpenWritePipe, Opening, OpeningPipe, OwnedReadHalf, OwnedWriteHalf, ReadError, ReadyGuard, ReuniteError,
     Separators, ServeStreams, ServeUnixStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter,
     TcpBinding, TcpConnecting, TcpListener, TcpStream, UdpBinding, UdpSocket, UnixConnecting, UnixDatagram,

@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use roundelay::{ConnectErrors, EventLoop, ManualClock, Protocol, Task, Transport, open_connection};
+use roundelay::{
+    AddrInfoFlags, ConnectErrors, EventLoop, Family, ManualClock, Protocol, Task, TcpStream, Transport, open_connection,
+};
 
 use common::{DropCounter, Kind, finish, on_loop, on_manual_clock, open_descriptors, run_on, settle};
 use tcp::{
@@ -104,6 +106,37 @@ fn the_second_begins_after_the_delay_and_wins() {
         open.is(1);
         close(el, &transport);
         open.is(0);
+    });
+}
+
+/// HE-05: a plain stream is connected in the same way, and takes the same settings.
+#[test]
+fn plain_streams_take_turns() {
+    on_every_clock(|el, clock| {
+        let (hole, (listener, address)) = (black_hole(), plain_listener());
+        let open = Open::new(el);
+        let targets = vec![hole.address, address];
+        let connecting = TcpStream::connect(targets).happy_eyeballs_delay(DELAY).interleave(1);
+        let task = el.create_task(connecting.local_addr(("127.0.0.1", 0)).proto(libc::IPPROTO_TCP));
+        settle(el);
+        open.is(1);
+        clock.advance(DELAY);
+        let stream = finish(el, task).unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert!(take_client(&listener).is_some());
+        open.is(1);
+        drop(stream);
+        open.is(0);
+
+        let ((_one, one), (_other, other)) = (closed_port(), closed_port());
+        let connecting = TcpStream::connect(vec![one, other]).all_errors(true);
+        assert_eq!(tried(&finish(el, el.create_task(connecting)).unwrap().unwrap_err()), [one, other]);
+        let connecting = TcpStream::connect(one).family(Family::V6);
+        let error = finish(el, el.create_task(connecting)).unwrap().unwrap_err().to_string();
+        assert!(error.starts_with("TcpStream::connect: ") && error.contains("family()"), "{error}");
+        let connecting = TcpStream::connect(("localhost", 9)).flags(AddrInfoFlags::NUMERICHOST);
+        assert!(finish(el, el.create_task(connecting)).unwrap().unwrap_err().to_string().contains("localhost"));
+        assert!(complete(el, el.shutdown_default_executor(None)));
     });
 }
 

@@ -63,7 +63,7 @@ fn awaited_outside_of_a_loop() {
         let payload = catch_unwind(AssertUnwindSafe(future)).expect_err("it is refused");
         *payload.downcast::<String>().unwrap()
     };
-    let connect = text(&mut || drop(TcpStream::connect(("127.0.0.1", 1)).now_or_never()));
+    let connect = text(&mut || drop(TcpStream::connect(("127.0.0.1", 1)).into_future().now_or_never()));
     check(&connect, "TcpStream::connect() of tests", "was awaited outside of a running event loop");
     assert!(connect.contains(file!()), "{connect}");
     let bind = text(&mut || drop(TcpListener::bind(("127.0.0.1", 0)).now_or_never()));

@@ -11,7 +11,9 @@ use std::rc::Rc;
 
 use common::{Log, complete, take_reports};
 use datagrams::{Echo, Idle, LOOPBACK, Recorder, bound, close, connected, idle, local, over, plain, receive, wait_for};
-use roundelay::{Address, AddressError, DatagramHandle, EventLoop, Family};
+use roundelay::{
+    AddrInfoFlags, Address, AddressError, DatagramHandle, EventLoop, Family, ResolveError, ResolveErrorKind,
+};
 use socket2::{SockRef, Socket};
 
 /// Whether this machine has an IPv6 loopback. Says so where it has none.
@@ -257,6 +259,43 @@ on_every_loop! {
         }
     }
 
+    /// UD-01: the protocol and the resolver's flags are used, and what they make impossible is told with what it is about.
+    fn protocol_and_flags(el) {
+        let (peer, to) = plain();
+        let udp = el.create_datagram_endpoint(idle()).proto(libc::IPPROTO_UDP).flags(AddrInfoFlags::NUMERICHOST);
+        let (handle, _) = complete(el, udp.remote_addr(("127.0.0.1", to.port()))).unwrap();
+        handle.sendto(b"hi", None);
+        assert_eq!(receive(el, &peer), (b"hi".to_vec(), local(&handle)));
+        let protocol = handle.extra_info().socket.unwrap().with(|socket| socket.protocol()).unwrap().unwrap();
+        assert_eq!(protocol, Some(socket2::Protocol::UDP));
+        close(el, &handle);
+
+        // No datagrams by that protocol: by the socket if nothing is looked up, else by the resolver.
+        let tcp = || el.create_datagram_endpoint(idle()).proto(libc::IPPROTO_TCP);
+        for (builder, action) in [(tcp().local_addr(to), "bind on"), (tcp().remote_addr(to), "connect to")] {
+            let error = complete(el, builder).unwrap_err();
+            let inner = error.get_ref().unwrap().downcast_ref::<AddressError>().unwrap();
+            assert_eq!((inner.action, inner.address), (action, to));
+            assert_eq!(inner.error.raw_os_error(), Some(libc::EPROTONOSUPPORT), "{error}");
+        }
+        let error = complete(el, tcp().family(Family::V4)).unwrap_err().to_string();
+        assert!(error.starts_with("create_datagram_endpoint: Protocol not supported"), "{error}");
+        let error = complete(el, tcp().local_addr(("localhost", 0))).unwrap_err();
+        assert!(error.get_ref().unwrap().is::<ResolveError>(), "{error}");
+        let numeric = || el.create_datagram_endpoint(idle()).flags(AddrInfoFlags::NUMERICHOST);
+        let error = complete(el, numeric().remote_addr(("localhost", 9))).unwrap_err();
+        let inner = error.get_ref().unwrap().downcast_ref::<ResolveError>().unwrap();
+        assert_eq!(inner.kind(), ResolveErrorKind::UnknownName);
+
+        let error = complete(el, tcp().flags(AddrInfoFlags::NUMERICHOST).sock(plain().0)).unwrap_err();
+        assert!(error.to_string().contains("proto(), flags() cannot be used with sock()"), "{error}");
+        for (builder, option) in [(tcp(), "proto()"), (numeric(), "flags()")] {
+            let error = complete(el, builder.local_addr(std::path::Path::new("/nowhere"))).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(&format!("{option} cannot be used with the address of a unix")), "{error}");
+        }
+    }
+
     /// UD-21: an address is one; of another family than the socket's it is an error of the datagram.
     fn an_address_of_another_kind(el) {
         let log = Log::new();
@@ -283,6 +322,24 @@ on_every_loop! {
         assert_eq!(receive(el, &peer), (vec![], address));
         close(el, &handle);
     }
+}
+
+/// A look at the socket may do anything, also end the loop.
+#[test]
+fn the_loop_is_closed_within_a_look() {
+    common::on_loop(|_| {
+        let el = EventLoop::new().unwrap();
+        common::watch_reports(&el);
+        let (handle, _) = bound(&el, Idle);
+        let socket = handle.extra_info().socket.unwrap();
+        let fd = socket.with(|socket| {
+            handle.abort();
+            el.close();
+            std::os::fd::AsRawFd::as_raw_fd(&*socket)
+        });
+        assert!(fd.unwrap() >= 0 && socket.raw_fd().is_none());
+        take_reports();
+    });
 }
 
 /// UD-01: a future of one loop is not for another one.

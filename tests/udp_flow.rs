@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{DropCounter, Log, complete, on_manual_clock, run_until, settle};
+use common::{DropCounter, Log, complete, on_manual_clock, run_until, settle, take_reports};
 use datagrams::{
     Echo, Idle, LOOPBACK, Recorder, bound, close, drain, local, over, plain, receive, unix_pair, unix_path,
 };
@@ -285,6 +285,44 @@ on_every_loop! {
             }
         }
         close(el, &handle);
+    }
+
+    /// UD-12, UD-16: what goes wrong between the answers to several datagrams (a panic, an answer that cannot be sent, another
+    /// protocol that takes over) costs no other answer, and is told once.
+    fn answers_that_fail(el) {
+        let (log, heir) = (Log::new(), Log::new());
+        let (other, elsewhere) = bound(el, Recorder::new(&heir));
+        let heard = heir.clone();
+        let recorder = Recorder::new(&log).then("datagram", move |t, data, from| {
+            t.sendto(data, from);
+            match data {
+                b"1" => t.sendto(b"to no port", Some(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())),
+                b"2" => panic!("on purpose"),
+                b"3" => t.sendto(&[b'x'; 66_000], from),
+                b"4" => other.sendto(b"from another one", Some(&elsewhere.into())),
+                b"6" => t.set_protocol(Recorder::new(&heard).then("datagram", |t, data, from| t.sendto(data, from))),
+                _ => {}
+            }
+        });
+        let (handle, address) = bound(el, recorder);
+        settle(el);
+        let (peer, _) = plain();
+        for n in 0..9 {
+            peer.send_to(n.to_string().as_bytes(), address).unwrap();
+        }
+        for n in 0..9 {
+            assert_eq!(receive(el, &peer).0, n.to_string().as_bytes());
+        }
+        run_until(el, || heir.len() >= 4);
+        let (told, taken) = (log.take(), heir.take());
+        let count = |entries: &[String], what: &str| entries.iter().filter(|entry| entry.contains(what)).count();
+        assert_eq!((count(&told, "datagram"), count(&taken, "datagram")), (7, 3), "{told:?} {taken:?}");
+        assert_eq!((count(&told, "EINVAL"), count(&told, "EMSGSIZE")), (1, 1), "{told:?}");
+        assert_eq!(count(&taken, "error"), 0, "{taken:?}");
+        let reports = take_reports();
+        assert!(reports.len() == 1 && reports[0].contains("on purpose"), "{reports:?}");
+        close(el, &handle);
+        assert_eq!(heir.take(), ["lost"]);
     }
 
     /// UD-17: an endpoint that is closed in the middle of what has arrived delivers nothing more, and sends its answers.

@@ -128,6 +128,11 @@ on_every_loop! {
         let builder = el.create_datagram_endpoint(|| Idle).local_addr(&path).family(Family::V4);
         assert!(complete(el, builder).unwrap_err().to_string().contains("family()"));
 
+        // What failed leaves no file.
+        let own = folder.path().join("own");
+        let error = complete(el, el.create_datagram_endpoint(|| Idle).local_addr(&own).remote_addr(&path)).unwrap_err();
+        assert!(error.to_string().contains("nobody") && !own.exists(), "{error}");
+
         // A peer that is gone: as in asyncio, the endpoint is told, and goes on.
         let log = Log::new();
         let peer = UnixDatagram::bind(&path).unwrap();

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::{CountingWaker, complete, on_manual_clock, poll_times, run_until, settle};
-use roundelay::{EventLoop, UnixAddr, UnixDatagram, yield_now};
+use roundelay::{EventLoop, UnixAddr, UnixAddressError, UnixDatagram, yield_now};
 use wire::assert_sleeps;
 
 fn registered(el: &EventLoop) -> u64 {
@@ -55,6 +55,8 @@ on_every_loop! {
             let error = UnixDatagram::bind(path.as_path()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AddrInUse);
             assert!(error.to_string().starts_with(&format!("cannot bind on {path:?}: ")), "{error}");
+            let inner = error.get_ref().unwrap().downcast_ref::<UnixAddressError>().unwrap();
+            assert_eq!((inner.action, &inner.address), ("bind on", &path.as_path().into()));
             let error = c.send_to(b"x", path.as_path()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             assert_eq!(c.send_to(b"x", UnixAddr::unnamed()).await.unwrap_err().kind(), ErrorKind::InvalidInput);

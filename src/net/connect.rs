@@ -79,8 +79,9 @@ impl ConnectOptions {
 
 /// A connected socket, and its registration if it has one already.
 pub(crate) struct Connected {
-    pub(crate) socket: Socket,
+    /// Before the socket: it has to end first.
     pub(crate) registration: Option<LoopRegistration>,
+    pub(crate) socket: Socket,
     pub(crate) peer_addr: KeptAddress,
 }
 
@@ -133,7 +134,7 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
 
 /// Sets `TCP_NODELAY` on a socket that somebody else has made, if it is one of the internet's.
 pub(crate) fn set_nodelay(socket: &Socket) {
-    let of_internet = socket.local_addr().is_ok_and(|address| address.as_socket().is_some());
+    let of_internet = socket::local_addr(socket).is_ok_and(|address| address.as_ip().is_some());
     if of_internet {
         // Some systems refuse it where the peer is gone already, which the first read will tell.
         if let Err(error) = socket::set_nodelay(socket) {
@@ -158,7 +159,7 @@ async fn attempt(
     if socket::connect(&socket, &SockAddr::from(target)).map_err(failed)? {
         return Ok(Connected { socket, registration: None, peer_addr: target.into() });
     }
-    let source = Source::with_interest(core, socket, Interest::WRITABLE, Readiness::NONE)?;
+    let source = Source::with_interest(core, socket, Interest::WRITABLE, Readiness::NONE).map_err(failed)?;
     source.io_loop(Direction::Write, |socket| socket::connect_result(socket)).await.map_err(failed)?;
     let (registration, socket) = source.into_parts();
     Ok(Connected { socket, registration: Some(registration), peer_addr: target.into() })
@@ -270,7 +271,7 @@ macro_rules! connect_settings {
             self
         }
 
-        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`](crate::EventLoop::getaddrinfo).
         pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
             self.$($place).+.hints.flags = flags;
             self

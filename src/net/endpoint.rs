@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use socket2::{Socket, Type};
+use socket2::Socket;
 
 use crate::dns::addr::{Host, Port};
 use crate::error::invalid_input;
-use crate::os::fd::OwnedFd;
+use crate::os::fd::{AsFd, OwnedFd};
+use crate::os::socket::{is_stream, set_nonblocking};
 
 /// Where to connect to: a host and a port, addresses, or a connected socket that is there already.
 ///
@@ -191,9 +192,9 @@ impl<P: Into<Port>, const N: usize> From<([&str; N], P)> for ServerEndpoint {
 
 /// Takes a socket of the application's: it has to be a stream socket, and becomes non-blocking.
 pub(crate) fn take_socket(method: &str, socket: Socket) -> io::Result<Socket> {
-    if socket.r#type()? != Type::STREAM {
+    if !is_stream(socket.as_fd())? {
         return Err(invalid_input(format!("{method}: a stream socket was expected")));
     }
-    socket.set_nonblocking(true)?;
+    set_nonblocking(&socket)?;
     Ok(socket)
 }

@@ -145,7 +145,8 @@ impl Listener {
             None => Ok(()),
         };
         if let Err(error) = result {
-            self.report("a listening socket cannot be watched any more", &error);
+            self.report("a listening socket cannot be watched just now", &error);
+            self.try_later();
         }
     }
 
@@ -157,6 +158,15 @@ impl Listener {
     /// Nothing can be accepted just now: tells of it once, and tries again later.
     fn pause(&self, message: &str, error: &io::Error) {
         self.report(message, error);
+        self.try_later();
+        self.update_interest();
+    }
+
+    fn try_later(&self) {
+        // Whoever was told may have closed it.
+        if self.pause.borrow().is_some() || self.registration.borrow().is_none() {
+            return;
+        }
         let me = self.me.clone();
         let timer = EventLoop::handle(self.core.clone()).call_later(ACCEPT_RETRY_DELAY, move || {
             if let Some(this) = me.upgrade() {
@@ -165,7 +175,6 @@ impl Listener {
             }
         });
         *self.pause.borrow_mut() = Some(timer);
-        self.update_interest();
     }
 
     fn accept_one(&self) -> io::Result<Option<(Socket, Option<Address>)>> {

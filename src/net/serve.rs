@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 
 use crate::constants::{BACKLOG, COMMON_PORT_ATTEMPTS};
 use crate::dns::addr::Family;
@@ -22,7 +22,8 @@ use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
 use crate::net::server::{Factory, Server};
 use crate::os::local::SocketFile;
 use crate::os::socket::{
-    REUSE_ADDRESS, is_foreign_address, is_unsupported_family, listen, local_addr, set_reuse_port, stream_protocol,
+    REUSE_ADDRESS, bind, is_foreign_address, is_unsupported_family, listen, local_addr, set_keepalive, set_only_v6,
+    set_reuse_address, set_reuse_port, stream,
 };
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
@@ -182,7 +183,7 @@ async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> i
         ServerEndpointKind::Socket(socket) => {
             let socket = take_socket(method, socket)?;
             if options.keep_alive {
-                socket.set_keepalive(true)?;
+                set_keepalive(&socket)?;
             }
             return Ok(Targets::Socket(socket));
         }
@@ -245,7 +246,8 @@ fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: boo
         }
         let Some(socket) = bind_one(address, options)? else { continue };
         if port.is_none() {
-            port = socket.local_addr()?.as_socket().map(|address| address.port());
+            let bound = local_addr(&socket).map_err(|error| AddressError::wrap("bind on", address, error))?;
+            port = bound.as_ip().map(|address| address.port());
         }
         sockets.push(socket);
     }
@@ -255,8 +257,7 @@ fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: boo
 /// A socket that is bound to an address; `None` if it is of a family that the system does not have, or not of this machine.
 fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<Socket>> {
     let failed = |error| AddressError::wrap("bind on", address, error);
-    let domain = Domain::for_address(address);
-    let socket = match Socket::new(domain, Type::STREAM, Some(stream_protocol(options.hints.proto))) {
+    let socket = match stream(&address, options.hints.proto) {
         Ok(socket) => socket,
         // A kernel without IPv6 serves what it has.
         Err(error) if is_unsupported_family(&error) => {
@@ -265,21 +266,20 @@ fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<S
         }
         Err(error) => return Err(failed(error)),
     };
-    socket.set_nonblocking(true).map_err(failed)?;
     if options.reuse_address.unwrap_or(REUSE_ADDRESS) {
-        socket.set_reuse_address(true).map_err(failed)?;
+        set_reuse_address(&socket).map_err(failed)?;
     }
     if options.reuse_port {
         set_reuse_port(&socket).map_err(failed)?;
     }
     if options.keep_alive {
-        socket.set_keepalive(true).map_err(failed)?;
+        set_keepalive(&socket).map_err(failed)?;
     }
     if address.is_ipv6() {
         // The IPv4 side has a socket of its own.
-        socket.set_only_v6(true).map_err(failed)?;
+        set_only_v6(&socket).map_err(failed)?;
     }
-    match socket.bind(&SockAddr::from(address)) {
+    match bind(&socket, address) {
         Ok(()) => Ok(Some(socket)),
         Err(error) if is_foreign_address(&error) => {
             tracing::warn!(target: "roundelay", "cannot bind on {address}: {error}");
@@ -384,7 +384,7 @@ macro_rules! server_settings {
             self
         }
 
-        /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+        /// What the resolver is told: see [`EventLoop::getaddrinfo`](crate::EventLoop::getaddrinfo).
         pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
             self.options.hints.flags = flags;
             self

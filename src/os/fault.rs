@@ -8,6 +8,8 @@ use std::io;
 use rustix::io::Errno;
 
 /// What kind of system call it is.
+// Not every system makes each of them by way of this.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Call {

@@ -22,8 +22,8 @@ pub(crate) fn pair(kind: Type) -> io::Result<(Socket, Socket)> {
     let pair = retry_io(Call::Socket, || Socket::pair(Domain::UNIX, kind, None))?;
     #[cfg(target_vendor = "apple")]
     {
-        pair.0.set_nonblocking(true)?;
-        pair.1.set_nonblocking(true)?;
+        socket::set_nonblocking(&pair.0)?;
+        socket::set_nonblocking(&pair.1)?;
     }
     Ok(pair)
 }
@@ -36,10 +36,6 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-pub(crate) fn bind(socket: &Socket, address: &SockAddr) -> io::Result<()> {
-    retry_io(Call::Bind, || socket.bind(address))
 }
 
 /// What stands at a path at which no socket could be bound.

@@ -6,12 +6,12 @@
 //! sent (`sendfile`), names (`names`), the native readiness facility where it has one (`epoll`), and the call of the portable
 //! selector that needs `unsafe` (`poller`).
 
-#[allow(dead_code)]
 pub(crate) mod address;
 pub(crate) mod channel;
 pub(crate) mod credentials;
 pub(crate) mod datagram;
-#[allow(dead_code, unreachable_pub)]
+// What is public of it is so where tests make calls fail.
+#[allow(unreachable_pub)]
 pub(crate) mod fault;
 pub(crate) mod fd;
 pub(crate) mod lease;

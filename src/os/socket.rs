@@ -34,8 +34,18 @@ pub(crate) fn new(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io:
     let kind = kind.nonblocking();
     let socket = retry_io(Call::Socket, || Socket::new(domain, kind, protocol))?;
     #[cfg(target_vendor = "apple")]
-    socket.set_nonblocking(true)?;
+    set_nonblocking(&socket)?;
     Ok(socket)
+}
+
+/// Lets no call on it block.
+pub(crate) fn set_nonblocking(socket: &Socket) -> io::Result<()> {
+    retry_io(Call::Option, || socket.set_nonblocking(true))
+}
+
+/// Calls what reads or sets an option.
+pub(crate) fn option<R>(socket: &Socket, f: impl Fn(&Socket) -> io::Result<R>) -> io::Result<R> {
+    retry_io(Call::Option, || f(socket))
 }
 
 /// Binds to an address.
@@ -75,7 +85,7 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<bool> {
 pub(crate) fn connect_result(fd: impl AsFd) -> io::Result<()> {
     let fd = fd.as_fd();
     let socket = SockRef::from(&fd);
-    if let Some(error) = retry_io(Call::Option, || socket.take_error())? {
+    if let Some(error) = take_error(&socket)? {
         return Err(error);
     }
     match retry_io(Call::Name, || socket.peer_addr()) {
@@ -83,6 +93,11 @@ pub(crate) fn connect_result(fd: impl AsFd) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
         result => result.map(drop),
     }
+}
+
+/// The error that waits in a socket, which is then gone from there.
+pub(crate) fn take_error(socket: &Socket) -> io::Result<Option<io::Error>> {
+    retry_io(Call::Option, || socket.take_error())
 }
 
 /// The address of this end.
@@ -118,9 +133,9 @@ pub(crate) fn family(socket: BorrowedFd<'_>) -> io::Result<Domain> {
     Ok(retry_io(Call::Name, || SockRef::from(&socket).local_addr())?.domain())
 }
 
-/// A socket's type, by the system's number.
-pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
-    Ok(retry_io(Call::Option, || SockRef::from(&socket).r#type())?.into())
+/// A socket's type.
+pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<Type> {
+    retry_io(Call::Option, || SockRef::from(&socket).r#type())
 }
 
 pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
@@ -139,11 +154,26 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Add
     let socket = Socket::from(fd);
     #[cfg(target_vendor = "apple")]
     {
-        socket.set_nonblocking(true)?;
-        socket.set_cloexec(true)?;
-        socket.set_nosigpipe(true)?;
+        set_nonblocking(&socket)?;
+        retry_io(Call::Option, || socket.set_cloexec(true))?;
+        retry_io(Call::Option, || socket.set_nosigpipe(true))?;
     }
     Ok((socket, peer.and_then(Address::of_any)))
+}
+
+/// Lets the system probe a connection that is silent.
+pub(crate) fn set_keepalive(socket: &Socket) -> io::Result<()> {
+    retry_io(Call::Option, || socket.set_keepalive(true))
+}
+
+/// Lets a socket of IPv6 be one of IPv6 only.
+pub(crate) fn set_only_v6(socket: &Socket) -> io::Result<()> {
+    retry_io(Call::Option, || socket.set_only_v6(true))
+}
+
+/// Lets an address be bound on which connections linger.
+pub(crate) fn set_reuse_address(socket: &Socket) -> io::Result<()> {
+    retry_io(Call::Option, || socket.set_reuse_address(true))
 }
 
 /// Whether a server's address is bound though connections of an earlier one linger on it: elsewhere than on Unix the
@@ -153,7 +183,7 @@ pub(crate) const REUSE_ADDRESS: bool = cfg!(unix);
 /// Lets other sockets bind the same address.
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
 pub(crate) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
-    socket.set_reuse_port(true)
+    retry_io(Call::Option, || socket.set_reuse_port(true))
 }
 
 /// Lets other sockets bind the same address.
@@ -166,15 +196,6 @@ pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     retry(Call::Receive, |share| {
         let len = share.of(buf.len());
         rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::empty())
-    })
-    .map(|(n, _)| n)
-}
-
-/// As `recv`, and leaves it where it is.
-pub(crate) fn peek(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
-    retry(Call::Receive, |share| {
-        let len = share.of(buf.len());
-        rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::PEEK)
     })
     .map(|(n, _)| n)
 }
@@ -202,33 +223,6 @@ pub(crate) fn recv_now(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
 
 pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
     retry(Call::Send, |share| rustix::net::send(fd.as_fd(), &data[..share.of(data.len())], SEND_FLAGS))
-}
-
-/// Receives, and tells from whom: `None` where the system does not say, as for connections and for unix sockets that are
-/// not bound, and where it is of a family that an [`Address`] cannot hold.
-pub(crate) fn recv_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
-    recv_from_with(fd, buf, RecvFlags::empty())
-}
-
-/// The same, and leaves it where it is.
-pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
-    recv_from_with(fd, buf, RecvFlags::PEEK)
-}
-
-fn recv_from_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<Address>)> {
-    // A datagram comes as a whole: there is no short count.
-    let (n, _, from) = retry(Call::ReceiveFrom, |_| rustix::net::recvfrom(fd.as_fd(), &mut *buf, flags))?;
-    Ok((n, from.and_then(Address::of_any)))
-}
-
-pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<usize> {
-    match address {
-        Address::Ip(address) => retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, address)),
-        Address::Unix(address) => {
-            let address = address.to_system()?;
-            retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
-        }
-    }
 }
 
 /// As `send`, on a socket that may be in blocking mode.
@@ -283,8 +277,7 @@ pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
 
 /// Whether it is a socket of a connection, a stream.
 pub(crate) fn is_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let kind = retry(Call::Option, |_| rustix::net::sockopt::socket_type(fd))?;
-    Ok(kind == rustix::net::SocketType::STREAM)
+    Ok(kind(fd)? == Type::STREAM)
 }
 
 /// Whether the operation merely has to wait.

@@ -154,7 +154,7 @@ fn hints_of(socket: BorrowedFd<'_>) -> io::Result<Hints> {
         Domain::IPV6 => Family::V6,
         _ => Family::Any,
     };
-    Ok(Hints { family, ..Hints::of(SocketType::of_raw(socket::kind(socket)?)) })
+    Ok(Hints { family, ..Hints::of(SocketType::of_raw(socket::kind(socket)?.into())) })
 }
 
 /// The first address of a host.

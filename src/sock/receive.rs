@@ -6,8 +6,9 @@ use std::io;
 use crate::constants::READ_SIZE;
 use crate::event_loop::{Core, EventLoop};
 use crate::os::address::Address;
+use crate::os::datagram::recv_from;
 use crate::os::fd::AsFd;
-use crate::os::socket::{recv, recv_from};
+use crate::os::socket::recv;
 use crate::reactor::slot::Direction;
 use crate::sock::begin;
 

@@ -141,7 +141,7 @@ macro_rules! impl_datagrams {
             ///
             /// The operating system's.
             pub fn local_addr(&self) -> io::Result<$address> {
-                $of_system(Address::of_sock_addr(&self.socket().local_addr()?))
+                $of_system(Some(local_addr(self.socket())?))
             }
 
             /// The address that it is connected to.
@@ -150,7 +150,7 @@ macro_rules! impl_datagrams {
             ///
             /// `NotConnected`; the operating system's.
             pub fn peer_addr(&self) -> io::Result<$address> {
-                $of_system(Address::of_sock_addr(&self.socket().peer_addr()?))
+                $of_system(Some(peer_addr(self.socket())?))
             }
 
             /// The error that the socket has met since the last call, or since the last call of any kind.
@@ -159,7 +159,7 @@ macro_rules! impl_datagrams {
             ///
             /// The operating system's, if it cannot be asked for.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-                self.socket().take_error()
+                take_error(self.socket())
             }
 
             fn socket(&self) -> &Socket {

@@ -41,7 +41,7 @@ pub use open_unix::{OpenUnixConnection, ServeUnixStreams, open_unix_connection, 
 pub use pipe::{OpenReadPipe, OpenWritePipe, OpeningPipe, open_read_pipe, open_write_pipe};
 pub(crate) use protocol::StreamProtocol;
 pub use reader::{Lines, ReadError, Separators, StreamReader};
-pub use tcp::{TcpConnecting, TcpStream};
+pub use tcp::{ConnectTcp, TcpConnecting, TcpStream};
 pub use tcp_listener::{TcpBinding, TcpListener};
 pub use udp::{UdpBinding, UdpSocket};
 pub use unix::{UnixConnecting, UnixStream};

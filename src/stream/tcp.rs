@@ -7,16 +7,19 @@ use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::Socket;
 
+use crate::dns::addr::Family;
+use crate::dns::hints::AddrInfoFlags;
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
-use crate::net::{ConnectOptions, Endpoint, connected_socket, set_nodelay};
+use crate::net::{ConnectOptions, Endpoint, connect_settings, connected_socket, set_nodelay};
 use crate::os::address::Address;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{local_addr, peer_addr, send, send_vectored};
+use crate::os::socket::{local_addr, option, peer_addr, send, send_vectored, set_nonblocking};
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::stream::connection::{
     Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
@@ -56,8 +59,7 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects; see [`EventLoop::create_connection`](crate::EventLoop::create_connection) for what an endpoint is and how
-    /// it is connected to.
+    /// Connects; see [`EventLoop::create_connection`](crate::EventLoop::create_connection) for what an endpoint is and how it is connected to.
     ///
     /// # Errors
     ///
@@ -66,17 +68,24 @@ impl TcpStream {
     /// # Panics
     ///
     /// If it is awaited outside of a running event loop.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use roundelay::{Family, TcpListener, TcpStream};
+    ///
+    /// roundelay::block_on(async {
+    ///     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    ///     let port = listener.local_addr()?.port();
+    ///     let connecting = TcpStream::connect(("localhost", port)).family(Family::V4);
+    ///     let stream = connecting.happy_eyeballs_delay(Duration::from_millis(250)).await?;
+    ///     assert_eq!(stream.peer_addr()?.port(), port);
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
     #[track_caller]
-    pub fn connect(endpoint: impl Into<Endpoint>) -> TcpConnecting {
-        let el = LaterLoop::new("TcpStream::connect");
-        let options = ConnectOptions::new(endpoint.into());
-        TcpConnecting {
-            future: Box::pin(async move {
-                let el = el.get();
-                let connected = connected_socket(&el, "TcpStream::connect", options).await?;
-                Ok(Self::over(connected.into_source(&el)?))
-            }),
-        }
+    pub fn connect(endpoint: impl Into<Endpoint>) -> ConnectTcp {
+        ConnectTcp { el: LaterLoop::new("TcpStream::connect"), options: ConnectOptions::new(endpoint.into()) }
     }
 
     /// Takes over a connected socket, which becomes non-blocking and sends small writes at once.
@@ -91,8 +100,8 @@ impl TcpStream {
     #[track_caller]
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
         let el = required_loop("TcpStream::from_std");
-        stream.set_nonblocking(true)?;
         let socket = Socket::from(stream);
+        set_nonblocking(&socket)?;
         set_nodelay(&socket);
         Ok(Self::over(Source::new(&el.core, socket)?))
     }
@@ -103,7 +112,7 @@ impl TcpStream {
     ///
     /// The operating system's.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.connection.socket().tcp_nodelay()
+        option(self.connection.socket(), Socket::tcp_nodelay)
     }
 
     /// Says whether small writes are sent at once.
@@ -112,13 +121,46 @@ impl TcpStream {
     ///
     /// The operating system's.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.connection.socket().set_tcp_nodelay(nodelay)
+        option(self.connection.socket(), |socket| socket.set_tcp_nodelay(nodelay))
     }
 }
 
 impl_stream!(TcpStream, Kind::Tcp, SocketAddr, internet);
 
-/// The future of [`TcpStream::connect`].
+/// A plain connection that is about to be made: see [`TcpStream::connect`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct ConnectTcp {
+    el: LaterLoop,
+    options: ConnectOptions,
+}
+
+impl ConnectTcp {
+    connect_settings!(options);
+}
+
+impl fmt::Debug for ConnectTcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectTcp").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for ConnectTcp {
+    type Output = io::Result<TcpStream>;
+    type IntoFuture = TcpConnecting;
+
+    fn into_future(self) -> TcpConnecting {
+        let Self { el, options } = self;
+        TcpConnecting {
+            future: Box::pin(async move {
+                let el = el.get();
+                let connected = connected_socket(&el, "TcpStream::connect", options).await?;
+                Ok(TcpStream::over(connected.into_source(&el)?))
+            }),
+        }
+    }
+}
+
+/// The future of [`ConnectTcp`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct TcpConnecting {
     future: BoxFuture<io::Result<TcpStream>>,

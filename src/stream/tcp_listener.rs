@@ -15,7 +15,7 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ServerEndpoint, ServerOptions, first_listener};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{local_addr, peer_addr, set_nodelay};
+use crate::os::socket::{local_addr, peer_addr, set_nodelay, set_nonblocking};
 use crate::stream::listening::{Accepted, Incoming, Listening, impl_listener};
 use crate::stream::tcp::{TcpStream, internet};
 
@@ -71,8 +71,9 @@ impl TcpListener {
     #[track_caller]
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         let el = required_loop("TcpListener::from_std");
-        listener.set_nonblocking(true)?;
-        Self::over(&el, listener.into())
+        let socket = Socket::from(listener);
+        set_nonblocking(&socket)?;
+        Self::over(&el, socket)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket};
 
 use crate::dns::addr::Family;
 use crate::dns::hints::{Hints, SocketType};
@@ -19,8 +19,9 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
 use crate::net::{Endpoint, EndpointKind};
 use crate::os::address::Address;
+use crate::os::datagram::{self, peek, peek_from, recv, recv_from, send, send_to};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{self, peek, peek_from, recv, recv_from, send, send_to};
+use crate::os::socket::{self, local_addr, option, peer_addr, set_nonblocking, take_error};
 use crate::reactor::slot::Direction;
 use crate::stream::datagram::impl_datagrams;
 use crate::stream::shared::SharedSource;
@@ -105,8 +106,9 @@ impl UdpSocket {
     #[track_caller]
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
         let el = required_loop("UdpSocket::from_std");
-        socket.set_nonblocking(true)?;
-        Self::over(&el, socket.into())
+        let socket = Socket::from(socket);
+        set_nonblocking(&socket)?;
+        Self::over(&el, socket)
     }
 
     /// Gives the socket away, unwatched. It stays non-blocking.
@@ -127,8 +129,8 @@ impl UdpSocket {
         let mut failure = None;
         let targets = addresses(&el, "UdpSocket::connect", endpoint.into(), family).await?;
         for address in targets {
-            match socket::connect(self.socket(), &SockAddr::from(address)) {
-                Ok(_) => return Ok(()),
+            match datagram::connect(self.socket(), &SockAddr::from(address)) {
+                Ok(()) => return Ok(()),
                 Err(error) => _ = failure.get_or_insert(AddressError::wrap("connect to", address, error)),
             }
         }
@@ -179,7 +181,7 @@ macro_rules! options {
             ///
             /// The operating system's.
             pub fn $get(&self) -> io::Result<$type> {
-                self.socket().$getter()
+                option(self.socket(), |socket| socket.$getter())
             }
 
             #[doc = concat!("Sets what [`", stringify!($get), "`](Self::", stringify!($get), ") tells.")]
@@ -188,7 +190,7 @@ macro_rules! options {
             ///
             /// The operating system's.
             pub fn $set(&self, $value: $type) -> io::Result<()> {
-                self.socket().$setter($value)
+                option(self.socket(), |socket| socket.$setter($value))
             })*
         }
     };
@@ -214,7 +216,7 @@ impl UdpSocket {
     ///
     /// The operating system's.
     pub fn join_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
-        self.socket().join_multicast_v4(&group, &interface)
+        option(self.socket(), |socket| socket.join_multicast_v4(&group, &interface))
     }
 
     /// Leaves a group that was joined.
@@ -223,7 +225,7 @@ impl UdpSocket {
     ///
     /// The operating system's.
     pub fn leave_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
-        self.socket().leave_multicast_v4(&group, &interface)
+        option(self.socket(), |socket| socket.leave_multicast_v4(&group, &interface))
     }
 
     /// Joins a group of IPv6, on the interface with this number; any, for 0.
@@ -232,7 +234,7 @@ impl UdpSocket {
     ///
     /// The operating system's.
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.socket().join_multicast_v6(group, interface)
+        option(self.socket(), |socket| socket.join_multicast_v6(group, interface))
     }
 
     /// Leaves a group that was joined.
@@ -241,12 +243,12 @@ impl UdpSocket {
     ///
     /// The operating system's.
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.socket().leave_multicast_v6(group, interface)
+        option(self.socket(), |socket| socket.leave_multicast_v6(group, interface))
     }
 }
 
 fn bound(address: &SocketAddr) -> io::Result<Socket> {
-    let socket = socket::new(Domain::for_address(*address), Type::DGRAM, None)?;
+    let socket = datagram::socket(Domain::for_address(*address), 0)?;
     socket::bind(&socket, *address)?;
     Ok(socket)
 }

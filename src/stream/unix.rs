@@ -18,7 +18,7 @@ use crate::os::address::{Address, UnixAddr};
 use crate::os::credentials::{PeerCredentials, peer_credentials};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::local;
-use crate::os::socket::{local_addr, peer_addr, send, send_vectored};
+use crate::os::socket::{local_addr, peer_addr, send, send_vectored, set_nonblocking};
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::stream::connection::{
     Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
@@ -116,8 +116,9 @@ impl UnixStream {
     #[track_caller]
     pub fn from_std(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         let el = required_loop("UnixStream::from_std");
-        stream.set_nonblocking(true)?;
-        Ok(Self::over(Source::new(&el.core, stream.into())?))
+        let socket = Socket::from(stream);
+        set_nonblocking(&socket)?;
+        Ok(Self::over(Source::new(&el.core, socket)?))
     }
 
     /// Who is at the other end: as it was when the connection was made.

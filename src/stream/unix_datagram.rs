@@ -12,10 +12,12 @@ use socket2::{Domain, Socket, Type};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::executor::required_loop;
+use crate::net::UnixAddressError;
 use crate::os::address::{Address, UnixAddr};
+use crate::os::datagram::{self, peek, peek_from, recv, recv_from, send, send_to};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::os::local;
-use crate::os::socket::{self, peek, peek_from, recv, recv_from, send, send_to, would_block};
+use crate::os::socket::{self, local_addr, peer_addr, set_nonblocking, take_error, would_block};
 use crate::reactor::slot::Direction;
 use crate::sock::backoff::Backoff;
 use crate::stream::datagram::impl_datagrams;
@@ -61,7 +63,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// The operating system's, naming the address; `InvalidInput` for what is no address;
+    /// The operating system's, with an [`UnixAddressError`]; `InvalidInput` for what is no address;
     /// [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
     /// # Panics
@@ -71,8 +73,9 @@ impl UnixDatagram {
     pub fn bind(address: impl Into<UnixAddr>) -> io::Result<Self> {
         let el = required_loop("UnixDatagram::bind");
         let address = address.into();
-        let socket = socket::new(Domain::UNIX, Type::DGRAM, None)?;
-        socket::bind(&socket, address.to_sock_addr()?).map_err(|error| failed("bind on", &address, error))?;
+        let socket = datagram::socket(Domain::UNIX, 0)?;
+        socket::bind(&socket, address.to_sock_addr()?)
+            .map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
         Self::over(&el, socket)
     }
 
@@ -88,7 +91,7 @@ impl UnixDatagram {
     #[track_caller]
     pub fn unbound() -> io::Result<Self> {
         let el = required_loop("UnixDatagram::unbound");
-        Self::over(&el, socket::new(Domain::UNIX, Type::DGRAM, None)?)
+        Self::over(&el, datagram::socket(Domain::UNIX, 0)?)
     }
 
     /// Two sockets that are connected with each other.
@@ -123,8 +126,9 @@ impl UnixDatagram {
     #[track_caller]
     pub fn from_std(socket: std::os::unix::net::UnixDatagram) -> io::Result<Self> {
         let el = required_loop("UnixDatagram::from_std");
-        socket.set_nonblocking(true)?;
-        Self::over(&el, socket.into())
+        let socket = Socket::from(socket);
+        set_nonblocking(&socket)?;
+        Self::over(&el, socket)
     }
 
     /// Gives the socket away, unwatched. It stays non-blocking.
@@ -136,11 +140,11 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// The operating system's, naming the address; `InvalidInput` for what is no address.
+    /// The operating system's, with an [`UnixAddressError`]; `InvalidInput` for what is no address.
     pub fn connect(&self, address: impl Into<UnixAddr>) -> io::Result<()> {
         let address = address.into();
-        let connected = socket::connect(self.socket(), &address.to_sock_addr()?);
-        connected.map(drop).map_err(|error| failed("connect to", &address, error))
+        let connected = datagram::connect(self.socket(), &address.to_sock_addr()?);
+        connected.map_err(|error| UnixAddressError::wrap("connect to", &address, error))
     }
 
     /// Sends a datagram to an address, and gives its length. May be dropped before: then nothing is sent. Several tasks may
@@ -210,11 +214,6 @@ impl UnixDatagram {
     ///
     /// The operating system's.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket().shutdown(how)
+        socket::shutdown(self.socket(), how)
     }
-}
-
-/// The system's error, with the address.
-fn failed(action: &str, address: &UnixAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {action} {address}: {error}"))
 }

@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use socket2::Socket;
 
 use crate::executor::required_loop;
 use crate::net::{UnixServerEndpoint, plain_listener};
 use crate::os::address::UnixAddr;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{local_addr, peer_addr};
+use crate::os::socket::{local_addr, peer_addr, set_nonblocking};
 use crate::stream::listening::{Accepted, Incoming, Listening, impl_listener};
 use crate::stream::unix::{UnixStream, of_unix};
 
@@ -57,8 +58,9 @@ impl UnixListener {
     #[track_caller]
     pub fn from_std(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         let el = required_loop("UnixListener::from_std");
-        listener.set_nonblocking(true)?;
-        Ok(Self { listening: Listening::new(&el, listener.into())? })
+        let socket = Socket::from(listener);
+        set_nonblocking(&socket)?;
+        Ok(Self { listening: Listening::new(&el, socket)? })
     }
 }
 

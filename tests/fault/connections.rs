@@ -31,7 +31,10 @@ pub struct Client {
 
 impl Client {
     pub fn new() -> Self {
-        Self { bytes: Rc::new(pattern(BYTES)), arrived: Rc::default(), done: Rc::default() }
+        Self::with(BYTES)
+    }
+    pub fn with(bytes: usize) -> Self {
+        Self { bytes: Rc::new(pattern(bytes)), arrived: Rc::default(), done: Rc::default() }
     }
 }
 
@@ -172,5 +175,84 @@ fn attempts_that_race() {
             transport.close();
             stage.run_until(|| transport.protocol().is_none());
         }
+    });
+}
+
+/// A server with all that can be set, on all interfaces of both families, and one over a socket that is there.
+#[test]
+fn servers_with_all_options() {
+    sweep(|stage| {
+        let (el, witness) = (stage.el, &stage.witness);
+        let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (first, second) = (witness.clone(), witness.clone());
+        let everywhere = el.create_server(move || first.protocol("server", Echo), ("", 0)).reuse_address(true);
+        let everywhere = everywhere.reuse_port(true).keep_alive(true).max_connections(1).backlog(5);
+        let everywhere = everywhere.idle_timeout(Duration::from_secs(3600)).start_serving(false);
+        let over_given = el.create_server(move || second.protocol("server", Echo), given).keep_alive(true);
+        let made = [
+            witness.check("create_server", stage.complete(everywhere.into_future())),
+            witness.check("create_server with a socket", stage.complete(over_given.into_future())),
+        ];
+        for server in made.into_iter().flatten() {
+            let starting = server.clone();
+            let started = stage.complete(async move { starting.start_serving().await });
+            if witness.check("start_serving", started).is_some() {
+                for address in server.local_addrs() {
+                    let loopback: std::net::IpAddr =
+                        if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+                    let client = Client::with(1000);
+                    let watched = witness.protocol("client", client.clone());
+                    let connecting = el.create_connection(move || watched, (loopback, address.port()));
+                    let connected = stage.complete(connecting.into_future());
+                    if witness.check("create_connection", connected).is_some() {
+                        stage.run_until(|| client.done.get());
+                        check_bytes(witness, &client.bytes, &client.arrived.borrow());
+                    }
+                }
+            }
+            shut_down(stage, server);
+        }
+    });
+}
+
+/// Plain streams whose attempts race, and the options of theirs.
+#[test]
+fn plain_streams_that_race() {
+    sweep(|stage| {
+        let witness = stage.witness.clone();
+        stage.complete(async move {
+            let Some(listener) = witness.check("bind", TcpListener::bind(("127.0.0.1", 0)).await) else { return };
+            let Some(address) = witness.check("local_addr", listener.local_addr()) else { return };
+            let refused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|closed| closed.local_addr()).unwrap();
+            let connecting = TcpStream::connect(vec![refused, address, address]);
+            let connecting = connecting.happy_eyeballs_delay(Duration::ZERO).local_addr(("127.0.0.1", 0));
+            let Some(client) = witness.check("connect", connecting.all_errors(true).await) else { return };
+            witness.check("set_nodelay", client.set_nodelay(false));
+            witness.check("nodelay", client.nodelay());
+            witness.check("peer_addr", client.peer_addr());
+            witness.check("shutdown", client.shutdown(std::net::Shutdown::Both));
+        });
+    });
+}
+
+/// Sockets that were made elsewhere become plain streams.
+#[test]
+fn streams_over_given_sockets() {
+    sweep(|stage| {
+        let witness = stage.witness.clone();
+        stage.complete(async move {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let Some(listener) = witness.check("listener", TcpListener::from_std(listener)) else { return };
+            let given = std::net::TcpStream::connect(address).unwrap();
+            let Some(mut client) = witness.check("stream", TcpStream::from_std(given)) else { return };
+            let Some((mut server, _)) = witness.check("accept", listener.accept().await) else { return };
+            let bytes = pattern(1000);
+            witness.check("write_all", client.write_all(&bytes).await);
+            drop(client);
+            let mut arrived = Vec::new();
+            witness.check("read_to_end", server.read_to_end(&mut arrived).await);
+            check_bytes(&witness, &bytes, &arrived);
+        });
     });
 }

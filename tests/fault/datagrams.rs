@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use roundelay::{Address, DatagramHandle, DatagramProtocol};
+use roundelay::{Address, DatagramAddr, DatagramHandle, DatagramProtocol};
 
 use crate::sweep::{Stage, Witness, pattern, sweep};
 
@@ -159,6 +159,50 @@ fn options_and_given_sockets() {
         for (handle, _) in given.iter().chain(&made) {
             handle.close();
             stage.run_until(|| handle.protocol().is_none());
+        }
+    });
+}
+
+/// An endpoint that is not connected asks one that is not connected, either of a family and of unix.
+#[test]
+fn endpoints_without_peers() {
+    sweep(|stage| {
+        let (el, witness) = (stage.el, &stage.witness);
+        let folder = tempfile::tempdir().unwrap();
+        let unix = |name: &str| DatagramAddr::from(folder.path().join(name));
+        // Of unix sockets more than a queue takes.
+        let questions: Vec<_> = questions().into_iter().take(14).collect();
+        let ends = [[DatagramAddr::from(("127.0.0.1", 0)), ("127.0.0.1", 0).into()], [unix("server"), unix("client")]];
+        for [server, client] in ends {
+            let answers = Rc::new(RefCell::new(Vec::new()));
+            let echo = Watched::new(witness, "server", |t: &DatagramHandle, data: &[u8], from: Option<&Address>| {
+                t.sendto(data, from);
+            });
+            let creating = el.create_datagram_endpoint(move || echo).local_addr(server);
+            let server = witness.check("server", stage.complete(creating.into_future()));
+            let asking = Watched::new(witness, "client", keep(&answers));
+            let creating = el.create_datagram_endpoint(move || asking).local_addr(client);
+            let client = witness.check("client", stage.complete(creating.into_future()));
+            if let (Some((server, _)), Some((client, _))) = (&server, &client) {
+                let info = server.extra_info();
+                let address = info.local_addr.map(Address::from).or(info.unix_local_addr.map(Address::from));
+                match address {
+                    None => witness.error("extra_info", &io::ErrorKind::AddrNotAvailable.into()),
+                    Some(address) => {
+                        for question in &questions {
+                            client.sendto(question, Some(&address));
+                        }
+                        let count = questions.len();
+                        stage.run_until(|| answers.borrow().len() == count || !witness.is_clean());
+                    }
+                }
+            }
+            for (handle, _) in server.iter().map(|(t, _)| (t, ())).chain(client.iter().map(|(t, _)| (t, ()))) {
+                handle.close();
+                stage.run_until(|| handle.protocol().is_none());
+            }
+            let (mut rest, answers) = (questions.iter(), answers.borrow());
+            assert!(answers.iter().all(|answer| rest.any(|question| question == answer)), "out of their order");
         }
     });
 }

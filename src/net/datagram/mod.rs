@@ -178,7 +178,7 @@ impl<F> CreateDatagramEndpoint<F> {
         self
     }
 
-    /// What the resolver is told: see [`EventLoop::getaddrinfo`].
+    /// What the resolver is told: see [`EventLoop::getaddrinfo`](crate::EventLoop::getaddrinfo).
     pub fn flags(mut self, flags: AddrInfoFlags) -> Self {
         self.options.hints.flags = flags;
         self

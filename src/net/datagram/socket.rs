@@ -5,14 +5,15 @@ use std::io;
 use socket2::{Domain, Socket, Type};
 
 use crate::dns::addr::Family;
-use crate::error::{AddressError, invalid_input};
+use crate::error::{AddressError, invalid_input, of_method};
 use crate::net::datagram::METHOD;
 use crate::net::datagram::address::Pair;
 use crate::net::unix::{UnixAddressError, bind_anew};
-use crate::os::address::Address;
+use crate::os::address::{Address, UnixAddr};
 use crate::os::datagram;
 use crate::os::fd::AsFd;
-use crate::os::socket::{bind, family, peer_addr, set_reuse_port};
+use crate::os::local::discard;
+use crate::os::socket::{bind, family, kind, set_nonblocking, set_reuse_port};
 use crate::transport::datagram::Peer;
 
 /// What is set on a socket before it gets an address.
@@ -55,25 +56,35 @@ pub(super) fn unbound(method: &str, family: Family, settings: Settings) -> io::R
             return Err(invalid_input(text));
         }
     };
-    let socket = datagram::socket(domain, settings.proto)?;
-    settings.apply(&socket)?;
+    let made = datagram::socket(domain, settings.proto);
+    let socket = made.and_then(|socket| settings.apply(&socket).map(|()| socket));
+    let socket = socket.map_err(|error| of_method(method, error))?;
     Ok(Opened { socket, peer: Peer::None, is_unix: false })
+}
+
+/// The system's error, with the address that it is about.
+fn failed(action: &'static str, address: &Address, error: io::Error) -> io::Error {
+    match address {
+        Address::Ip(address) => AddressError::wrap(action, *address, error),
+        Address::Unix(address) => UnixAddressError::wrap(action, address, error),
+    }
 }
 
 /// A socket with these addresses.
 pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::Result<Opened> {
-    let Some(any) = local.as_ref().or(remote.as_ref()) else {
-        return Err(invalid_input("there is no address"));
+    let (action, any) = match (&local, &remote) {
+        (Some(local), _) => ("bind on", local),
+        (None, Some(remote)) => ("connect to", remote),
+        (None, None) => return Err(invalid_input("there is no address")),
     };
     let is_unix = any.as_unix().is_some();
-    let socket = datagram::socket_for(any, settings.proto)?;
-    settings.apply(&socket)?;
+    let made = datagram::socket_for(any, settings.proto);
+    let socket = made.and_then(|socket| settings.apply(&socket).map(|()| socket));
+    let socket = socket.map_err(|error| failed(action, any, error))?;
     match &local {
         Some(Address::Unix(local)) if local.is_unnamed() => {}
         Some(Address::Unix(local)) => bind_anew(METHOD, &socket, local)?,
-        Some(Address::Ip(local)) => {
-            bind(&socket, *local).map_err(|error| AddressError::wrap("bind on", *local, error))?;
-        }
+        Some(local @ Address::Ip(ip)) => bind(&socket, *ip).map_err(|error| failed("bind on", local, error))?,
         None => {}
     }
     let peer = match remote {
@@ -81,10 +92,13 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
         // Anybody may answer to a broadcast: the socket must hear them all.
         Some(remote) if settings.allow_broadcast => Peer::Preset(remote),
         Some(remote) => {
-            datagram::connect(&socket, &remote.to_sock_addr()?).map_err(|error| match &remote {
-                Address::Ip(remote) => AddressError::wrap("connect to", *remote, error),
-                Address::Unix(remote) => UnixAddressError::wrap("connect to", remote, error),
-            })?;
+            let connected = remote.to_sock_addr().and_then(|address| datagram::connect(&socket, &address));
+            if let Err(error) = connected {
+                if let Some(path) = local.as_ref().and_then(Address::as_unix).and_then(UnixAddr::as_pathname) {
+                    discard(path);
+                }
+                return Err(failed("connect to", &remote, error));
+            }
             Peer::Connected(Some(remote))
         }
     };
@@ -94,15 +108,11 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
 /// The application's own socket.
 pub(super) fn given(method: &str, socket: Socket) -> io::Result<Opened> {
     // Others have no datagrams, and an end, which here nobody would hear of.
-    if [Type::STREAM, Type::SEQPACKET].contains(&socket.r#type()?) {
+    if [Type::STREAM, Type::SEQPACKET].contains(&kind(socket.as_fd())?) {
         return Err(invalid_input(format!("{method}: a datagram socket was expected")));
     }
-    socket.set_nonblocking(true)?;
-    let peer = match peer_addr(&socket) {
-        Ok(address) => Peer::Connected(Some(address)),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Peer::Connected(None),
-        Err(_) => Peer::None,
-    };
+    set_nonblocking(&socket)?;
+    let peer = datagram::peer(&socket).map_or(Peer::None, Peer::Connected);
     let is_unix = family(socket.as_fd())? == Domain::UNIX;
     Ok(Opened { socket, peer, is_unix })
 }

@@ -102,7 +102,7 @@ pub struct UnixAddressError {
 }
 
 impl UnixAddressError {
-    pub(in crate::net) fn wrap(action: &'static str, address: &UnixAddr, error: io::Error) -> io::Error {
+    pub(crate) fn wrap(action: &'static str, address: &UnixAddr, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), Self { action, address: address.clone(), error })
     }
 }

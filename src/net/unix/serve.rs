@@ -15,7 +15,7 @@ use crate::net::unix::endpoint::{
 };
 use crate::os::address::UnixAddr;
 use crate::os::local::{self, Occupant, SocketFile};
-use crate::os::socket::listen;
+use crate::os::socket::{bind, listen};
 use crate::protocol::{AnyProtocol, Protocol};
 
 /// Settings of a unix server, apart from the protocol.
@@ -71,7 +71,7 @@ pub(in crate::net) fn bind_anew(method: &str, socket: &Socket, address: &UnixAdd
     let target = system_address(method, address)?;
     let mut attempts = 0;
     loop {
-        let error = match local::bind(socket, &target) {
+        let error = match bind(socket, target.clone()) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -104,7 +104,7 @@ pub(crate) fn plain_listener(method: &str, endpoint: UnixServerEndpoint) -> io::
         UnixEndpointKind::Address(address) => {
             let target = system_address(method, &address)?;
             let socket = local::stream()?;
-            local::bind(&socket, &target).map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
+            bind(&socket, target).map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
             socket
         }
     };

@@ -16,10 +16,9 @@ use rustix::io::Errno;
 
 use crate::constants::DATAGRAMS_PER_CALL;
 use crate::os::address::Address;
-use crate::os::datagram::{Arrived, Letter};
+use crate::os::datagram::{Arrived, Letter, send_to};
 use crate::os::fault::{Call, retry};
 use crate::os::fd::{AsFd, AsRawFd};
-use crate::os::socket::send_to;
 
 /// The most bytes of a datagram of the internet's.
 const LONGEST: usize = 64 * 1024;

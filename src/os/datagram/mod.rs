@@ -57,9 +57,59 @@ pub(crate) fn set_broadcast(socket: &Socket) -> io::Result<()> {
     retry_io(Call::Option, || socket.set_broadcast(true))
 }
 
-/// Sends to the peer of a connected socket, all of it: a datagram has no parts.
-pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<()> {
-    retry(Call::SendTo, |_| rustix::net::send(fd.as_fd(), data, SEND_FLAGS)).map(drop)
+/// The address of the peer, if there is one, which may be of a family that has no addresses here.
+pub(crate) fn peer(socket: &Socket) -> Option<Option<Address>> {
+    match socket::peer_addr(socket) {
+        Ok(address) => Some(Some(address)),
+        Err(error) => (error.kind() == io::ErrorKind::Unsupported).then_some(None),
+    }
+}
+
+// A datagram goes and comes as a whole: there are no short counts.
+
+/// Sends to the peer of a connected socket.
+pub(crate) fn send(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
+    retry(Call::SendTo, |_| rustix::net::send(fd.as_fd(), data, SEND_FLAGS))
+}
+
+pub(crate) fn send_to(fd: impl AsFd, data: &[u8], address: &Address) -> io::Result<usize> {
+    match address {
+        Address::Ip(address) => retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, address)),
+        Address::Unix(address) => {
+            let address = address.to_system()?;
+            retry(Call::SendTo, |_| rustix::net::sendto(fd.as_fd(), data, SEND_FLAGS, &address))
+        }
+    }
+}
+
+/// Receives, from whomever.
+pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    recv_with(fd, buf, RecvFlags::empty())
+}
+
+/// The same, and leaves it where it is.
+pub(crate) fn peek(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    recv_with(fd, buf, RecvFlags::PEEK)
+}
+
+fn recv_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+    retry(Call::ReceiveFrom, |_| rustix::net::recv(fd.as_fd(), &mut *buf, flags)).map(|(n, _)| n)
+}
+
+/// Receives, and tells from whom: `None` where the system does not say, as for connections and for unix sockets that are
+/// not bound, and where it is of a family that an [`Address`] cannot hold.
+pub(crate) fn recv_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::empty())
+}
+
+/// The same, and leaves it where it is.
+pub(crate) fn peek_from(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    recv_from_with(fd, buf, RecvFlags::PEEK)
+}
+
+fn recv_from_with(fd: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<Address>)> {
+    let (n, _, from) = retry(Call::ReceiveFrom, |_| rustix::net::recvfrom(fd.as_fd(), &mut *buf, flags))?;
+    Ok((n, from.and_then(Address::of_any)))
 }
 
 /// Receives one datagram. Descriptors that come with one of a unix socket are closed.

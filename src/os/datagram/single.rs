@@ -3,9 +3,8 @@
 use std::io;
 
 use crate::os::address::Address;
-use crate::os::datagram::{Arrived, Letter, receive};
+use crate::os::datagram::{Arrived, Letter, receive, send_to};
 use crate::os::fd::AsFd;
-use crate::os::socket::send_to;
 
 /// The most bytes of a datagram of the internet's.
 const LONGEST: usize = 64 * 1024;

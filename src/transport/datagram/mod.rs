@@ -65,7 +65,8 @@ pub(crate) struct Parts {
 /// The open socket. The registration stands first, because it has to end first.
 struct Io {
     registration: LoopRegistration,
-    socket: Socket,
+    /// Shared with whoever looks at it, who may end the endpoint meanwhile.
+    socket: Rc<Socket>,
 }
 
 /// In place of a turn.
@@ -159,7 +160,7 @@ impl DatagramSocket {
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
         match LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener) {
             Ok(registration) => {
-                *this.io.borrow_mut() = Some(Io { registration, socket });
+                *this.io.borrow_mut() = Some(Io { registration, socket: Rc::new(socket) });
                 Ok(this)
             }
             Err(error) => {
@@ -376,8 +377,9 @@ impl Holder for DatagramSocket {
     fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
         // An option counts for what is sent after it was set.
         self.send_gathered();
-        if let Some(io) = &*self.io.borrow() {
-            f(io.socket.as_fd());
+        let socket = self.io.borrow().as_ref().map(|io| io.socket.clone());
+        if let Some(socket) = socket {
+            f(socket.as_fd());
         }
     }
 }

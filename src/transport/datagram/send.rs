@@ -10,8 +10,8 @@ use crate::constants::{
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::os::address::Address;
-use crate::os::datagram::{send, send_several};
-use crate::os::socket::{send_to, would_block};
+use crate::os::datagram::{send, send_several, send_to};
+use crate::os::socket::would_block;
 use crate::protocol::{AnyDatagramProtocol, DatagramTransport, WaiterId, WaterMarks};
 use crate::transport::actions::Action;
 use crate::transport::datagram::{DatagramSocket, Peer};
@@ -80,7 +80,7 @@ impl DatagramSocket {
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
         match (&*self.io.borrow(), to) {
             (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
-            (Some(io), None) => send(&io.socket, data),
+            (Some(io), None) => send(&io.socket, data).map(drop),
             (None, _) => Ok(()),
         }
     }
