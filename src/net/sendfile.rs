@@ -40,9 +40,8 @@ impl EventLoop {
     /// The file's, and the connection's: those end it, and its protocol hears of them, too.
     /// [`InvalidState`] as an `io::Error` if the transport is closing, after `write_eof`, and while another file is sent.
     /// [`SendfileNotAvailable`] as an `io::Error`, where there is to be no fallback; `Unsupported` over the reading end of a
-    /// pipe. `InvalidInput` for a count of zero,
-    /// for an offset where there are no places, and where it is awaited in another loop than the transport's;
-    /// [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
+    /// pipe. `InvalidInput` for a count of zero, for an offset where there are no places, and where it is awaited in another
+    /// loop than the transport's; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, Transport};

@@ -88,7 +88,7 @@ fn echo_through_protocols() {
 fn echo_through_streams() {
     sweep(|stage| {
         let witness = stage.witness.clone();
-        let outcome = stage.complete(async move {
+        stage.complete(async move {
             let handler = async |mut reader: roundelay::StreamReader, mut writer: roundelay::StreamWriter| {
                 loop {
                     let data = reader.read(64 * 1024).await?;
@@ -125,7 +125,6 @@ fn echo_through_streams() {
             }
             server.shutdown(Duration::from_secs(1)).await;
         });
-        outcome
     });
 }
 
