@@ -524,3 +524,23 @@ on_every_loop! {
         assert_eq!(drops.count(), 1);
     }
 }
+
+/// A look at a transport's socket may do anything, also end the loop: the socket is open until the look is over.
+#[test]
+fn the_loop_is_closed_within_a_look() {
+    common::on_loop(|_| {
+        let el = EventLoop::new().unwrap();
+        common::watch_reports(&el);
+        let (near, _far) = sockets(Net::Tcp);
+        let (transport, _) = wire::attach(&el, near, Keeps::default());
+        let socket = transport.extra_info().socket.unwrap();
+        let address = socket.with(|socket| {
+            transport.abort();
+            el.close();
+            socket.local_addr().unwrap()
+        });
+        assert!(address.is_some() && socket.raw_fd().is_none());
+        assert!(el.stats().is_balanced());
+        assert_eq!(take_reports(), Vec::<String>::new());
+    });
+}

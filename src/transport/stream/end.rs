@@ -75,23 +75,8 @@ impl SocketTransport {
         self.update_life(|life| {
             let _ = life.gone();
         });
-        let io = self.io.take();
-        if io.is_none() && self.protocol.borrow().is_none() {
+        if !self.close_io() && self.protocol.borrow().is_none() {
             return;
-        }
-        match io {
-            Some(Carrier::Channel(Io { registration, channel })) => {
-                drop(registration);
-                // Beside whoever calls this somebody has a handle, and may ask for the address yet.
-                if self.me.strong_count() > 1 {
-                    self.note_extra(&channel);
-                }
-            }
-            Some(Carrier::Foreign(foreign)) => {
-                foreign.leave(self.id);
-                self.release("a transport's stream", foreign);
-            }
-            None => {}
         }
         self.core.transport_gone();
         let queue = self.queue.take();
@@ -117,6 +102,26 @@ impl SocketTransport {
         if !slot.is_empty() {
             self.release("a context", slot);
         }
+    }
+
+    /// Closes what carries the bytes, unless somebody is looking at it, who then does so. True if it was there.
+    pub(super) fn close_io(&self) -> bool {
+        let Ok(io) = self.io.try_borrow_mut().map(|mut io| io.take()) else { return true };
+        match io {
+            Some(Carrier::Channel(Io { registration, channel })) => {
+                drop(registration);
+                // Beside whoever calls this somebody has a handle, and may ask for the address yet.
+                if self.me.strong_count() > 1 {
+                    self.note_extra(&channel);
+                }
+            }
+            Some(Carrier::Foreign(foreign)) => {
+                foreign.leave(self.id);
+                self.release("a transport's stream", foreign);
+            }
+            None => return false,
+        }
+        true
     }
 
     pub(super) fn release_queue(&self, queue: WriteQueue) {

@@ -590,6 +590,10 @@ impl Holder for SocketTransport {
         if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
             f(channel.as_fd());
         }
+        if self.life.get().is_gone() {
+            // Closed within the look, and left open for it.
+            self.close_io();
+        }
     }
 }
 
