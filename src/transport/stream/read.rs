@@ -36,7 +36,7 @@ impl SocketTransport {
     }
 
     /// Reads if there is something to read, or in the next turn if the protocol has just begun.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_up_reading(&self) {
         if self.has_begun() {
             if self.life.get().write_end().is_some() { self.look_for_reader() } else { self.read() }

@@ -100,7 +100,7 @@ impl SocketTransport {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
         match carrier {
             Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
