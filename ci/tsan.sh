@@ -10,9 +10,9 @@ nightly
 
 # Test files in which more than one thread has a part.
 CROSS_THREADS=(
-  cancellation close closing_races closing_wakers contextvars contract destructor_panics destructors embedding
-  exception_handler executor executor_reports fatal futures remote remote_post remote_task remote_waking run runner
-  selectors spin task_factory tasks timers two_loops
+  bridges cancellation close closing_races closing_wakers connect_stream contextvars contract destructor_panics
+  destructors embedding exception_handler executor executor_reports fatal futures names remote remote_post remote_task
+  remote_waking run runner selectors sendfile_disk sendfile_fallback spin stdio task_factory tasks timers two_loops
 )
 
 # Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is
