@@ -1,7 +1,7 @@
 //! Connecting and accepting.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,6 +17,7 @@ use crate::os::address::{Address, UnixAddr};
 use crate::os::fd::{AsFd, BorrowedFd};
 use crate::os::socket::{self, accept, is_lost_connection, would_block};
 use crate::reactor::slot::Direction;
+use crate::sock::backoff::Backoff;
 use crate::sock::begin;
 use crate::sock::destination::{Destination, DestinationKind};
 
@@ -24,13 +25,13 @@ impl EventLoop {
     /// Connects a socket that must be non-blocking. See [`sock_recv`](Self::sock_recv) for what a socket may be.
     ///
     /// A name is looked up off the loop, for addresses of the socket's own family, and the first one is connected to.
-    /// Dropping the future leaves a connection under way to itself; connecting anew waits for that one.
+    /// Dropping the future leaves a connection under way to itself; connecting anew waits for that one. Where the queue of a
+    /// unix listener is full this tries again until it no longer is, of which the system does not tell.
     ///
     /// # Errors
     ///
     /// The resolver's; the operating system's, naming the address: for one of the internet's with an
-    /// [`AddressError`]. `WouldBlock` where the queue of a unix listener is full, of which
-    /// the system does not tell when it no longer is. Otherwise as [`sock_sendall`](Self::sock_sendall).
+    /// [`AddressError`]. Otherwise as [`sock_sendall`](Self::sock_sendall).
     ///
     /// ```
     /// use socket2::{Domain, Socket, Type};
@@ -61,27 +62,32 @@ impl EventLoop {
                 DestinationKind::Address(address) => address.to_sock_addr()?,
                 DestinationKind::System(address) => address,
             };
-            let mut is_under_way = false;
-            let connected = wait.io_loop(|fd| {
-                if is_under_way {
-                    return match socket::connect_result(fd) {
-                        Err(error) if would_block(&error) => Err(error),
-                        result => Ok(result),
-                    };
-                }
-                match socket::connect(&SockRef::from(&fd), &address) {
-                    Ok(true) => Ok(Ok(())),
-                    Ok(false) => {
-                        is_under_way = true;
-                        Err(io::ErrorKind::WouldBlock.into())
+            let (mut is_under_way, mut backoff) = (false, Backoff::default());
+            loop {
+                let connected = wait.io_loop(|fd| {
+                    if is_under_way {
+                        return match socket::connect_result(fd) {
+                            Err(error) if would_block(&error) => Err(error),
+                            result => Ok(result),
+                        };
                     }
-                    // Also that a listener's queue is full: that the descriptor is ready would say nothing about it.
-                    Err(error) => Ok(Err(error)),
+                    match socket::connect(&SockRef::from(&fd), &address) {
+                        Ok(true) => Ok(Ok(())),
+                        Ok(false) => {
+                            is_under_way = true;
+                            Err(io::ErrorKind::WouldBlock.into())
+                        }
+                        // Also that a listener's queue is full: that the descriptor is ready would say nothing about it.
+                        Err(error) => Ok(Err(error)),
+                    }
+                });
+                match connected.await? {
+                    Err(error) if would_block(&error) && address.is_unix() => {
+                        backoff.pause();
+                        poll_fn(|cx| backoff.poll_pause(cx)).await;
+                    }
+                    result => return result.map_err(|error| failed(&address, error)),
                 }
-            });
-            match connected.await {
-                Ok(result) => result.map_err(|error| failed(&address, error)),
-                Err(error) => Err(error),
             }
         };
         SockConnecting { future: Box::pin(future) }
