@@ -92,6 +92,8 @@ mod sock;
 mod stdio;
 mod stream;
 mod time;
+#[cfg(feature = "__tls")]
+mod tls;
 mod transport;
 
 pub use dns::addr::{Family, Port};
@@ -144,6 +146,10 @@ pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
     yield_now,
 };
+
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use tls::{TlsAcceptor, TlsConnector};
 
 /// Selectors: how a loop asks the operating system what is ready.
 pub mod selector {

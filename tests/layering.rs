@@ -29,7 +29,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("protocol", below_services),
         ("dns", executor),
         ("sock", dns),
-        ("transport", transport),
+        ("transport", transport.clone()),
+        ("tls", transport),
         ("net", net),
         ("prelude", all.clone()),
     ]);
