@@ -149,7 +149,10 @@ pub use time::{
 
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-pub use tls::{TlsAcceptor, TlsConnector};
+pub use tls::{
+    ClientAuth, DangerousTlsConnectorBuilder, TlsAcceptor, TlsAcceptorBuilder, TlsClientHello, TlsConfigError,
+    TlsConfigErrorKind, TlsConnector, TlsConnectorBuilder, TlsIdentity, TlsVersion,
+};
 
 /// Selectors: how a loop asks the operating system what is ready.
 pub mod selector {
