@@ -149,7 +149,10 @@ pub use time::{
 
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-pub use tls::{TlsAcceptor, TlsConnector};
+pub use protocol::{TlsInfo, TlsVersion};
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use tls::{StartTls, StartingTls, TlsAcceptor, TlsConnector, TlsSide};
 
 /// Selectors: how a loop asks the operating system what is ready.
 pub mod selector {
