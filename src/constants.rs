@@ -103,6 +103,9 @@ pub(crate) const UNIX_SEND_RETRY_MOST: Duration = Duration::from_millis(8);
 /// Write buffer size in bytes above which a protocol is paused (asyncio `_FlowControlMixin`).
 pub(crate) const WRITE_HIGH_WATER: usize = 64 * 1024;
 
+/// The same of TLS (`FLOW_CONTROL_HIGH_WATER_SSL_WRITE` of asyncio's `constants.py`).
+pub(crate) const TLS_WRITE_HIGH_WATER: usize = 512 * 1024;
+
 /// The low-water mark is the high one divided by this (asyncio `_FlowControlMixin`).
 pub(crate) const WATER_RATIO: usize = 4;
 
@@ -196,3 +199,24 @@ pub(crate) const SENDFILE_AHEAD: usize = 4 * 1024 * 1024;
 /// Size in bytes of the buffer through which a file goes that the system does not send by itself (asyncio
 /// `SENDFILE_FALLBACK_READBUFFER_SIZE`).
 pub(crate) const SENDFILE_BUFFER: usize = 256 * 1024;
+
+/// How much that has arrived and was not decrypted a TLS transport keeps before it stops reading, and how little there has
+/// to be for it to go on, in bytes (`FLOW_CONTROL_HIGH_WATER_SSL_READ` of asyncio's `constants.py`, and a quarter of it).
+#[cfg(feature = "__tls")]
+pub(crate) const TLS_READ_HIGH_WATER: usize = 256 * 1024;
+#[cfg(feature = "__tls")]
+pub(crate) const TLS_READ_LOW_WATER: usize = TLS_READ_HIGH_WATER / WATER_RATIO;
+
+/// How much is encrypted in one go: four records of the largest size, so that little that is encrypted waits, and few
+/// system calls send it.
+#[cfg(feature = "__tls")]
+pub(crate) const TLS_SEND_SIZE: usize = 64 * 1024;
+
+/// How long a TLS handshake may take (`SSL_HANDSHAKE_TIMEOUT` of asyncio's `constants.py`, which has it of nginx).
+#[cfg(feature = "__tls")]
+pub(crate) const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the end of a TLS connection may take without progress (`SSL_SHUTDOWN_TIMEOUT` of asyncio's `constants.py`,
+/// which has it of Apache).
+#[cfg(feature = "__tls")]
+pub(crate) const TLS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);

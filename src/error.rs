@@ -594,6 +594,12 @@ pub(crate) fn invalid_input(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
+/// An [`io::Error`] for what a peer must not send.
+#[cfg(feature = "__tls")]
+pub(crate) fn invalid_data(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
 /// An error of the operating system's, with the name of the method in front.
 pub(crate) fn of_method(method: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{method}: {error}"))

@@ -149,9 +149,12 @@ pub use time::{
 
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use protocol::{TlsInfo, TlsVersion};
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{
-    ClientAuth, DangerousTlsConnectorBuilder, TlsAcceptor, TlsAcceptorBuilder, TlsClientHello, TlsConfigError,
-    TlsConfigErrorKind, TlsConnector, TlsConnectorBuilder, TlsIdentity, TlsVersion,
+    ClientAuth, DangerousTlsConnectorBuilder, StartTls, StartingTls, TlsAcceptor, TlsAcceptorBuilder, TlsClientHello,
+    TlsConfigError, TlsConfigErrorKind, TlsConnector, TlsConnectorBuilder, TlsIdentity, TlsSide,
 };
 
 /// Selectors: how a loop asks the operating system what is ready.

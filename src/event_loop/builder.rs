@@ -184,6 +184,7 @@ impl Builder {
             services: Services::default(),
             counters: LoopCounters::default(),
             receive_buffer: Cell::new(None),
+            spare_buffers: Cell::default(),
         });
         let me: Weak<dyn Report> = core.me.clone();
         core.local.set_report(me);

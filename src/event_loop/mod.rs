@@ -187,6 +187,8 @@ pub(crate) struct Core {
     pub(crate) counters: LoopCounters,
     /// The receive buffer, lent to whoever reads; made when first used.
     receive_buffer: Cell<Option<Box<[u8]>>>,
+    /// More of them, where a transport stands on another: as many as have been lent at the same time.
+    spare_buffers: Cell<Vec<Box<[u8]>>>,
 }
 
 impl Core {
@@ -225,14 +227,26 @@ impl Core {
         self.local.is_open()
     }
 
-    /// Lends the receive buffer. Calls do not nest: no protocol is called from within a protocol's callback. If they
-    /// did, the inner one would get a buffer of its own.
+    /// Lends the receive buffer. Where a transport stands on another, what the lower one has received is lent while the
+    /// upper one receives, which gets a spare one.
     pub(crate) fn with_receive_buffer<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
         let buffer = self.receive_buffer.take();
-        let mut buffer = buffer.unwrap_or_else(|| vec![0; crate::constants::READ_SIZE].into_boxed_slice());
+        let mut buffer = buffer.unwrap_or_else(|| self.spare_buffer());
         let result = f(&mut buffer);
-        self.receive_buffer.set(Some(buffer));
+        if let Some(other) = self.receive_buffer.replace(Some(buffer)) {
+            let mut spares = self.spare_buffers.take();
+            spares.push(other);
+            self.spare_buffers.set(spares);
+        }
         result
+    }
+
+    #[cold]
+    fn spare_buffer(&self) -> Box<[u8]> {
+        let mut spares = self.spare_buffers.take();
+        let spare = spares.pop();
+        self.spare_buffers.set(spares);
+        spare.unwrap_or_else(|| vec![0; crate::constants::READ_SIZE].into_boxed_slice())
     }
 }
 

@@ -460,7 +460,7 @@ impl Core {
         local.dispose(self.task_factory.take());
         local.ready.shrink();
         local.active.borrow_mut().shrink();
-        drop(self.receive_buffer.take());
+        drop((self.receive_buffer.take(), self.spare_buffers.take()));
         local.part();
         if let Some(payload) = local.fatal.take() {
             local.report_panic("Fatal panic while closing", &*payload, None, None);

@@ -22,9 +22,10 @@ use crate::event_loop::timer::yield_once;
 use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
 use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
 use crate::net::happy_eyeballs::first_success;
+use crate::net::security::Security;
 use crate::os::fd::OwnedFd;
 use crate::os::socket;
-use crate::protocol::{Protocol, ProtocolRef, Transport};
+use crate::protocol::{AnyProtocol, Protocol, ProtocolRef, Transport};
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
 use crate::transport::address::KeptAddress;
@@ -42,6 +43,7 @@ pub(crate) struct ConnectOptions {
     /// attempts overlap, else zero.
     pub(crate) interleave: Option<usize>,
     pub(crate) all_errors: bool,
+    pub(crate) security: Security,
 }
 
 impl ConnectOptions {
@@ -53,6 +55,7 @@ impl ConnectOptions {
             happy_eyeballs_delay: None,
             interleave: None,
             all_errors: false,
+            security: Security::default(),
         }
     }
 
@@ -108,8 +111,9 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
     if el.is_closed() {
         return Err(LoopClosed.into());
     }
-    let ConnectOptions { endpoint, hints, local_addr, happy_eyeballs_delay: delay, interleave: turns, all_errors } =
-        options;
+    let ConnectOptions {
+        endpoint, hints, local_addr, happy_eyeballs_delay: delay, interleave: turns, all_errors, ..
+    } = options;
     let targets = match endpoint.kind {
         EndpointKind::Socket(given) => {
             let socket = take_socket(method, given)?;
@@ -310,6 +314,9 @@ macro_rules! connect_settings {
 pub(crate) use connect_settings;
 
 impl<F> CreateConnection<F> {
+    #[cfg(feature = "__tls")]
+    crate::tls::tls_client_settings!(options.security.tls);
+
     /// The same with another protocol.
     pub(crate) fn with_factory<G>(self, factory: G) -> CreateConnection<G> {
         CreateConnection { el: self.el, factory, options: self.options }
@@ -344,6 +351,7 @@ pub struct ConnectAcceptedSocket<F> {
     el: EventLoop,
     factory: F,
     socket: Socket,
+    security: Security,
 }
 
 impl EventLoop {
@@ -382,8 +390,13 @@ impl EventLoop {
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        ConnectAcceptedSocket { el: self.clone(), factory, socket: socket.into().into() }
+        ConnectAcceptedSocket { el: self.clone(), factory, socket: socket.into().into(), security: Security::default() }
     }
+}
+
+#[cfg(feature = "__tls")]
+impl<F> ConnectAcceptedSocket<F> {
+    crate::tls::tls_server_settings!(security.tls);
 }
 
 impl<F> fmt::Debug for ConnectAcceptedSocket<F> {
@@ -401,8 +414,8 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        let Self { el, factory, socket } = self;
-        let options = ConnectOptions::new(socket.into());
+        let Self { el, factory, socket, security } = self;
+        let options = ConnectOptions { security, ..ConnectOptions::new(socket.into()) };
         Connecting::new(connect(el, "connect_accepted_socket", factory, options))
     }
 }
@@ -449,20 +462,23 @@ async fn connect<F, P>(
     el: EventLoop,
     method: &'static str,
     factory: F,
-    options: ConnectOptions,
+    mut options: ConnectOptions,
 ) -> io::Result<(Transport, ProtocolRef<P>)>
 where
     F: FnOnce() -> P,
     P: Protocol,
 {
-    establish(&el, method, factory, connected_socket(&el, method, options)).await
+    let security = std::mem::take(&mut options.security);
+    let host = options.endpoint.kind.host();
+    establish(&el, method, factory, (security, host), connected_socket(&el, method, options)).await
 }
 
-/// Connects, and lets a protocol hear of it.
+/// Connects, and lets a protocol hear of it; of a host, if it has a name, and with what is to be between.
 pub(super) async fn establish<F, P>(
     el: &EventLoop,
     method: &'static str,
     factory: F,
+    (security, host): (Security, Option<String>),
     connecting: impl Future<Output = io::Result<Connected>>,
 ) -> io::Result<(Transport, ProtocolRef<P>)>
 where
@@ -470,10 +486,12 @@ where
     P: Protocol,
 {
     running::refuse_elsewhere(el, method)?;
+    let secured = security.begin(method, host.as_deref())?;
     let connected = connecting.await?;
     let protocol = ProtocolRef::new(factory());
-    let transport = open_transport(&el.core, connected, protocol.clone())?;
-    Ok((introduce(transport).await, protocol))
+    let open = |protocol| open_transport(&el.core, connected, protocol);
+    let transport = secured.introduce(&el.core, protocol.clone().into(), open).await?;
+    Ok((transport, protocol))
 }
 
 /// Lets the protocol hear of its transport, which is aborted if this is dropped before it is done.
@@ -491,14 +509,10 @@ pub(crate) async fn introduce(transport: Rc<SocketTransport>) -> Transport {
 }
 
 /// A transport over a connected socket.
-fn open_transport<P: Protocol>(
-    core: &Rc<Core>,
-    connected: Connected,
-    protocol: ProtocolRef<P>,
-) -> io::Result<Rc<SocketTransport>> {
+fn open_transport(core: &Rc<Core>, connected: Connected, protocol: AnyProtocol) -> io::Result<Rc<SocketTransport>> {
     let Connected { socket, registration, peer_addr } = connected;
     let local_addr = local_addr_of(&socket);
-    let parts = Parts::new(protocol.into(), local_addr, peer_addr);
+    let parts = Parts::new(protocol, local_addr, peer_addr);
     match registration {
         Some(registration) => SocketTransport::adopt(core, registration, socket, parts),
         None => SocketTransport::open(core, socket, parts),

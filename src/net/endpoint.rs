@@ -27,6 +27,15 @@ pub(crate) enum EndpointKind {
 }
 
 impl EndpointKind {
+    /// What a certificate of whoever is connected to has to be for.
+    pub(crate) fn host(&self) -> Option<String> {
+        match self {
+            Self::Host(host, _) => Some(host.to_string()),
+            Self::Addresses(addresses) if addresses.len() == 1 => Some(addresses[0].ip().to_string()),
+            Self::Addresses(_) | Self::Socket(_) => None,
+        }
+    }
+
     /// The endpoint for a message.
     pub(crate) fn describe(&self) -> String {
         match self {

@@ -19,6 +19,7 @@ use crate::error::{AddressError, LoopClosed, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
+use crate::net::security::Security;
 use crate::net::server::{Factory, Server};
 use crate::os::local::SocketFile;
 use crate::os::socket::{
@@ -36,11 +37,18 @@ pub(crate) struct Serving {
     pub(crate) start_serving: bool,
     pub(crate) max_connections: Option<usize>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) security: Security,
 }
 
 impl Default for Serving {
     fn default() -> Self {
-        Self { backlog: BACKLOG, start_serving: true, max_connections: None, idle_timeout: None }
+        Self {
+            backlog: BACKLOG,
+            start_serving: true,
+            max_connections: None,
+            idle_timeout: None,
+            security: Security::default(),
+        }
     }
 }
 
@@ -364,6 +372,9 @@ macro_rules! serving_settings {
             self.options.serving.idle_timeout = Some(idle_timeout);
             self
         }
+
+        #[cfg(feature = "__tls")]
+        $crate::tls::tls_server_settings!(options.serving.security.tls);
     };
 }
 pub(crate) use serving_settings;
@@ -449,13 +460,14 @@ impl Starting {
     pub(super) fn new(
         el: EventLoop,
         method: &'static str,
-        serving: Serving,
+        mut serving: Serving,
         bind: impl Future<Output = io::Result<Vec<Bound>>> + 'static,
         factory: Box<dyn Fn() -> AnyProtocol>,
     ) -> Self {
-        let factory: Factory = Box::new(move || catch_unwind(AssertUnwindSafe(&factory)));
         let future = Box::pin(async move {
             serving.check(method)?;
+            let factory = std::mem::take(&mut serving.security).wrap(&el.core, method, factory)?;
+            let factory: Factory = Box::new(move || catch_unwind(AssertUnwindSafe(&factory)));
             if el.is_closed() {
                 return Err(LoopClosed.into());
             }

@@ -194,7 +194,7 @@ impl Server {
     /// Closes every connection of the server: what is queued is sent first.
     pub fn close_clients(&self) {
         for client in self.inner.clients() {
-            client.close();
+            client.close_whole();
         }
     }
 

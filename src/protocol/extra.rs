@@ -135,4 +135,50 @@ pub struct ExtraInfo {
     pub socket: Option<SocketView>,
     /// The descriptor of a pipe transport, whatever it is of; `None` where there is none.
     pub pipe: Option<PipeView>,
+    /// What was agreed on with the peer of a TLS connection, while it stands; `None` of others.
+    #[cfg(feature = "__tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub tls: Option<TlsInfo>,
+}
+
+/// A version of TLS. Older ones are not spoken. As text it is `TLSv1.2` or `TLSv1.3`.
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+#[cfg(feature = "__tls")]
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        })
+    }
+}
+
+/// What two sides of a TLS connection have agreed on, and know of each other.
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsInfo {
+    /// The version.
+    pub version: TlsVersion,
+    /// The name of the cipher suite, as the IANA registers it: `TLS13_AES_128_GCM_SHA256`.
+    pub cipher_suite: &'static str,
+    /// The protocol that both chose by ALPN.
+    pub alpn_protocol: Option<Vec<u8>>,
+    /// The name of the server that the client has asked for; of a server's connection, what it was told of it (SNI).
+    pub server_name: Option<String>,
+    /// The certificates that the peer has shown, in DER, its own first; none of a client that was not asked.
+    pub peer_certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
 }

@@ -25,6 +25,8 @@ pub use erased::AnyProtocol;
 pub(crate) use erased::Received;
 pub(crate) use extra::Holder;
 pub use extra::{ExtraInfo, PipeView, SocketView};
+#[cfg(feature = "__tls")]
+pub use extra::{TlsInfo, TlsVersion};
 pub use reference::ProtocolRef;
 pub(crate) use transport::FileSink;
 pub use transport::{

@@ -171,6 +171,23 @@ pub trait StreamTransport: ReadTransport + WriteTransport {
     fn file_sink(&self) -> Option<&dyn FileSink> {
         None
     }
+
+    /// Whether the protocol was told to pause writing, and not to resume. For the loop's own transports; leave it alone.
+    #[doc(hidden)]
+    fn is_writing_paused(&self) -> bool {
+        false
+    }
+
+    /// Another transport stands on this one, which closes it when the loop or a server closes this one. For the loop's own
+    /// transports; leave it alone.
+    #[doc(hidden)]
+    fn carry(&self, _upper: Transport) {}
+
+    /// The transport that stands on this one.
+    #[doc(hidden)]
+    fn carried(&self) -> Option<Transport> {
+        None
+    }
 }
 
 /// A transport that a file can be sent over with everybody else kept away.
@@ -409,6 +426,27 @@ impl Transport {
     /// The protocol that hears of the connection; `None` once it is lost.
     pub fn protocol(&self) -> Option<AnyProtocol> {
         self.inner.protocol()
+    }
+
+    /// Whether the protocol waits for `resume_writing`.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn is_writing_paused(&self) -> bool {
+        self.inner.is_writing_paused()
+    }
+
+    /// Lets another transport stand on this one.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn carry(&self, upper: Transport) {
+        self.inner.carry(upper);
+    }
+
+    /// The uppermost of those that stand on this one, or this one.
+    pub(crate) fn uppermost(&self) -> Transport {
+        let mut top = self.clone();
+        while let Some(upper) = top.inner.carried() {
+            top = upper;
+        }
+        top
     }
 
     /// What sends a file with everybody else kept away, if it is one of the loop's own.

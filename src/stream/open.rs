@@ -62,6 +62,9 @@ impl OpenConnection {
     }
 
     connect_settings!(connection.options);
+
+    #[cfg(feature = "__tls")]
+    crate::tls::tls_client_settings!(connection.options.security.tls);
 }
 
 impl fmt::Debug for OpenConnection {

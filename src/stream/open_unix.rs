@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::constants::STREAM_LIMIT;
 use crate::event_loop::EventLoop;
 use crate::executor::required_loop;
-use crate::net::{Server, Starting, UnixEndpoint, UnixServerEndpoint, UnixServerOptions, unix_server_settings};
+use crate::net::{
+    Security, Server, Starting, UnixEndpoint, UnixServerEndpoint, UnixServerOptions, unix_server_settings,
+};
 use crate::stream::open::{Opening, StreamHandlerOutput, check_limit, streams_factory};
 use crate::stream::protocol::StreamProtocol;
 use crate::stream::reader::StreamReader;
@@ -20,6 +22,7 @@ pub struct OpenUnixConnection {
     el: EventLoop,
     endpoint: UnixEndpoint,
     limit: usize,
+    security: Security,
 }
 
 /// Connects to a unix socket, and gives the two halves of the stream.
@@ -37,10 +40,13 @@ pub struct OpenUnixConnection {
 #[track_caller]
 pub fn open_unix_connection(endpoint: impl Into<UnixEndpoint>) -> OpenUnixConnection {
     let el = required_loop("open_unix_connection");
-    OpenUnixConnection { el, endpoint: endpoint.into(), limit: STREAM_LIMIT }
+    OpenUnixConnection { el, endpoint: endpoint.into(), limit: STREAM_LIMIT, security: Security::default() }
 }
 
 impl OpenUnixConnection {
+    #[cfg(feature = "__tls")]
+    crate::tls::tls_client_settings!(security.tls);
+
     /// The reader's limit in bytes (64 KiB).
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
@@ -53,12 +59,12 @@ impl IntoFuture for OpenUnixConnection {
     type IntoFuture = Opening;
 
     fn into_future(self) -> Opening {
-        let Self { el, endpoint, limit } = self;
+        let Self { el, endpoint, limit, security } = self;
         Opening::new(async move {
             check_limit("open_unix_connection", limit)?;
             let handle = el.clone();
             let make = move || StreamProtocol::new(&handle, limit, None);
-            let (transport, protocol) = el.create_unix_connection(make, endpoint).await?;
+            let (transport, protocol) = el.create_unix_connection(make, endpoint).security(security).await?;
             Ok(protocol.with(|protocol| protocol.halves(&transport)))
         })
     }

@@ -158,11 +158,11 @@ impl Protocol for StreamProtocol {
         wake(waiter);
     }
 
-    fn eof_received(&mut self, _: &Transport) -> KeepOpen {
+    fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
         let waiter = self.buffer.borrow_mut().feed_eof();
         wake(waiter);
-        // The writing half goes on.
-        KeepOpen::Yes
+        // The writing half goes on, where it can.
+        transport.can_write_eof().into()
     }
 
     fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {

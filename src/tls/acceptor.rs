@@ -9,12 +9,13 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Connection, KeyLogFile, RootCertStore, ServerConfig, ServerConnection};
 
-use super::hostname::dns_name;
-use super::identity::TlsIdentity;
-use super::provider::{Common, TlsVersion, provider, readable, ticketer};
-use super::resolver::{Identities, TlsClientHello};
-use super::roots::{Roots, no_roots};
 use crate::error::invalid_input;
+use crate::protocol::TlsVersion;
+use crate::tls::hostname::dns_name;
+use crate::tls::identity::TlsIdentity;
+use crate::tls::provider::{Common, provider, readable, ticketer};
+use crate::tls::resolver::{Identities, TlsClientHello};
+use crate::tls::roots::{Roots, no_roots};
 
 /// How servers speak TLS: who they are, whom they let in, which protocols they offer.
 ///

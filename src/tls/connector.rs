@@ -9,12 +9,13 @@ use rustls::client::Resumption;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, Connection, KeyLogFile, RootCertStore};
 
-use super::error::TlsConfigError;
-use super::hostname::{server_name, unnamed};
-use super::identity::TlsIdentity;
-use super::provider::{Common, TlsVersion, provider, readable};
-use super::roots::{Roots, no_roots, platform_roots};
-use super::verify::Lenient;
+use crate::protocol::TlsVersion;
+use crate::tls::error::TlsConfigError;
+use crate::tls::hostname::{server_name, unnamed};
+use crate::tls::identity::TlsIdentity;
+use crate::tls::provider::{Common, provider, readable};
+use crate::tls::roots::{Roots, no_roots, platform_roots};
+use crate::tls::verify::Lenient;
 
 /// How clients speak TLS: whom they trust, who they are, which protocols they offer.
 ///

@@ -11,9 +11,9 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
 
-use super::error::{Origin, TlsConfigError, TlsConfigErrorKind};
-use super::pem::{Pem, key_of_der};
-use super::provider::provider;
+use crate::tls::error::{Origin, TlsConfigError, TlsConfigErrorKind};
+use crate::tls::pem::{Pem, key_of_der};
+use crate::tls::provider::provider;
 
 /// A certificate with its private key: who a server is, or a client that has to say so.
 ///
@@ -111,7 +111,9 @@ impl TlsIdentity {
     }
 
     fn of_pem(chain: &Pem, key: &Pem) -> io::Result<Self> {
-        Ok(Self::check(chain.certificates()?, chain.origin(), key.key()?, key.origin())?)
+        // The key first: an encrypted one in the same file would look like a damaged section.
+        let of_key = key.key()?;
+        Ok(Self::check(chain.certificates()?, chain.origin(), of_key, key.origin())?)
     }
 
     fn check(

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::error::{Origin, TlsConfigError, TlsConfigErrorKind};
+use crate::tls::error::{Origin, TlsConfigError, TlsConfigErrorKind};
 
 /// A text in PEM, and where it is from.
 pub(super) struct Pem {
@@ -87,7 +87,8 @@ impl Pem {
 
     /// What there is instead of what was looked for.
     fn contents(&self) -> String {
-        let labels: Vec<&str> = self.labels().collect();
+        let mut labels: Vec<&str> = self.labels().collect();
+        labels.dedup();
         if !labels.is_empty() {
             format!(", only: {}", labels.join(", "))
         } else if self.text.first() == Some(&SEQUENCE) {

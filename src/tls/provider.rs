@@ -1,6 +1,5 @@
 //! The cryptography, and the versions of the protocol that it is used in.
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -13,6 +12,7 @@ use rustls::server::ProducesTickets;
 use rustls::{SupportedProtocolVersion, version};
 
 use crate::error::invalid_input;
+use crate::protocol::TlsVersion;
 
 /// What all configurations use, whatever the process's default is.
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -23,25 +23,6 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// What makes session tickets, with keys that are replaced every six hours.
 pub(super) fn ticketer() -> io::Result<Arc<dyn ProducesTickets>> {
     chosen::Ticketer::new().map_err(io::Error::other)
-}
-
-/// A version of TLS. Older ones are not spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    Tls12,
-    /// TLS 1.3.
-    Tls13,
-}
-
-impl fmt::Display for TlsVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tls12 => "TLSv1.2",
-            Self::Tls13 => "TLSv1.3",
-        })
-    }
 }
 
 /// What clients and servers have in common.

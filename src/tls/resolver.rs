@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::identity::TlsIdentity;
+use crate::tls::identity::TlsIdentity;
 
 /// What a client says first: whom it wants to speak to, and in which protocols.
 ///

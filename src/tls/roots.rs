@@ -1,5 +1,6 @@
 //! Whom one trusts: root certificates.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -8,8 +9,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls_native_certs::{ErrorKind, load_native_certs};
 
-use super::error::{Origin, TlsConfigError, TlsConfigErrorKind};
-use super::pem::Pem;
+use crate::tls::error::{Origin, TlsConfigError, TlsConfigErrorKind};
+use crate::tls::pem::Pem;
 
 /// What roots given as bytes are called in errors.
 const GIVEN: &str = "the root certificates given";
@@ -18,11 +19,20 @@ const GIVEN: &str = "the root certificates given";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roots(Vec<Source>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Source {
     PemFile(PathBuf),
     Pem(Vec<u8>),
     Der(Vec<u8>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PemFile(path) => path.fmt(f),
+            Self::Pem(bytes) | Self::Der(bytes) => write!(f, "[{} bytes]", bytes.len()),
+        }
+    }
 }
 
 impl Roots {

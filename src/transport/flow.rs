@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::constants::{WATER_RATIO, WRITE_HIGH_WATER};
+use crate::constants::{TLS_WRITE_HIGH_WATER, WATER_RATIO, WRITE_HIGH_WATER};
 use crate::error::invalid_input;
 use crate::protocol::WaterMarks;
 
@@ -18,16 +18,43 @@ pub(crate) enum Change {
     Resume,
 }
 
+/// Whose rules hold: asyncio's TLS transports pause at the high mark already, and look at both marks when they are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    Plain,
+    #[cfg_attr(not(feature = "__tls"), allow(dead_code))]
+    Tls,
+}
+
 /// The flow control of one write queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
     marks: WaterMarks,
     paused: bool,
+    rules: Rules,
 }
 
 impl Flow {
     pub(crate) fn new() -> Self {
-        Self { marks: WaterMarks { low: WRITE_HIGH_WATER / WATER_RATIO, high: WRITE_HIGH_WATER }, paused: false }
+        Self::with_rules(Rules::Plain)
+    }
+
+    /// That of TLS.
+    #[cfg_attr(not(feature = "__tls"), cfg(test))]
+    pub(crate) fn of_tls() -> Self {
+        Self::with_rules(Rules::Tls)
+    }
+
+    fn with_rules(rules: Rules) -> Self {
+        let high = Self::default_high(rules);
+        Self { marks: WaterMarks { low: high / WATER_RATIO, high }, paused: false, rules }
+    }
+
+    fn default_high(rules: Rules) -> usize {
+        match rules {
+            Rules::Plain => WRITE_HIGH_WATER,
+            Rules::Tls => TLS_WRITE_HIGH_WATER,
+        }
     }
 
     pub(crate) fn marks(&self) -> WaterMarks {
@@ -40,7 +67,11 @@ impl Flow {
 
     /// The queue has grown to `size`.
     pub(crate) fn grown(&mut self, size: usize) -> Change {
-        if self.paused || size <= self.marks.high {
+        let is_high = match self.rules {
+            Rules::Plain => size > self.marks.high,
+            Rules::Tls => size >= self.marks.high && size > 0,
+        };
+        if self.paused || !is_high {
             return Change::None;
         }
         self.paused = true;
@@ -57,12 +88,12 @@ impl Flow {
     }
 
     /// Sets the marks. A queue above a lowered mark pauses at once; one below a raised mark is not resumed, only
-    /// draining does that.
+    /// draining does that, except by the rules of TLS.
     pub(crate) fn set_marks(&mut self, high: Option<usize>, low: Option<usize>, size: usize) -> io::Result<Change> {
         let high = match (high, low) {
             (Some(high), _) => high,
             (None, Some(low)) => low.saturating_mul(WATER_RATIO),
-            (None, None) => WRITE_HIGH_WATER,
+            (None, None) => Self::default_high(self.rules),
         };
         let low = low.unwrap_or(high / WATER_RATIO);
         if low > high {
@@ -71,7 +102,10 @@ impl Flow {
             )));
         }
         self.marks = WaterMarks { low, high };
-        Ok(self.grown(size))
+        Ok(match (self.grown(size), self.rules) {
+            (Change::None, Rules::Tls) => self.shrunk(size),
+            (change, _) => change,
+        })
     }
 }
 

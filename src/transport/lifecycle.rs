@@ -218,6 +218,15 @@ impl Lifecycle {
         changes
     }
 
+    /// As `end_reading`, of a connection that this side has closed.
+    pub(crate) fn end_reading_late(&mut self) -> bool {
+        let changes = self.phase == Phase::Flushing && matches!(self.reading, Reading::On | Reading::Paused);
+        if changes {
+            self.reading = Reading::Ended;
+        }
+        changes
+    }
+
     /// A protocol begins that was told nothing yet, also not that the peer has ended its side.
     pub(crate) fn restart_reading(&mut self) {
         if self.write_end().is_none() {

@@ -8,6 +8,7 @@ use crate::error::LoopClosed;
 use crate::event_loop::EventLoop;
 use crate::event_loop::timer::Sleep;
 use crate::net::connect::{Connected, Connecting, establish};
+use crate::net::security::Security;
 use crate::net::unix::endpoint::{UnixAddressError, UnixEndpoint, UnixEndpointKind, system_address, take_unix_socket};
 use crate::os::local;
 use crate::protocol::Protocol;
@@ -43,6 +44,7 @@ pub struct CreateUnixConnection<F> {
     el: EventLoop,
     factory: F,
     endpoint: UnixEndpoint,
+    security: Security,
 }
 
 impl EventLoop {
@@ -89,8 +91,18 @@ impl EventLoop {
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        CreateUnixConnection { el: self.clone(), factory, endpoint: endpoint.into() }
+        CreateUnixConnection { el: self.clone(), factory, endpoint: endpoint.into(), security: Security::default() }
     }
+}
+
+impl<F> CreateUnixConnection<F> {
+    pub(crate) fn security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
+    }
+
+    #[cfg(feature = "__tls")]
+    crate::tls::tls_client_settings!(security.tls);
 }
 
 impl<F> fmt::Debug for CreateUnixConnection<F> {
@@ -108,10 +120,11 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        let Self { el, factory, endpoint } = self;
+        let Self { el, factory, endpoint, security } = self;
         let method = "create_unix_connection";
-        Connecting::new(
-            async move { establish(&el, method, factory, connected_unix_socket(&el, method, endpoint)).await },
-        )
+        Connecting::new(async move {
+            let connecting = connected_unix_socket(&el, method, endpoint);
+            establish(&el, method, factory, (security, None), connecting).await
+        })
     }
 }

@@ -1,9 +1,5 @@
-//! What carries a transport's bytes: a socket, or any stream of the application's.
-//!
-//! To the transport a foreign stream is a descriptor that knows edges: a call that is pending has would-blocked, and the
-//! waker that it was given is the event. What differs is named by [`SocketTransport::is_foreign`]: a short read does not
-//! mean that the stream is drained, and writing comes to its end by a flush, and at last by a close, which may have to
-//! wait in their turn.
+//! What carries a transport's bytes: a descriptor, or a layer; and of layers the one over any stream of the application's:
+//! a call that is pending has would-blocked, and the waker that it was given is the event.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,13 +22,14 @@ use crate::protocol::{ProtocolRef, Transport, TransportId};
 use crate::reactor::Readiness;
 use crate::reactor::slot::{End, Handler};
 use crate::transport::address::KeptAddress;
-use crate::transport::lifecycle::Lifecycle;
+use crate::transport::flow::Flow;
+use crate::transport::stream::layer::Layer;
 use crate::transport::stream::{Parts, SocketTransport};
 
 /// What carries the bytes.
 pub(super) enum Carrier {
     Channel(Io),
-    Foreign(Box<Foreign>),
+    Layer(Rc<dyn Layer>),
 }
 
 /// An open descriptor. The registration stands first, because it has to end first.
@@ -45,7 +42,7 @@ impl Carrier {
     pub(super) fn channel(&self) -> Option<&Channel> {
         match self {
             Self::Channel(io) => Some(&io.channel),
-            Self::Foreign(_) => None,
+            Self::Layer(_) => None,
         }
     }
 }
@@ -67,7 +64,7 @@ enum Written {
 }
 
 /// A stream of the application's.
-pub(super) struct Foreign {
+struct Foreign {
     /// Borrowed while it is polled.
     stream: RefCell<Pin<Box<dyn Duplex>>>,
     waker: Waker,
@@ -78,32 +75,22 @@ pub(super) struct Foreign {
     keeper: Weak<ForeignTransports>,
 }
 
-impl Foreign {
-    pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Layer for Foreign {
+    fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len();
         self.poll("poll_read()", |stream, cx| stream.poll_read(cx, buffer)).map(|n| n.min(room))
     }
 
-    pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
+    fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.sent(data.len(), self.poll("poll_write()", |stream, cx| stream.poll_write(cx, data)))
     }
 
-    pub(super) fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
         let len = data.iter().map(|piece| piece.len()).sum();
         self.sent(len, self.poll("poll_write_vectored()", |stream, cx| stream.poll_write_vectored(cx, data)))
     }
 
-    fn sent(&self, len: usize, sent: io::Result<usize>) -> io::Result<usize> {
-        let n = sent?.min(len);
-        if n == 0 && len > 0 {
-            return Err(io::Error::new(io::ErrorKind::WriteZero, "the stream takes no more bytes"));
-        }
-        self.written.set(Written::Unflushed);
-        Ok(n)
-    }
-
-    /// Flushes, and closes if everything is to end here.
-    pub(super) fn settle(&self, ends: bool) -> io::Result<()> {
+    fn settle(&self, ends: bool) -> io::Result<()> {
         if self.written.get() == Written::Unflushed {
             self.poll("poll_flush()", |stream, cx| stream.poll_flush(cx))?;
             self.written.set(Written::Flushed);
@@ -115,24 +102,41 @@ impl Foreign {
         Ok(())
     }
 
-    pub(super) fn is_flushed(&self) -> bool {
+    fn is_flushed(&self) -> bool {
         self.written.get() != Written::Unflushed
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.written.get() == Written::Closed
     }
 
-    /// Which of its methods has panicked since the last call.
-    pub(super) fn take_panic(&self) -> Option<(&'static str, PanicPayload)> {
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn half_closes(&self) -> bool {
+        true
+    }
+
+    fn take_panic(&self) -> Option<(&'static str, PanicPayload)> {
         self.panicked.take()
     }
 
-    /// Its transport is gone.
-    pub(super) fn leave(&self, id: TransportId) {
+    fn leave(&self, id: TransportId) {
         let Some(keeper) = self.keeper.upgrade() else { return };
         let transport = keeper.transports.borrow_mut().remove(&id);
         drop(transport);
+    }
+}
+
+impl Foreign {
+    fn sent(&self, len: usize, sent: io::Result<usize>) -> io::Result<usize> {
+        let n = sent?.min(len);
+        if n == 0 && len > 0 {
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "the stream takes no more bytes"));
+        }
+        self.written.set(Written::Unflushed);
+        Ok(n)
     }
 
     /// Calls one of its methods; pending is `WouldBlock`.
@@ -236,7 +240,7 @@ impl Service for ForeignTransports {
 impl SocketTransport {
     /// A transport over any stream, which is not read before the connection was made.
     fn open_foreign(core: &Rc<Core>, stream: Pin<Box<dyn Duplex>>, parts: Parts) -> Rc<Self> {
-        let this = Self::make(core, Lifecycle::new(), true, parts);
+        let this = Self::open_layered(core, Flow::new(), parts);
         let keeper = ForeignTransports::of(core);
         let remote = EventLoop::handle(core.clone()).remote();
         let waker = Arc::new(ForeignWaker { remote, id: this.id, queued: AtomicBool::new(false) });
@@ -247,7 +251,7 @@ impl SocketTransport {
             panicked: Cell::new(None),
             keeper: Rc::downgrade(&keeper),
         };
-        *this.io.borrow_mut() = Some(Carrier::Foreign(Box::new(foreign)));
+        this.set_layer(Rc::new(foreign));
         keeper.transports.borrow_mut().insert(this.id, this.clone());
         this
     }

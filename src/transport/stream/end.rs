@@ -24,7 +24,7 @@ use crate::transport::stream::{NOT_MADE, SocketTransport};
 impl SocketTransport {
     /// Ends the connection with an error.
     pub(super) fn fail(&self, error: io::Error) {
-        let panic = if self.is_foreign { self.with_foreign(|foreign| foreign.take_panic()).flatten() } else { None };
+        let panic = if self.is_layered { self.with_layer(|layer| layer.take_panic()).flatten() } else { None };
         if let Some((method, payload)) = panic {
             return self.fail_by_panic(&format!("the stream's {method}"), payload);
         }
@@ -40,6 +40,9 @@ impl SocketTransport {
         // Nobody is told to resume writing to a connection that is lost.
         self.told_paused.set(self.flow.get().is_paused());
         self.set_interest(Interest::NONE);
+        if self.is_layered {
+            self.with_layer(|layer| layer.lost(error.as_ref()));
+        }
         if let Some(error) = error {
             self.rare(|rare| {
                 rare.error_kind = Some(error.kind());
@@ -83,11 +86,12 @@ impl SocketTransport {
         let idle = self.if_rare(|rare| {
             rare.unread = Vec::new();
             rare.elsewhere = None;
-            rare.idle.take()
+            (rare.idle.take(), rare.upper.take())
         });
-        if let Some(idle) = idle.flatten() {
+        if let Some((Some(idle), _)) = &idle {
             idle.timer.cancel();
         }
+        drop(idle);
         self.wake_waiters();
         self.wake_flush_waiters();
         self.wake_file();
@@ -115,9 +119,9 @@ impl SocketTransport {
                     self.note_extra(&channel);
                 }
             }
-            Some(Carrier::Foreign(foreign)) => {
-                foreign.leave(self.id);
-                self.release("a transport's stream", foreign);
+            Some(Carrier::Layer(layer)) => {
+                layer.leave(self.id);
+                self.release("a transport's stream", layer);
             }
             None => return false,
         }

@@ -14,12 +14,15 @@
 
 mod carrier;
 mod end;
+mod layer;
 mod pipe;
 mod read;
 mod sendfile;
 mod write;
 
 pub(crate) use end::local_addr_of;
+#[cfg_attr(not(feature = "__tls"), allow(unused_imports))]
+pub(crate) use layer::{Closing, Layer};
 pub(crate) use pipe::{Elsewhere, PipeEnd};
 
 use std::cell::{Cell, RefCell};
@@ -124,6 +127,8 @@ struct Rare {
     /// Makes the calls, for what is called elsewhere.
     elsewhere: Option<Rc<dyn Elsewhere>>,
     file: Option<sendfile::File>,
+    /// The transport that stands on this one.
+    upper: Option<Transport>,
 }
 
 pub(crate) struct SocketTransport {
@@ -132,8 +137,8 @@ pub(crate) struct SocketTransport {
     id: TransportId,
     /// `None` once the connection is gone.
     io: RefCell<Option<Carrier>>,
-    /// Whether that is a stream of the application's.
-    is_foreign: bool,
+    /// Whether that is a layer, not a descriptor.
+    is_layered: bool,
     life: Cell<Lifecycle>,
     flow: Cell<Flow>,
     queue: RefCell<WriteQueue>,
@@ -171,14 +176,14 @@ pub(crate) struct SocketTransport {
 }
 
 impl SocketTransport {
-    fn make(core: &Rc<Core>, life: Lifecycle, is_foreign: bool, parts: Parts) -> Rc<Self> {
+    fn make(core: &Rc<Core>, life: Lifecycle, is_layered: bool, parts: Parts) -> Rc<Self> {
         core.counters.transports.opened();
         Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
             id: TransportId::next(),
             io: RefCell::new(None),
-            is_foreign,
+            is_layered,
             life: Cell::new(life),
             flow: Cell::new(Flow::new()),
             queue: RefCell::new(WriteQueue::default()),
@@ -476,7 +481,7 @@ impl SocketTransport {
     fn is_edge(&self) -> bool {
         match &*self.io.borrow() {
             Some(Carrier::Channel(io)) => io.registration.is_edge() || !io.channel.is_pollable(),
-            Some(Carrier::Foreign(_)) => true,
+            Some(Carrier::Layer(_)) => true,
             None => false,
         }
     }
@@ -508,8 +513,8 @@ impl SocketTransport {
             Some(Carrier::Channel(io)) if io.channel.is_pollable() => io.registration.set_interest(interest),
             Some(Carrier::Channel(io)) => pipe::check_unwatched(io.channel.kind(), interest),
             // Only a try has it say when it is writable.
-            Some(Carrier::Foreign(_)) if interest.writable => return self.enqueue(Action::Write),
-            Some(Carrier::Foreign(_)) | None => Ok(()),
+            Some(Carrier::Layer(_)) if interest.writable => return self.enqueue(Action::Write),
+            Some(Carrier::Layer(_)) | None => Ok(()),
         };
         if let Err(error) = result {
             self.fail(error);
@@ -521,13 +526,14 @@ impl SocketTransport {
         if !self.queue.borrow().is_empty() {
             return false;
         }
-        !self.is_foreign || self.with_foreign(|foreign| foreign.is_closed()).unwrap_or(true)
+        !self.is_layered || self.with_layer(|layer| layer.is_closed()).unwrap_or(true)
     }
 
-    fn with_foreign<R>(&self, f: impl FnOnce(&carrier::Foreign) -> R) -> Option<R> {
-        match &*self.io.borrow() {
-            Some(Carrier::Foreign(foreign)) => Some(f(foreign)),
-            _ => None,
+    /// Closes the transport, or, where others stand on it, the uppermost of them.
+    pub(crate) fn close_whole(&self) {
+        match self.carried() {
+            Some(upper) => upper.uppermost().close(),
+            None => BaseTransport::close(self),
         }
     }
 }
@@ -560,8 +566,7 @@ impl Handler for SocketTransport {
 
     fn end(self: Rc<Self>, how: End) {
         match how {
-            // By its full name: through an `Rc`, `Ready` has a `close` as well.
-            End::Flush => BaseTransport::close(&*self),
+            End::Flush => self.close_whole(),
             End::Now => self.abort(),
         }
     }
@@ -603,14 +608,15 @@ impl BaseTransport for SocketTransport {
     }
 
     fn is_closing(&self) -> bool {
-        self.life.get().is_closing()
+        let is_closing = self.life.get().is_closing();
+        is_closing || self.is_layered && self.with_layer(|layer| layer.is_closing()).unwrap_or(true)
     }
 
     fn close(&self) {
         let is_sent = self.is_sent();
         match self.update_life(|life| life.close(is_sent)) {
             Close::Already => {}
-            Close::Flush if self.is_foreign => self.enqueue(Action::Write),
+            Close::Flush if self.is_layered => self.close_layered(),
             Close::Flush => self.update_interest(),
             Close::Lose => {
                 self.set_interest(Interest::NONE);
@@ -624,8 +630,8 @@ impl BaseTransport for SocketTransport {
     }
 
     fn extra_info(&self) -> ExtraInfo {
-        if self.is_foreign {
-            return ExtraInfo::default();
+        if self.is_layered {
+            return self.with_layer(|layer| layer.extra_info()).unwrap_or_default();
         }
         if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
             self.note_extra(channel);
@@ -645,6 +651,7 @@ impl BaseTransport for SocketTransport {
             peer_credentials: self.if_rare(|rare| rare.credentials).flatten(),
             socket,
             pipe,
+            ..ExtraInfo::default()
         }
     }
 }
@@ -688,6 +695,21 @@ impl StreamTransport for SocketTransport {
 
     fn file_sink(&self) -> Option<&dyn FileSink> {
         Some(self)
+    }
+
+    fn is_writing_paused(&self) -> bool {
+        self.told_paused.get()
+    }
+
+    fn carry(&self, upper: Transport) {
+        if !self.life.get().is_gone() {
+            let before = self.rare(|rare| rare.upper.replace(upper));
+            drop(before);
+        }
+    }
+
+    fn carried(&self) -> Option<Transport> {
+        self.if_rare(|rare| rare.upper.clone()).flatten()
     }
 }
 

@@ -28,7 +28,7 @@ impl SocketTransport {
         }
         match &*self.io.borrow() {
             Some(Carrier::Channel(io)) => io.registration.report_again(),
-            Some(Carrier::Foreign(_)) => self.enqueue(Action::Read),
+            Some(Carrier::Layer(_)) => self.enqueue(Action::Read),
             None => return,
         }
         self.reads_on.set(true);
@@ -113,10 +113,10 @@ impl SocketTransport {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
             Some(Carrier::Channel(io)) if io.channel.kind() == Kind::Internet => recv(&io.channel, buffer)?,
-            Some(Carrier::Foreign(foreign)) => {
+            Some(Carrier::Layer(layer)) => {
                 // Only a read that would block says that nothing is left.
                 self.more.set(true);
-                let n = foreign.recv(buffer)?;
+                let n = layer.recv(buffer)?;
                 if self.life.get().is_closing() {
                     // Its own code has ended it.
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -236,7 +236,11 @@ impl SocketTransport {
         } else if self.update_life(Lifecycle::end_reading) {
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
-                Some(Ok(KeepOpen::Yes)) => {}
+                Some(Ok(KeepOpen::Yes)) if self.half_closes() => {}
+                Some(Ok(KeepOpen::Yes)) => {
+                    tracing::warn!(target: "roundelay", "{self:?} is closed: KeepOpen::Yes has no effect over TLS");
+                    self.close();
+                }
                 Some(Ok(KeepOpen::No)) | None => self.close(),
                 Some(Err(payload)) => self.fail_by_panic("protocol.eof_received()", payload),
             }

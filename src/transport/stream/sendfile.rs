@@ -177,7 +177,7 @@ impl FileSink for SocketTransport {
             Flushed::Lose => self.enqueue(Action::Lost),
         }
         if !self.life.get().is_lost() {
-            if self.is_foreign {
+            if self.is_layered {
                 // Its end, if that is asked for, may have to wait.
                 self.enqueue(Action::Write);
             }

@@ -78,12 +78,12 @@ impl SocketTransport {
             if sent > 0 {
                 self.note_activity();
             }
-            if self.is_foreign && self.life.get().is_lost() {
+            if self.is_layered && self.life.get().is_lost() {
                 // Its own code has aborted it.
                 return false;
             }
             if sent == len {
-                if self.is_foreign {
+                if self.is_layered && self.with_layer(|layer| layer.keeps()) == Some(true) {
                     // To be flushed together with what else is written in this turn.
                     self.enqueue(Action::Write);
                 }
@@ -91,7 +91,7 @@ impl SocketTransport {
             }
         }
         // What a stream of the application's has written of itself meanwhile.
-        let behind = if was_empty && self.is_foreign { self.queue.take() } else { WriteQueue::default() };
+        let behind = if was_empty && self.is_layered { self.queue.take() } else { WriteQueue::default() };
         queue_rest(&mut self.queue.borrow_mut(), sent);
         if was_empty {
             self.queue.borrow_mut().append(behind);
@@ -105,7 +105,7 @@ impl SocketTransport {
         match carrier {
             Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
             Carrier::Channel(io) => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
-            Carrier::Foreign(foreign) => foreign.send(data),
+            Carrier::Layer(layer) => layer.send(data),
         }
     }
 
@@ -113,7 +113,7 @@ impl SocketTransport {
         match carrier {
             Carrier::Channel(io) if io.channel.is_socket() => send_vectored(&io.channel, data),
             Carrier::Channel(io) => self.send_otherwise(&io.channel, data),
-            Carrier::Foreign(foreign) => foreign.send_vectored(data),
+            Carrier::Layer(layer) => layer.send_vectored(data),
         }
     }
 
@@ -219,7 +219,7 @@ impl SocketTransport {
     /// Sends what is queued, until the socket is full or this event has had its share.
     pub(super) fn flush(&self) {
         for _ in 0..READS_PER_EVENT {
-            let result = if self.is_foreign { self.give_front() } else { self.send_front(&self.queue.borrow()) };
+            let result = if self.is_layered { self.give_front() } else { self.send_front(&self.queue.borrow()) };
             let Some(result) = result else { break };
             match result {
                 Ok(n) => {
@@ -232,7 +232,7 @@ impl SocketTransport {
             self.note_activity();
             let size = self.queue.borrow().len();
             self.update_flow(|flow| flow.shrunk(size));
-            if size == 0 && !self.is_foreign {
+            if size == 0 && !self.is_layered {
                 return self.flushed();
             }
         }
@@ -240,19 +240,23 @@ impl SocketTransport {
             if self.is_edge() {
                 self.enqueue(Action::Write);
             }
-        } else if self.is_foreign {
+        } else if self.is_layered {
             self.settle();
         }
     }
 
-    /// Has a foreign stream, which was given everything, send it, and end if it is to.
+    /// Has a layer, which was given everything, send it, and end if it is to.
     fn settle(&self) {
         let life = self.life.get();
         if life.is_lost() {
             return;
         }
         let ends = life.ends_when_flushed();
-        match self.with_foreign(|foreign| foreign.settle(ends)) {
+        match self.with_layer(|layer| layer.settle(ends)) {
+            Some(Ok(())) if ends && !self.half_closes() => {
+                self.tell_end();
+                self.flushed();
+            }
             Some(Ok(())) if self.queue.borrow().is_empty() && self.life.get().ends_when_flushed() == ends => {
                 self.flushed()
             }
@@ -275,11 +279,25 @@ impl SocketTransport {
         }
     }
 
+    /// Whether the writing side can end alone.
+    pub(super) fn half_closes(&self) -> bool {
+        !self.is_layered || self.with_layer(|layer| layer.half_closes()).unwrap_or(true)
+    }
+
+    /// The peer has agreed to the end that this side has begun: the protocol is told, if it was not before.
+    fn tell_end(&self) {
+        if self.update_life(Lifecycle::end_reading_late) {
+            if let Some(Err(payload)) = self.call(|protocol, transport| protocol.eof_received(transport)) {
+                self.report("Exception in callback eof_received", payload);
+            }
+        }
+    }
+
     pub(super) fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
             Some(Carrier::Channel(io)) => io.channel.shutdown_write(),
             // It was closed already, which may have had to wait.
-            Some(Carrier::Foreign(_)) | None => Ok(()),
+            Some(Carrier::Layer(_)) | None => Ok(()),
         };
         match result {
             Ok(()) => {}
@@ -329,16 +347,20 @@ impl WriteTransport for SocketTransport {
         if self.refuse_writing("write_eof") {
             return;
         }
+        if !self.half_closes() {
+            let text = "Transport::write_eof(): TLS cannot end one direction alone: close() ends both";
+            return self.call_handler(ExceptionContext::new(text));
+        }
         let is_sent = self.is_sent();
         match self.update_life(|life| life.write_eof(is_sent)) {
-            WriteEof::AfterFlush if self.is_foreign => self.enqueue(Action::Write),
+            WriteEof::AfterFlush if self.is_layered => self.enqueue(Action::Write),
             WriteEof::Already | WriteEof::AfterFlush => {}
             WriteEof::Shutdown => self.shut_down_writing(),
         }
     }
 
     fn can_write_eof(&self) -> bool {
-        !self.life.get().is_read_end()
+        !self.life.get().is_read_end() && self.half_closes()
     }
 
     fn write_buffer_size(&self) -> usize {
@@ -388,7 +410,7 @@ impl WriteTransport for SocketTransport {
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }
-        if self.queue.borrow().is_empty() && self.with_foreign(|foreign| foreign.is_flushed()).unwrap_or(true) {
+        if self.queue.borrow().is_empty() && self.with_layer(|layer| layer.is_flushed()).unwrap_or(true) {
             return self.poll_within_budget(cx);
         }
         self.wait_in(|rare| &mut rare.flush_waiters, waiter, cx);

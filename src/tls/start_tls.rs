@@ -1,0 +1,156 @@
+//! TLS over a connection that stands already.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::error::{InvalidState, LoopClosed};
+use crate::event_loop::tasks::BoxFuture;
+use crate::event_loop::{EventLoop, running};
+use crate::protocol::{AnyProtocol, Transport};
+use crate::tls::options::{TlsOptions, TlsSide};
+use crate::tls::transport::Standing;
+
+/// A connection that is about to change to TLS: see [`EventLoop::start_tls`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct StartTls {
+    el: EventLoop,
+    held: Held,
+    protocol: AnyProtocol,
+    options: TlsOptions,
+}
+
+/// A transport that does not read until somebody takes it.
+struct Held {
+    transport: Transport,
+    was_reading: bool,
+}
+
+impl Held {
+    fn new(transport: Transport) -> Self {
+        let was_reading = transport.is_reading();
+        if was_reading {
+            transport.pause_reading();
+        }
+        Self { transport, was_reading }
+    }
+
+    fn take(mut self) -> Transport {
+        self.was_reading = false;
+        self.transport.clone()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.was_reading {
+            self.transport.resume_reading();
+        }
+    }
+}
+
+impl EventLoop {
+    /// Changes a connection to TLS, as either side: that of a [`TlsConnector`](crate::TlsConnector), which needs a
+    /// [`server_hostname`](StartTls::server_hostname), or of a [`TlsAcceptor`](crate::TlsAcceptor). Gives the transport
+    /// to use from then on, of which `protocol` hears; it knows the connection, so `connection_made` is not called again.
+    ///
+    /// Nothing more is read from the call on, before it is awaited: so call it as soon as it is decided, in the callback
+    /// in which the peer has agreed, and await it where that is possible. What was read already belongs to TLS, too, if it
+    /// is given back by [`unread`](Transport::unread) before. What was written before is sent in clear. The old transport
+    /// must not be used any more. What arrives together with the last of the handshake is delivered when whoever awaits
+    /// this has had its turn.
+    ///
+    /// It works over every transport with two directions, and so over TLS, too.
+    ///
+    /// If the handshake fails, or takes too long, or the future is dropped before it is done, the connection is aborted, and
+    /// the protocol hears of its end.
+    ///
+    /// # Errors
+    ///
+    /// Why the handshake has failed: `InvalidData`, with the error of [`rustls`], for what the peer has done or has not
+    /// shown; `ConnectionAborted` where it took too long; `ConnectionReset` where the peer is gone. [`InvalidState`] as an
+    /// `io::Error` if the transport is closing; `Unsupported` for a transport of one direction; `InvalidInput` for what
+    /// does not go together, and where it is awaited in another loop; [`LoopClosed`] as an `io::Error`.
+    pub fn start_tls(
+        &self,
+        transport: Transport,
+        protocol: impl Into<AnyProtocol>,
+        side: impl Into<TlsSide>,
+    ) -> StartTls {
+        let options = TlsOptions::of(side.into());
+        StartTls { el: self.clone(), held: Held::new(transport), protocol: protocol.into(), options }
+    }
+}
+
+impl StartTls {
+    /// The name, or the IP address, that the server's certificate has to be for; it is sent to the server, too, if it is a
+    /// name (SNI). Clients need one. Empty it stands for any name, which only a [connector](crate::TlsConnector) takes
+    /// that does not check names.
+    pub fn server_hostname(mut self, server_hostname: impl Into<String>) -> Self {
+        self.options.server_hostname = Some(server_hostname.into());
+        self
+    }
+
+    crate::tls::tls_limits!(options);
+}
+
+impl fmt::Debug for StartTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartTls").field("transport", &self.held.transport).field("options", &self.options).finish()
+    }
+}
+
+impl IntoFuture for StartTls {
+    type Output = io::Result<Transport>;
+    type IntoFuture = StartingTls;
+
+    fn into_future(self) -> StartingTls {
+        StartingTls { future: Box::pin(start("start_tls", self)) }
+    }
+}
+
+async fn start(method: &'static str, starting: StartTls) -> io::Result<Transport> {
+    let StartTls { el, held, protocol, options } = starting;
+    running::refuse_elsewhere(&el, method)?;
+    if el.is_closed() {
+        return Err(LoopClosed.into());
+    }
+    let start = options.check(method, None)?.expect("it has a side");
+    let engine = start.engine(method)?;
+    let transport = &held.transport;
+    if transport.is_closing() {
+        return Err(InvalidState::new(format!("EventLoop::{method}(): Transport is closing")).into());
+    }
+    if transport.extra_info().pipe.is_some() {
+        let text = format!("EventLoop::{method}(): the transport has one end of a pipe: TLS needs both directions");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    let was_told_to_pause = transport.is_writing_paused();
+    let transport = held.take();
+    let tls = start.protocol(&el.core, engine, Standing::Known { was_told_to_pause }, protocol);
+    let handshake = tls.handshake();
+    handshake.begin_over(&transport, AnyProtocol::new(tls));
+    handshake.done().await
+}
+
+/// The future of [`StartTls`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct StartingTls {
+    future: BoxFuture<io::Result<Transport>>,
+}
+
+impl Future for StartingTls {
+    type Output = io::Result<Transport>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for StartingTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StartingTls")
+    }
+}

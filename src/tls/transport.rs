@@ -1,0 +1,626 @@
+//! The transport: a protocol to the transport below, and what carries the one above.
+//!
+//! ```text
+//!   application's protocol
+//!     upper transport      queue, flow control, order of callbacks: those of every other transport
+//!       TlsLayer           encrypts what it is given, decrypts what it is asked for
+//!     TlsProtocol          hears of the transport below
+//!   lower transport        a socket, a foreign stream, TLS again
+//! ```
+//!
+//! There is one queue in each direction. What is written waits above, unencrypted, for as long as the transport below has
+//! not sent what it was given last; what has arrived waits in the engine, as it came, for as long as nobody takes it, and
+//! the transport below stops reading when that is too much.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER, TLS_SEND_SIZE};
+use crate::error::LastingError;
+use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::{Core, EventLoop};
+use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, TransportId};
+use crate::sched::handle::TimerHandle;
+use crate::sched::report::Exception;
+use crate::tls::engine::Engine;
+use crate::transport::address::KeptAddress;
+use crate::transport::flow::Flow;
+use crate::transport::stream::{Closing, Layer, Parts, SocketTransport};
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The transport below is not there yet.
+    New,
+    Handshake,
+    Open,
+    /// This side has said that nothing follows, and waits for the peer to say so.
+    Ending,
+    /// Both have.
+    Ended,
+    /// Nothing more is sent or received.
+    Lost,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) handshake: Duration,
+    pub(crate) shutdown: Duration,
+}
+
+/// Whose protocol it is that hears of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It hears of it when the handshake is done, and not at all if that fails.
+    New,
+    /// It knows the connection already, and hears of its end whatever happens.
+    Known {
+        /// Whether it waits for `resume_writing`.
+        was_told_to_pause: bool,
+    },
+}
+
+/// How a handshake has ended.
+type Outcome = Result<(), LastingError>;
+
+/// What is between two transports.
+struct TlsLayer {
+    me: Weak<Self>,
+    core: Rc<Core>,
+    engine: RefCell<Engine>,
+    phase: Cell<Phase>,
+    standing: Standing,
+    limits: Limits,
+    /// `None` before it is there, and when this is over.
+    lower: RefCell<Option<Transport>>,
+    /// Kept by the protocol of the one below.
+    upper: Weak<SocketTransport>,
+    /// Whether the transport below has not sent all that it was given.
+    is_full: Cell<bool>,
+    /// Whether the transport below was told to stop reading.
+    is_held: Cell<bool>,
+    /// Ends a handshake, or an end, that takes too long.
+    timer: RefCell<Option<TimerHandle<()>>>,
+    /// Whether something was sent since the timer was armed.
+    has_moved: Cell<bool>,
+    began_at: Cell<Instant>,
+    outcome: RefCell<Option<Outcome>>,
+    /// Who waits for that.
+    waker: Cell<Option<Waker>>,
+    /// Whether somebody does, or did.
+    is_awaited: Cell<bool>,
+}
+
+/// Hears of the transport below. Keeps the one above.
+pub(crate) struct TlsProtocol {
+    layer: Rc<TlsLayer>,
+    upper: Rc<SocketTransport>,
+}
+
+/// The handshake of a connection, for whoever waits for it. Dropped before it is done it ends the connection.
+pub(crate) struct Handshake {
+    layer: Rc<TlsLayer>,
+    upper: Rc<SocketTransport>,
+}
+
+impl TlsProtocol {
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        engine: Engine,
+        limits: Limits,
+        standing: Standing,
+        protocol: AnyProtocol,
+    ) -> Self {
+        // What matters of its context is known when the connection stands.
+        let parts = Parts::new(protocol, KeptAddress::Unknown, KeptAddress::Unknown);
+        let upper = SocketTransport::open_layered(core, Flow::of_tls(), parts);
+        let layer = Rc::new_cyclic(|me| TlsLayer {
+            me: me.clone(),
+            core: core.clone(),
+            engine: RefCell::new(engine),
+            phase: Cell::new(Phase::New),
+            standing,
+            limits,
+            lower: RefCell::new(None),
+            upper: Rc::downgrade(&upper),
+            is_full: Cell::new(false),
+            is_held: Cell::new(false),
+            timer: RefCell::new(None),
+            has_moved: Cell::new(false),
+            began_at: Cell::new(core.now()),
+            outcome: RefCell::new(None),
+            waker: Cell::new(None),
+            is_awaited: Cell::new(false),
+        });
+        upper.set_layer(layer.clone());
+        if let Standing::Known { was_told_to_pause } = standing {
+            upper.set_known(was_told_to_pause);
+        }
+        Self { layer, upper }
+    }
+
+    /// For whoever waits for the handshake.
+    pub(crate) fn handshake(&self) -> Handshake {
+        self.layer.is_awaited.set(true);
+        Handshake { layer: self.layer.clone(), upper: self.upper.clone() }
+    }
+}
+
+impl Protocol for TlsProtocol {
+    fn connection_made(&mut self, lower: &Transport) {
+        self.layer.begin(lower);
+    }
+
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.layer.received(&self.upper, data);
+    }
+
+    fn eof_received(&mut self, _: &Transport) -> KeepOpen {
+        self.layer.engine.borrow_mut().end();
+        self.layer.received(&self.upper, &[]);
+        // It is closed from above, when everything is sent.
+        KeepOpen::Yes
+    }
+
+    fn resume_writing(&mut self, _: &Transport) {
+        self.layer.is_full.set(false);
+        if self.layer.is_up() {
+            self.upper.layer_writable();
+        }
+    }
+
+    fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
+        self.layer.lower_lost(&self.upper, error);
+    }
+}
+
+impl Drop for TlsProtocol {
+    /// Without a word: the loop is being closed. Or another protocol hears of the transport below, and then nobody has it.
+    fn drop(&mut self) {
+        if self.layer.core.is_open() && !self.layer.is_over() {
+            let error = io::Error::other("another protocol has taken the transport below");
+            return self.layer.fail(error);
+        }
+        self.layer.disarm();
+        self.upper.discard();
+    }
+}
+
+impl TlsLayer {
+    /// Whether bytes of the application's may go.
+    fn is_up(&self) -> bool {
+        matches!(self.phase.get(), Phase::Open | Phase::Ending)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase.get(), Phase::Ended | Phase::Lost)
+    }
+
+    fn el(&self) -> EventLoop {
+        EventLoop::handle(self.core.clone())
+    }
+
+    fn lower(&self) -> Option<Transport> {
+        self.lower.borrow().clone()
+    }
+
+    /// Begins the handshake.
+    fn begin(&self, lower: &Transport) {
+        match self.phase.get() {
+            Phase::New => self.phase.set(Phase::Handshake),
+            // Nobody waits for it any more.
+            Phase::Ended | Phase::Lost => return lower.abort(),
+            _ => return,
+        }
+        self.began_at.set(self.core.now());
+        // Whatever it cannot send at once it is to tell of, and when that is sent.
+        if let Err(error) = lower.set_write_buffer_limits(0, 0) {
+            tracing::debug!(target: "roundelay", "{lower:?}: {error}");
+        }
+        *self.lower.borrow_mut() = Some(lower.clone());
+        if let Some(upper) = self.upper.upgrade() {
+            lower.carry(upper.transport());
+        }
+        tracing::debug!(target: "roundelay", "{lower:?} begins a TLS handshake");
+        self.arm(self.limits.handshake, Self::handshake_is_late);
+        self.advance_handshake();
+    }
+
+    fn handshake_is_late(&self) {
+        if self.phase.get() != Phase::Handshake {
+            return;
+        }
+        let text = format!("TLS handshake is taking longer than {:?}: aborting the connection", self.limits.handshake);
+        self.handshake_failed(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+    }
+
+    fn advance_handshake(&self) {
+        let advanced = self.engine.borrow_mut().handshake();
+        self.flush();
+        match advanced {
+            Ok(true) => self.handshake_done(),
+            Ok(false) => {}
+            Err(error) => self.handshake_failed(error),
+        }
+    }
+
+    fn handshake_done(&self) {
+        self.disarm();
+        self.phase.set(Phase::Open);
+        let Some(upper) = self.upper.upgrade() else { return };
+        let time = self.core.now().saturating_duration_since(self.began_at.get());
+        tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake took {time:?}");
+        upper.begin_layered(self.standing != Standing::New);
+        // Before anything that has come with the last of the handshake.
+        self.tell_outcome(Ok(()));
+        upper.layer_readable();
+    }
+
+    /// The caller hears of it, and the protocol only if it knew of the connection.
+    fn handshake_failed(&self, error: io::Error) {
+        self.phase.set(Phase::Lost);
+        self.disarm();
+        self.leave_lower(Some(&error));
+        let lasting = LastingError::new(&error);
+        if let Some(upper) = self.upper.upgrade() {
+            tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake failed: {error}");
+            if !self.is_awaited.get() && self.el().debug() {
+                let context = ExceptionContext::new("Error on transport creation for incoming connection")
+                    .with_exception(Exception::Error(&error))
+                    .with_subject(upper.transport());
+                self.el().call_exception_handler(&context);
+            }
+            match self.standing {
+                Standing::New => upper.discard(),
+                Standing::Known { .. } => upper.layer_failed(error),
+            }
+        }
+        self.tell_outcome(Err(lasting));
+    }
+
+    fn tell_outcome(&self, outcome: Outcome) {
+        *self.outcome.borrow_mut() = Some(outcome);
+        if let Some(waker) = self.waker.take() {
+            self.core.local.wake(waker);
+        }
+    }
+
+    /// Takes what has arrived, or what was taken before if that is nothing.
+    fn received(&self, upper: &Rc<SocketTransport>, mut data: &[u8]) {
+        loop {
+            match self.phase.get() {
+                Phase::New => self.engine.borrow_mut().keep(data),
+                Phase::Handshake => {
+                    self.engine.borrow_mut().take(&mut data);
+                    self.advance_handshake();
+                    if self.phase.get() == Phase::Open {
+                        // The protocol has just begun: it gets this in a turn of its own.
+                        self.engine.borrow_mut().keep(data);
+                        break;
+                    }
+                }
+                Phase::Open => {
+                    if upper.wants_bytes() {
+                        self.engine.borrow_mut().take(&mut data);
+                        self.flush();
+                    }
+                    upper.layer_readable();
+                    let is_stuck = self.engine.borrow_mut().has_plaintext();
+                    if is_stuck || !upper.wants_bytes() || self.phase.get() != Phase::Open {
+                        self.engine.borrow_mut().keep(data);
+                        break;
+                    }
+                }
+                Phase::Ending => {
+                    self.engine.borrow_mut().keep(data);
+                    return upper.layer_writable();
+                }
+                Phase::Ended | Phase::Lost => return,
+            }
+            if data.is_empty() {
+                break;
+            }
+        }
+        self.hold_if_much();
+    }
+
+    /// Stops the transport below from reading while there is much that nobody takes.
+    fn hold_if_much(&self) {
+        if !self.is_held.get() && self.engine.borrow().waiting() >= TLS_READ_HIGH_WATER {
+            self.is_held.set(true);
+            if let Some(lower) = self.lower() {
+                lower.pause_reading();
+            }
+        }
+    }
+
+    fn let_go_if_little(&self) {
+        if self.is_held.get() && self.engine.borrow().waiting() <= TLS_READ_LOW_WATER {
+            self.is_held.set(false);
+            if let Some(lower) = self.lower() {
+                lower.resume_reading();
+            }
+        }
+    }
+
+    /// Gives the transport below what is to be sent.
+    fn flush(&self) {
+        let Some(lower) = self.lower() else { return };
+        self.engine.borrow_mut().flush(|records| {
+            self.has_moved.set(true);
+            lower.writelines(records);
+        });
+        if lower.write_buffer_size() > 0 {
+            self.is_full.set(true);
+        }
+    }
+
+    /// Encrypts and sends piece by piece, for as long as the transport below does not queue. `piece` encrypts from so many
+    /// bytes on, and says how many.
+    fn send_pieces(
+        &self,
+        len: usize,
+        mut piece: impl FnMut(&mut Engine, usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
+            sent += piece(&mut self.engine.borrow_mut(), sent)?;
+            self.flush();
+        }
+        if sent == 0 && len > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+    }
+
+    /// The transport below is gone.
+    fn lower_lost(&self, upper: &Rc<SocketTransport>, error: Option<io::Error>) {
+        let phase = self.phase.get();
+        match phase {
+            Phase::New | Phase::Handshake => {
+                // Without an error it was this side that has ended it, which nobody needs to be told of.
+                self.is_awaited.set(self.is_awaited.get() || error.is_none());
+                let text = "the connection was lost during the TLS handshake";
+                let error = error.unwrap_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, text));
+                self.handshake_failed(error);
+            }
+            Phase::Open | Phase::Ending => {
+                self.phase.set(Phase::Lost);
+                self.disarm();
+                // A peer that has everything, and does not wait for our last word, is none that has failed.
+                let is_harmless = phase == Phase::Ending && !self.is_full.get();
+                upper.layer_lost(error.filter(|error| !(is_harmless && is_reset(error))));
+            }
+            // What is on its way comes now.
+            Phase::Ended | Phase::Lost => upper.layer_lost(None),
+        }
+        self.lower.replace(None);
+    }
+
+    /// Ends the connection with an error.
+    fn fail(&self, error: io::Error) {
+        match self.phase.get() {
+            Phase::New | Phase::Handshake => self.handshake_failed(error),
+            Phase::Open | Phase::Ending => {
+                if let Some(upper) = self.upper.upgrade() {
+                    upper.layer_failed(error);
+                }
+            }
+            Phase::Ended | Phase::Lost => {}
+        }
+    }
+
+    /// Closes the transport below, which has sent everything, or was given an alert; or else aborts it.
+    fn leave_lower(&self, error: Option<&io::Error>) {
+        let Some(lower) = self.lower.take() else { return };
+        if error.is_some() && !self.is_full.get() || self.phase.get() == Phase::Ended {
+            lower.close();
+        } else {
+            lower.abort();
+        }
+    }
+
+    fn arm(&self, time: Duration, on_time: fn(&Self)) {
+        let me = self.me.clone();
+        let timer = self.el().call_later(time, move || {
+            if let Some(this) = me.upgrade() {
+                this.timer.replace(None);
+                on_time(&this);
+            }
+        });
+        self.has_moved.set(false);
+        let before = self.timer.replace(Some(timer));
+        if let Some(before) = before {
+            before.cancel();
+        }
+    }
+
+    fn disarm(&self) {
+        if let Some(timer) = self.timer.take() {
+            timer.cancel();
+        }
+    }
+
+    fn shutdown_is_late(&self) {
+        if !self.is_up() {
+            return;
+        }
+        if self.has_moved.get() {
+            return self.arm(self.limits.shutdown, Self::shutdown_is_late);
+        }
+        self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
+    }
+
+    /// Throws away what arrives after this side has ended. True if the peer has ended, too.
+    fn discard_received(&self) -> io::Result<bool> {
+        let discarded = self.core.with_receive_buffer(|buffer| {
+            loop {
+                match self.engine.borrow_mut().recv(buffer) {
+                    Ok(0) => return Ok(true),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                    // It was cut off when everything was said.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        self.let_go_if_little();
+        discarded
+    }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+impl Layer for TlsLayer {
+    fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.phase.get() != Phase::Open {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let received = self.engine.borrow_mut().recv(buffer);
+        self.let_go_if_little();
+        // An answer to a change of keys, or an alert.
+        self.flush();
+        received
+    }
+
+    fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.send_pieces(data.len(), |engine, sent| engine.send(&data[sent..data.len().min(sent + TLS_SEND_SIZE)]))
+    }
+
+    fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        let len: usize = data.iter().map(|piece| piece.len()).sum();
+        if len <= TLS_SEND_SIZE {
+            return self.send_pieces(len, |engine, _| engine.send_vectored(data));
+        }
+        let mut sent = 0;
+        for piece in data.iter().filter(|piece| !piece.is_empty()) {
+            match self.send(piece) {
+                Ok(n) => sent += n,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+            if self.is_full.get() {
+                break;
+            }
+        }
+        Ok(sent)
+    }
+
+    fn settle(&self, ends: bool) -> io::Result<()> {
+        if self.is_full.get() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if !ends {
+            return Ok(());
+        }
+        if self.phase.get() == Phase::Open {
+            self.engine.borrow_mut().close();
+            self.phase.set(Phase::Ending);
+            self.flush();
+        }
+        if self.phase.get() == Phase::Ending && self.discard_received()? && !self.is_full.get() {
+            self.disarm();
+            self.phase.set(Phase::Ended);
+        }
+        if self.phase.get() == Phase::Ended { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn is_flushed(&self) -> bool {
+        !self.is_full.get()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.phase.get() == Phase::Ended
+    }
+
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    fn half_closes(&self) -> bool {
+        false
+    }
+
+    fn closing(&self) -> Closing {
+        match (self.phase.get(), self.standing) {
+            // There is nobody to say goodbye to yet.
+            (Phase::New | Phase::Handshake, Standing::New) => Closing::Discard,
+            (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,
+            _ => {
+                self.arm(self.limits.shutdown, Self::shutdown_is_late);
+                Closing::Settle
+            }
+        }
+    }
+
+    fn lost(&self, error: Option<&io::Error>) {
+        self.disarm();
+        self.leave_lower(error);
+        let phase = self.phase.replace(Phase::Lost);
+        if matches!(phase, Phase::New | Phase::Handshake) {
+            let text = "the connection was aborted during the TLS handshake";
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
+            self.tell_outcome(Err(LastingError::new(&error)));
+        }
+    }
+
+    fn leave(&self, _: TransportId) {
+        self.lost(None);
+    }
+
+    fn extra_info(&self) -> ExtraInfo {
+        let lower = self.lower().map(|lower| lower.extra_info()).unwrap_or_default();
+        let tls = self.is_up().then(|| self.engine.borrow().info());
+        ExtraInfo { tls, ..lower }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_up() && self.lower().is_none_or(|lower| lower.is_closing())
+    }
+}
+
+impl Handshake {
+    /// Begins it over a transport that has another protocol so far.
+    pub(crate) fn begin_over(&self, lower: &Transport, tls: AnyProtocol) {
+        lower.start_protocol(tls);
+        // Not every transport tells of a beginning that is none.
+        self.layer.begin(lower);
+    }
+
+    /// Waits until the connection stands. Its transport is told of nothing before whoever waits goes on.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    pub(crate) async fn done(self) -> io::Result<Transport> {
+        poll_fn(|cx| {
+            if self.layer.outcome.borrow().is_some() {
+                return Poll::Ready(());
+            }
+            drop(self.layer.waker.replace(Some(cx.waker().clone())));
+            Poll::Pending
+        })
+        .await;
+        match self.layer.outcome.take() {
+            Some(Err(error)) => Err(error.get()),
+            _ => Ok(self.upper.transport()),
+        }
+    }
+}
+
+impl Drop for Handshake {
+    /// Nobody waits for the connection any more, or has taken it.
+    fn drop(&mut self) {
+        match (self.layer.phase.get(), self.layer.standing) {
+            (Phase::New | Phase::Handshake, Standing::New) => self.upper.discard(),
+            (Phase::New | Phase::Handshake, Standing::Known { .. }) => self.upper.abort_layered(),
+            _ if matches!(*self.layer.outcome.borrow(), Some(Ok(()))) => self.upper.abort_layered(),
+            _ => {}
+        }
+    }
+}
