@@ -8,7 +8,8 @@ mod common;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -522,30 +523,82 @@ on_every_loop! {
     }
 }
 
-/// The keys of connections are written where the environment says, if that is wanted.
+/// TL-01: sessions are in the tickets, of which the server keeps nothing: they outlast any number of other clients'.
 #[test]
-fn keys_are_logged_only_on_demand() {
-    const TEST: &str = "keys_are_logged_only_on_demand";
-    if let Some(path) = std::env::var_os("SSLKEYLOGFILE") {
-        return common::on_loop(|el| {
-            let (connector, acceptor) = tls_pair();
-            meet(el, &connector, &acceptor, "localhost").stood();
-            assert!(!Path::new(&path).exists());
-            let logging = client().key_log(true).build().unwrap();
-            meet(el, &logging, &acceptor, "localhost").stood();
-            let of_client = std::fs::read_to_string(&path).unwrap();
-            assert!(of_client.contains("CLIENT_TRAFFIC_SECRET_0 "), "{of_client}");
-            let logging = server().key_log(true).build().unwrap();
-            meet(el, &connector, &logging, "localhost").stood();
-            assert!(std::fs::read_to_string(&path).unwrap().len() > of_client.len());
-        });
+fn sessions_are_in_the_tickets() {
+    common::on_loop(|el| {
+        let (acceptor, connector) = (acceptor(), connector());
+        assert!(!meet(el, &connector, &acceptor, "localhost").stood().0.is_resumed);
+        // A server that kept them would have room for 256, of which each client takes two.
+        for _ in 0..140 {
+            meet(el, &client().build().unwrap(), &acceptor, "localhost").stood();
+        }
+        assert!(meet(el, &connector, &acceptor, "localhost").stood().0.is_resumed);
+    });
+}
+
+/// The tests below run in a process of their own, whose environment names a file: here, or in there.
+fn in_process(test: &str, variable: &str) -> Option<PathBuf> {
+    const FILE: &str = "ROUNDELAY_TEST_FILE";
+    if let Some(path) = std::env::var_os(FILE) {
+        return Some(path.into());
     }
+    // What speaks with the process is open meanwhile.
+    let _alone = common::alone();
     let folder = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", TEST])
-        .env("SSLKEYLOGFILE", folder.path().join("keys"))
+    let path = folder.path().join("file");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(FILE, &path)
+        .env_remove("SSL_CERT_DIR")
+        .env(variable, &path)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    None
+}
+
+/// TL-05: by default those are trusted whom the platform trusts; with roots of one's own those alone, or both.
+#[test]
+fn the_platforms_roots_are_replaced_by_others_or_joined() {
+    const TEST: &str = "the_platforms_roots_are_replaced_by_others_or_joined";
+    let Some(path) = in_process(TEST, "SSL_CERT_FILE") else { return };
+    std::fs::write(path, authority().pem()).unwrap();
+    common::on_loop(|el| {
+        let of_platform = acceptor();
+        let other = Authority::new("other");
+        let of_other = server_of(&other.server(&["localhost"]));
+        for trusting in [TlsConnector::default(), TlsConnector::new().unwrap()] {
+            meet(el, &trusting, &of_platform, "localhost").stood();
+            meet(el, &trusting, &of_other, "localhost").refused();
+        }
+        // All of them are one, as far as sessions go.
+        assert!(meet(el, &TlsConnector::default(), &of_platform, "localhost").stood().0.is_resumed);
+        let own = TlsConnector::builder().roots_from_pem(other.pem());
+        let alone = own.clone().build().unwrap();
+        meet(el, &alone, &of_platform, "localhost").refused();
+        meet(el, &alone, &of_other, "localhost").stood();
+        let both = own.platform_roots(true).build().unwrap();
+        meet(el, &both, &of_platform, "localhost").stood();
+        meet(el, &both, &of_other, "localhost").stood();
+    });
+}
+
+/// The keys of connections are written where the environment says, if that is wanted.
+#[test]
+fn keys_are_logged_only_on_demand() {
+    let Some(path) = in_process("keys_are_logged_only_on_demand", "SSLKEYLOGFILE") else { return };
+    common::on_loop(|el| {
+        let (connector, acceptor) = tls_pair();
+        meet(el, &connector, &acceptor, "localhost").stood();
+        assert!(!path.exists());
+        let logging = client().key_log(true).build().unwrap();
+        meet(el, &logging, &acceptor, "localhost").stood();
+        let of_client = std::fs::read_to_string(&path).unwrap();
+        assert!(of_client.contains("CLIENT_TRAFFIC_SECRET_0 "), "{of_client}");
+        let logging = server().key_log(true).build().unwrap();
+        meet(el, &connector, &logging, "localhost").stood();
+        assert!(std::fs::read_to_string(&path).unwrap().len() > of_client.len());
+    });
 }
