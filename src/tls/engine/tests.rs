@@ -19,54 +19,10 @@ use crate::constants::TLS_SEND_SIZE;
 #[path = "../../../tests/common/certificates.rs"]
 mod certificates;
 
-type Config = (Arc<ClientConfig>, Arc<ServerConfig>);
+#[path = "../../../tests/common/tls_configs.rs"]
+mod tls_configs;
 
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
-
-fn roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificates::authority().der()).unwrap();
-    roots
-}
-
-fn config_with(
-    provider: Arc<CryptoProvider>,
-    version: &'static SupportedProtocolVersion,
-) -> (ClientConfig, ServerConfig) {
-    let client = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-    let server = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
-    let (chain, key) = certificates::localhost().rustls();
-    (
-        client.with_root_certificates(roots()).with_no_client_auth(),
-        server.with_no_client_auth().with_single_cert(chain, key).unwrap(),
-    )
-}
-
-/// In which the server asks for a certificate, too.
-fn mutual(version: &'static SupportedProtocolVersion) -> (ClientConfig, ServerConfig) {
-    let provider = certificates::provider();
-    let client = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-    let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-    let (chain, key) = certificates::authority().client("somebody").rustls();
-    let client = client.with_root_certificates(roots()).with_client_auth_cert(chain, key).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots().into(), provider).build().unwrap();
-    let (chain, key) = certificates::localhost().rustls();
-    (client, server.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap())
-}
-
-/// TLS 1.2 and 1.3, and both with a certificate of the client's.
-fn configs() -> &'static [Config; 4] {
-    static CONFIGS: OnceLock<[Config; 4]> = OnceLock::new();
-    CONFIGS.get_or_init(|| {
-        let [a, b] = VERSIONS.map(|version| config_with(certificates::provider(), version));
-        let [c, d] = VERSIONS.map(mutual);
-        [a, b, c, d].map(|(mut client, server)| {
-            // Each handshake is a full one, and takes the same course.
-            client.resumption = Resumption::disabled();
-            (Arc::new(client), Arc::new(server))
-        })
-    })
-}
+use tls_configs::{Config, VERSIONS, config_with, configs};
 
 /// The two versions.
 fn plain_configs() -> &'static [Config] {
