@@ -20,6 +20,8 @@ pub use connector::{DangerousTlsConnectorBuilder, TlsConnector, TlsConnectorBuil
 pub(crate) use engine::Engine;
 pub use error::{TlsConfigError, TlsConfigErrorKind};
 pub use identity::TlsIdentity;
+#[cfg(fuzzing)]
+pub(crate) use engine::script;
 pub use options::TlsSide;
 pub(crate) use options::{TlsOptions, TlsStart, tls_client_settings, tls_limits, tls_server_settings};
 pub use resolver::TlsClientHello;

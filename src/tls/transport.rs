@@ -358,14 +358,20 @@ impl TlsLayer {
 
     /// Gives the transport below what is to be sent.
     fn flush(&self) {
-        let Some(lower) = self.lower() else { return };
-        self.engine.borrow_mut().flush(|records| {
+        // What fails is what somebody writes, who asks for it.
+        let _ = self.try_flush();
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        let Some(lower) = self.lower() else { return Ok(()) };
+        let flushed = self.engine.borrow_mut().flush(|records| {
             self.has_moved.set(true);
             lower.writelines(records);
         });
         if lower.write_buffer_size() > 0 {
             self.is_full.set(true);
         }
+        flushed
     }
 
     /// Encrypts and sends piece by piece, for as long as the transport below does not queue. `piece` encrypts from so many
@@ -378,7 +384,7 @@ impl TlsLayer {
         let mut sent = 0;
         while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
             sent += piece(&mut self.engine.borrow_mut(), sent)?;
-            self.flush();
+            self.try_flush()?;
         }
         if sent == 0 && len > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
     }
