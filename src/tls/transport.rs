@@ -168,10 +168,7 @@ impl Protocol for TlsProtocol {
     }
 
     fn resume_writing(&mut self, _: &Transport) {
-        self.layer.is_full.set(false);
-        if self.layer.is_up() {
-            self.upper.layer_writable();
-        }
+        self.layer.go_on_writing(&self.upper);
     }
 
     fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
@@ -355,8 +352,28 @@ impl TlsLayer {
             self.has_moved.set(true);
             lower.writelines(records);
         });
-        if lower.write_buffer_size() > 0 {
-            self.is_full.set(true);
+        if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
+            self.look_for_room_soon();
+        }
+    }
+
+    /// A pause that ends before it is told of is not told of at all, nor is its end: looks once when it would have been.
+    fn look_for_room_soon(&self) {
+        let me = self.me.clone();
+        self.el().call_soon(move || {
+            let Some(this) = me.upgrade() else { return };
+            let is_empty = this.lower().is_some_and(|lower| lower.write_buffer_size() == 0);
+            if let Some(upper) = this.upper.upgrade().filter(|_| is_empty && this.is_full.get()) {
+                this.go_on_writing(&upper);
+            }
+        });
+    }
+
+    /// The transport below has sent everything.
+    fn go_on_writing(&self, upper: &Rc<SocketTransport>) {
+        self.is_full.set(false);
+        if self.is_up() {
+            upper.layer_writable();
         }
     }
 
