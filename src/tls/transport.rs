@@ -394,7 +394,10 @@ impl TlsLayer {
     ) -> io::Result<usize> {
         let mut sent = 0;
         while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
-            sent += piece(&mut self.engine.borrow_mut(), sent)?;
+            // Not from within the stream below, to which something is given just now: that is queued.
+            let Ok(mut engine) = self.engine.try_borrow_mut() else { break };
+            sent += piece(&mut engine, sent)?;
+            drop(engine);
             self.flush();
         }
         if sent == 0 && len > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
@@ -480,6 +483,10 @@ impl TlsLayer {
 
     /// Throws away what arrives after this side has ended. True if the peer has ended, too.
     fn discard_received(&self) -> io::Result<bool> {
+        if self.engine.try_borrow_mut().is_err() {
+            // Within the stream below.
+            return Ok(false);
+        }
         let discarded = self.core.with_receive_buffer(|buffer| {
             loop {
                 match self.engine.borrow_mut().recv(buffer) {
@@ -503,6 +510,16 @@ fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
+/// How many of the pieces are encrypted together: the first one at least.
+fn in_one_go(data: &[IoSlice<'_>]) -> usize {
+    let mut len = 0;
+    let fitting = data.iter().take_while(|piece| {
+        len += piece.len();
+        len <= TLS_SEND_SIZE
+    });
+    fitting.count().max(1)
+}
+
 impl Layer for TlsLayer {
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.phase.get() != Phase::Open {
@@ -519,21 +536,25 @@ impl Layer for TlsLayer {
         self.send_pieces(data.len(), |engine, sent| engine.send(&data[sent..data.len().min(sent + TLS_SEND_SIZE)]))
     }
 
-    fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len: usize = data.iter().map(|piece| piece.len()).sum();
-        if len <= TLS_SEND_SIZE {
-            return self.send_pieces(len, |engine, _| engine.send_vectored(data));
-        }
+    fn send_vectored(&self, mut data: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut sent = 0;
-        for piece in data.iter().filter(|piece| !piece.is_empty()) {
-            match self.send(piece) {
-                Ok(n) => sent += n,
+        while !data.is_empty() {
+            let (these, rest) = data.split_at(in_one_go(data));
+            let len = these.iter().map(|piece| piece.len()).sum();
+            let result = match these {
+                [only] => self.send(only),
+                _ => self.send_pieces(len, |engine, _| engine.send_vectored(these)),
+            };
+            let n = match result {
+                Ok(n) => n,
                 Err(error) if sent == 0 => return Err(error),
                 Err(_) => break,
-            }
-            if self.is_full.get() {
+            };
+            sent += n;
+            if n < len {
                 break;
             }
+            data = rest;
         }
         Ok(sent)
     }
@@ -598,7 +619,8 @@ impl Layer for TlsLayer {
 
     fn extra_info(&self) -> ExtraInfo {
         let lower = self.lower().map(|lower| lower.extra_info()).unwrap_or_default();
-        let tls = self.is_up().then(|| self.engine.borrow().info());
+        let engine = self.engine.try_borrow().ok().filter(|_| self.is_up());
+        let tls = engine.map(|engine| engine.info());
         ExtraInfo { tls, ..lower }
     }
 

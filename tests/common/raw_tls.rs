@@ -38,6 +38,9 @@ pub struct RawTls {
     tls: RefCell<Connection>,
     received: RefCell<Vec<u8>>,
     end: Cell<Option<Result<(), io::ErrorKind>>>,
+    /// How many bytes of records have come, and how many were sent.
+    records: Cell<usize>,
+    sent: Cell<usize>,
 }
 
 impl RawTls {
@@ -45,7 +48,8 @@ impl RawTls {
         socket.set_nonblocking(true).unwrap();
         let mut tls = tls.into();
         tls.set_buffer_limit(None);
-        Self { socket, tls: RefCell::new(tls), received: RefCell::default(), end: Cell::new(None) }
+        let (received, tls) = (RefCell::default(), RefCell::new(tls));
+        Self { socket, tls, received, end: Cell::new(None), records: Cell::new(0), sent: Cell::new(0) }
     }
 
     pub fn server(socket: Socket) -> Self {
@@ -66,7 +70,7 @@ impl RawTls {
         let mut tls = self.tls.borrow_mut();
         while tls.wants_write() {
             match tls.write_tls(&mut &self.socket) {
-                Ok(_) => {}
+                Ok(n) => self.sent.set(self.sent.get() + n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => return true,
             }
@@ -89,6 +93,7 @@ impl RawTls {
                 0
             }
             Ok(n) => {
+                self.records.set(self.records.get() + n);
                 self.take(&buffer[..n]);
                 n
             }
@@ -130,6 +135,16 @@ impl RawTls {
     pub fn count(&self) -> usize {
         self.pump();
         self.received.borrow().len()
+    }
+
+    /// How many bytes of records have come so far.
+    pub fn records(&self) -> usize {
+        self.records.get()
+    }
+
+    /// How many bytes of records the kernel has taken.
+    pub fn sent(&self) -> usize {
+        self.sent.get()
     }
 
     /// What has come so far.
