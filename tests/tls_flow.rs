@@ -72,34 +72,32 @@ on_every_loop! {
 
     /// FC-07: a queue of exactly the high mark pauses, one byte less does not; it resumes at the low mark, once.
     fn pauses_at_the_high_mark_and_resumes_at_the_low_one(el) {
-        {
-            let record = Record::new();
-            // Of which the kernel takes nothing more before the peer reads.
-            let (transport, peer) = connect_narrow(el, Net::Unix, Tap::new(&record));
-            fill(&transport);
-            settle(el);
-            let size = transport.write_buffer_size();
-            transport.write(&vec![b'-'; 512 * KIB - 1 - size]);
-            settle(el);
-            assert_eq!(record.take(), ["made"]);
-            transport.write(b"-");
-            settle(el);
-            assert_eq!(record.take(), ["pause"]);
-            transport.write(b"--");
-            settle(el);
-            assert!(record.is_silent());
-            let mut size = transport.write_buffer_size();
-            assert_eq!(size, 512 * KIB + 2);
-            while size > 0 {
-                let before = size;
-                size = drain_to(el, &transport, &peer, size - 1);
-                if before > 128 * KIB && size <= 128 * KIB {
-                    assert_eq!(record.take(), ["resume"]);
-                }
-                assert!(record.is_silent());
+        let record = Record::new();
+        // Of which the kernel takes nothing more before the peer reads.
+        let (transport, peer) = connect_narrow(el, Net::Unix, Tap::new(&record));
+        fill(&transport);
+        settle(el);
+        let size = transport.write_buffer_size();
+        transport.write(&vec![b'-'; 512 * KIB - 1 - size]);
+        settle(el);
+        assert_eq!(record.take(), ["made"]);
+        transport.write(b"-");
+        settle(el);
+        assert_eq!(record.take(), ["pause"]);
+        transport.write(b"--");
+        settle(el);
+        assert!(record.is_silent());
+        let mut size = transport.write_buffer_size();
+        assert_eq!(size, 512 * KIB + 2);
+        while size > 0 {
+            let before = size;
+            size = drain_to(el, &transport, &peer, size - 1);
+            if before > 128 * KIB && size <= 128 * KIB {
+                assert_eq!(record.take(), ["resume"]);
             }
-            finish(el, &transport, &record);
+            assert!(record.is_silent());
         }
+        finish(el, &transport, &record);
     }
 
     /// FC-07: marks that are set look at the queue in both directions: lowered ones pause, raised ones resume.
