@@ -75,6 +75,10 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// The tests' helpers name the crate as its users do.
+#[cfg(test)]
+extern crate self as roundelay;
+
 mod constants;
 mod dns;
 mod error;

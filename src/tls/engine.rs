@@ -4,8 +4,9 @@
 //! somebody takes what comes of them; the others wait here as they came.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustls::{Connection, HandshakeKind, ProtocolVersion};
+use rustls::{Connection, HandshakeKind, InvalidMessage, IoState, ProtocolVersion};
 
 use crate::error::invalid_data;
 use crate::protocol::{TlsInfo, TlsVersion};
@@ -15,6 +16,8 @@ use crate::protocol::{TlsInfo, TlsVersion};
 pub(crate) enum Peer {
     /// It may send more.
     Open,
+    /// It has said that nothing follows. Whatever does counts for nothing.
+    Closed,
     /// The carrier has ended, which says nothing about who ended it.
     EndOfFile,
 }
@@ -31,8 +34,14 @@ pub(crate) struct Engine {
     waiting: Vec<u8>,
     /// How many bytes of them it was given meanwhile.
     given: usize,
-    /// What is wrong with the connection. What came before it is delivered first.
+    /// What is wrong with the connection. What came before it is delivered first, and nothing after it.
     error: Option<rustls::Error>,
+    /// Whether this side has said that nothing follows.
+    has_closed: bool,
+    /// Whether a client may have sent something before the handshake was done.
+    may_be_early: bool,
+    /// How many bytes rustls was given to encrypt since the last flush.
+    unflushed: usize,
 }
 
 impl Engine {
@@ -41,7 +50,19 @@ impl Engine {
     pub(crate) fn new(mut connection: Connection, strict: bool, server_name: Option<String>) -> Self {
         // Nothing is held back here: the transport below queues, and the one above stops writing.
         connection.set_buffer_limit(None);
-        Self { connection, peer: Peer::Open, strict, server_name, waiting: Vec::new(), given: 0, error: None }
+        let may_be_early = matches!(connection, Connection::Server(_));
+        Self {
+            connection,
+            peer: Peer::Open,
+            strict,
+            server_name,
+            waiting: Vec::new(),
+            given: 0,
+            error: None,
+            has_closed: false,
+            may_be_early,
+            unflushed: 0,
+        }
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -65,6 +86,9 @@ impl Engine {
 
     /// Keeps what has arrived for later.
     pub(crate) fn keep(&mut self, records: &[u8]) {
+        if self.is_deaf() {
+            return;
+        }
         if self.given > 0 {
             self.waiting.drain(..self.given);
             self.given = 0;
@@ -74,27 +98,49 @@ impl Engine {
 
     /// The carrier has ended.
     pub(crate) fn end(&mut self) {
-        self.peer = Peer::EndOfFile;
+        if self.peer == Peer::Open {
+            self.peer = Peer::EndOfFile;
+        }
+    }
+
+    /// Whether nothing that arrives counts any more.
+    fn is_deaf(&self) -> bool {
+        self.peer == Peer::Closed || self.error.is_some()
     }
 
     /// Gives rustls records until there is something for somebody.
     fn decrypt(&mut self, records: &mut &[u8]) {
-        while !records.is_empty() && self.error.is_none() {
+        while !records.is_empty() && !self.is_deaf() {
             let was_handshaking = self.connection.is_handshaking();
             match self.connection.read_tls(records) {
-                // Behind a `close_notify` nothing counts.
-                Ok(0) => *records = &[],
                 Ok(_) => {}
+                // Without this it would be asked again for ever: it has no room for so long a message.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.error = Some(InvalidMessage::HandshakePayloadTooLarge.into());
+                    break;
+                }
                 // It has decrypted enough for now.
                 Err(_) => return,
             }
-            match self.connection.process_new_packets() {
+            match self.process() {
+                Ok(state) if state.peer_has_closed() => self.peer = Peer::Closed,
                 Ok(state) if state.plaintext_bytes_to_read() > 0 => return,
                 Ok(_) if was_handshaking && !self.connection.is_handshaking() => return,
                 Ok(_) => {}
                 Err(error) => self.error = Some(error),
             }
         }
+        *records = &[];
+    }
+
+    fn process(&mut self) -> Result<IoState, rustls::Error> {
+        let connection = &mut self.connection;
+        if !self.has_closed {
+            return connection.process_new_packets();
+        }
+        // With debug assertions rustls takes it for a bug of its own to have an alert to send behind a close_notify.
+        let processed = catch_unwind(AssertUnwindSafe(|| connection.process_new_packets()));
+        processed.unwrap_or_else(|_| Err(rustls::Error::General("bad records behind the end of the connection".into())))
     }
 
     /// Goes on with the handshake: ready when it is done.
@@ -106,11 +152,12 @@ impl Engine {
         while self.is_handshaking() && self.waiting() > 0 {
             self.decrypt_waiting();
         }
-        if let Some(error) = self.error.clone() {
-            return Err(invalid_data(error));
-        }
+        // What is wrong behind it is for whoever reads.
         if !self.connection.is_handshaking() {
             return Ok(true);
+        }
+        if let Some(error) = self.error.clone() {
+            return Err(invalid_data(error));
         }
         if self.peer == Peer::EndOfFile {
             let text = "the connection was closed during the TLS handshake";
@@ -139,18 +186,29 @@ impl Engine {
     /// `WouldBlock` if there is nothing yet; `InvalidData` for what is no TLS, or was tampered with; `UnexpectedEof` for a
     /// connection that was cut off, if that is to be an error.
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut received = 0;
+        let mut received = self.recv_early(buffer);
         while received < buffer.len() {
             match self.connection.reader().read(&mut buffer[received..]) {
                 // The peer has said so.
                 Ok(0) => break,
                 Ok(n) => received += n,
-                Err(_) if self.waiting() > 0 && self.error.is_none() => self.decrypt_waiting(),
+                Err(_) if self.waiting() > 0 => self.decrypt_waiting(),
                 Err(_) if received > 0 => break,
                 Err(_) => return self.recv_nothing(),
             }
         }
         Ok(received)
+    }
+
+    /// What a client has sent before the handshake was done, which rustls keeps by itself.
+    fn recv_early(&mut self, buffer: &mut [u8]) -> usize {
+        let Connection::Server(server) = &mut self.connection else { return 0 };
+        if !self.may_be_early {
+            return 0;
+        }
+        let received = server.early_data().and_then(|mut early| early.read(buffer).ok()).unwrap_or(0);
+        self.may_be_early = received > 0;
+        received
     }
 
     fn recv_nothing(&self) -> io::Result<usize> {
@@ -163,7 +221,7 @@ impl Engine {
                 let text = "the connection was cut off: there was no close_notify";
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, text))
             }
-            Peer::EndOfFile => Ok(0),
+            Peer::EndOfFile | Peer::Closed => Ok(0),
         }
     }
 
@@ -174,26 +232,40 @@ impl Engine {
 
     /// Encrypts.
     pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.connection.writer().write(data)
+        let sent = self.connection.writer().write(data)?;
+        self.unflushed += sent;
+        Ok(sent)
     }
 
     /// Encrypts several pieces, as many as go into one record where they are small.
     pub(crate) fn send_vectored(&mut self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.connection.writer().write_vectored(data)
+        let sent = self.connection.writer().write_vectored(data)?;
+        self.unflushed += sent;
+        Ok(sent)
     }
 
     /// Says that nothing follows.
     pub(crate) fn close(&mut self) {
+        self.has_closed = true;
         self.connection.send_close_notify();
     }
 
     /// Hands over what is to be sent.
-    pub(crate) fn flush(&mut self, send: impl FnMut(&[IoSlice<'_>])) {
-        let mut sink = Sink(send);
+    ///
+    /// # Errors
+    ///
+    /// If something was not encrypted: with TLS 1.2 keys last for so many records only, and then rustls closes the connection
+    /// without a word to whoever writes.
+    pub(crate) fn flush(&mut self, send: impl FnMut(&[IoSlice<'_>])) -> io::Result<()> {
+        let mut sink = Sink { send, flushed: 0 };
         while self.connection.wants_write() {
             // The sink takes everything.
             let _ = self.connection.write_tls(&mut sink);
         }
+        if std::mem::take(&mut self.unflushed) > sink.flushed {
+            return Err(io::Error::other("the keys of the TLS connection are used up"));
+        }
+        Ok(())
     }
 
     /// What was agreed on. The names of what rustls does not know are its numbers.
@@ -217,8 +289,15 @@ impl Engine {
     }
 }
 
-/// Takes everything that it is given.
-struct Sink<F>(F);
+/// The first byte of a record that has data in it.
+const DATA: u8 = 23;
+
+/// Takes everything that it is given, record by record.
+struct Sink<F> {
+    send: F,
+    /// The length of those that have data in them.
+    flushed: usize,
+}
 
 impl<F: FnMut(&[IoSlice<'_>])> Write for Sink<F> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
@@ -226,11 +305,18 @@ impl<F: FnMut(&[IoSlice<'_>])> Write for Sink<F> {
     }
 
     fn write_vectored(&mut self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0(data);
-        Ok(data.iter().map(|piece| piece.len()).sum())
+        let records = data.iter().filter(|record| record.first() == Some(&DATA));
+        self.flushed += records.map(|record| record.len()).sum::<usize>();
+        (self.send)(data);
+        Ok(data.iter().map(|record| record.len()).sum())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod script;
+#[cfg(test)]
+mod tests;

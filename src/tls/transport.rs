@@ -355,14 +355,20 @@ impl TlsLayer {
 
     /// Gives the transport below what is to be sent.
     fn flush(&self) {
-        let Some(lower) = self.lower() else { return };
-        self.engine.borrow_mut().flush(|records| {
+        // What fails is what somebody writes, who asks for it.
+        let _ = self.try_flush();
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        let Some(lower) = self.lower() else { return Ok(()) };
+        let flushed = self.engine.borrow_mut().flush(|records| {
             self.has_moved.set(true);
             lower.writelines(records);
         });
         if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
             self.look_for_room_soon();
         }
+        flushed
     }
 
     /// A pause that ends before it is told of is not told of at all, nor is its end: looks once when it would have been.
@@ -398,7 +404,7 @@ impl TlsLayer {
             let Ok(mut engine) = self.engine.try_borrow_mut() else { break };
             sent += piece(&mut engine, sent)?;
             drop(engine);
-            self.flush();
+            self.try_flush()?;
         }
         if sent == 0 && len > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
     }
