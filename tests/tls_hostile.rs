@@ -20,14 +20,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use certificates::{acceptor, connector, localhost, provider};
+use certificates::{acceptor, connector};
 use common::{finish as finish_task, on_loop, on_manual_clock, open_descriptors, run_until, settle, take_reports};
 use counting::live_bytes;
 use raw_tls::{RawTls, client_config, connect};
-use roundelay::{EventLoop, KeepOpen, Protocol, Server, Transport};
+use roundelay::{EventLoop, KeepOpen, Protocol, Server, TlsAcceptor, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConfig};
 use tcp::{LOOPBACK, complete};
 use wire::{Net, Record, Tap, assert_sleeps, finish, pattern};
 
@@ -425,13 +425,10 @@ fn a_thousand_handshakes_at_once() {
 fn many_handshakes_that_fail() {
     on_loop(|el| {
         let stranger = certificates::Authority::new("a stranger").server(&["localhost"]);
-        let (chain, key) = stranger.rustls();
-        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
-        assert!(localhost().pem != stranger.pem);
+        let acceptor = TlsAcceptor::builder().identity(stranger.identity()).build().unwrap();
         let made = Rc::new(Cell::new(0));
         let count = made.clone();
-        let server = el.create_server(move || Echo(count.clone()), LOOPBACK).tls(std::sync::Arc::new(config));
+        let server = el.create_server(move || Echo(count.clone()), LOOPBACK).tls(acceptor);
         let server = complete(el, server).unwrap();
         let address = server.local_addrs()[0];
         let fail = |count: usize| {

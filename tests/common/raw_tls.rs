@@ -9,13 +9,23 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use roundelay::{EventLoop, Protocol, Transport};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use socket2::Socket;
 
-use crate::certificates::{authority, connector, localhost, provider};
+use crate::certificates::{authority, connector, localhost};
 use crate::common::run_until;
 use crate::wire::{Net, sockets};
+
+/// The cryptography that the crate uses.
+fn provider() -> Arc<CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
+}
 
 /// A client that trusts the tests' authority, as rustls has it.
 pub fn client_config() -> Arc<ClientConfig> {
