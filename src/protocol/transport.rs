@@ -178,6 +178,13 @@ pub trait StreamTransport: ReadTransport + WriteTransport {
         false
     }
 
+    /// The protocol knows that it is to pause writing, and needs to be told of the end of that only: true if it will be.
+    /// For the loop's own transports; leave it alone.
+    #[doc(hidden)]
+    fn heed_pause(&self) -> bool {
+        false
+    }
+
     /// Another transport stands on this one, which closes it when the loop or a server closes this one. For the loop's own
     /// transports; leave it alone.
     #[doc(hidden)]
@@ -432,6 +439,12 @@ impl Transport {
     #[cfg(feature = "__tls")]
     pub(crate) fn is_writing_paused(&self) -> bool {
         self.inner.is_writing_paused()
+    }
+
+    /// The protocol knows that it is to pause writing: whether it will be told to resume.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn heed_pause(&self) -> bool {
+        self.inner.heed_pause()
     }
 
     /// Lets another transport stand on this one.

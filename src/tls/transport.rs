@@ -168,10 +168,7 @@ impl Protocol for TlsProtocol {
     }
 
     fn resume_writing(&mut self, _: &Transport) {
-        self.layer.is_full.set(false);
-        if self.layer.is_up() {
-            self.upper.layer_writable();
-        }
+        self.layer.go_on_writing(&self.upper);
     }
 
     fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
@@ -368,10 +365,30 @@ impl TlsLayer {
             self.has_moved.set(true);
             lower.writelines(records);
         });
-        if lower.write_buffer_size() > 0 {
-            self.is_full.set(true);
+        if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
+            self.look_for_room_soon();
         }
         flushed
+    }
+
+    /// A pause that ends before it is told of is not told of at all, nor is its end: looks once when it would have been.
+    fn look_for_room_soon(&self) {
+        let me = self.me.clone();
+        self.el().call_soon(move || {
+            let Some(this) = me.upgrade() else { return };
+            let is_empty = this.lower().is_some_and(|lower| lower.write_buffer_size() == 0);
+            if let Some(upper) = this.upper.upgrade().filter(|_| is_empty && this.is_full.get()) {
+                this.go_on_writing(&upper);
+            }
+        });
+    }
+
+    /// The transport below has sent everything.
+    fn go_on_writing(&self, upper: &Rc<SocketTransport>) {
+        self.is_full.set(false);
+        if self.is_up() {
+            upper.layer_writable();
+        }
     }
 
     /// Encrypts and sends piece by piece, for as long as the transport below does not queue. `piece` encrypts from so many
@@ -383,7 +400,10 @@ impl TlsLayer {
     ) -> io::Result<usize> {
         let mut sent = 0;
         while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
-            sent += piece(&mut self.engine.borrow_mut(), sent)?;
+            // Not from within the stream below, to which something is given just now: that is queued.
+            let Ok(mut engine) = self.engine.try_borrow_mut() else { break };
+            sent += piece(&mut engine, sent)?;
+            drop(engine);
             self.try_flush()?;
         }
         if sent == 0 && len > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
@@ -469,6 +489,10 @@ impl TlsLayer {
 
     /// Throws away what arrives after this side has ended. True if the peer has ended, too.
     fn discard_received(&self) -> io::Result<bool> {
+        if self.engine.try_borrow_mut().is_err() {
+            // Within the stream below.
+            return Ok(false);
+        }
         let discarded = self.core.with_receive_buffer(|buffer| {
             loop {
                 match self.engine.borrow_mut().recv(buffer) {
@@ -492,6 +516,16 @@ fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
+/// How many of the pieces are encrypted together: the first one at least.
+fn in_one_go(data: &[IoSlice<'_>]) -> usize {
+    let mut len = 0;
+    let fitting = data.iter().take_while(|piece| {
+        len += piece.len();
+        len <= TLS_SEND_SIZE
+    });
+    fitting.count().max(1)
+}
+
 impl Layer for TlsLayer {
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.phase.get() != Phase::Open {
@@ -508,21 +542,25 @@ impl Layer for TlsLayer {
         self.send_pieces(data.len(), |engine, sent| engine.send(&data[sent..data.len().min(sent + TLS_SEND_SIZE)]))
     }
 
-    fn send_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len: usize = data.iter().map(|piece| piece.len()).sum();
-        if len <= TLS_SEND_SIZE {
-            return self.send_pieces(len, |engine, _| engine.send_vectored(data));
-        }
+    fn send_vectored(&self, mut data: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut sent = 0;
-        for piece in data.iter().filter(|piece| !piece.is_empty()) {
-            match self.send(piece) {
-                Ok(n) => sent += n,
+        while !data.is_empty() {
+            let (these, rest) = data.split_at(in_one_go(data));
+            let len = these.iter().map(|piece| piece.len()).sum();
+            let result = match these {
+                [only] => self.send(only),
+                _ => self.send_pieces(len, |engine, _| engine.send_vectored(these)),
+            };
+            let n = match result {
+                Ok(n) => n,
                 Err(error) if sent == 0 => return Err(error),
                 Err(_) => break,
-            }
-            if self.is_full.get() {
+            };
+            sent += n;
+            if n < len {
                 break;
             }
+            data = rest;
         }
         Ok(sent)
     }
@@ -587,7 +625,8 @@ impl Layer for TlsLayer {
 
     fn extra_info(&self) -> ExtraInfo {
         let lower = self.lower().map(|lower| lower.extra_info()).unwrap_or_default();
-        let tls = self.is_up().then(|| self.engine.borrow().info());
+        let engine = self.engine.try_borrow().ok().filter(|_| self.is_up());
+        let tls = engine.map(|engine| engine.info());
         ExtraInfo { tls, ..lower }
     }
 

@@ -701,6 +701,12 @@ impl StreamTransport for SocketTransport {
         self.told_paused.get()
     }
 
+    fn heed_pause(&self) -> bool {
+        let paused = self.flow.get().is_paused();
+        self.told_paused.set(self.told_paused.get() || paused);
+        paused
+    }
+
     fn carry(&self, upper: Transport) {
         if !self.life.get().is_gone() {
             let before = self.rare(|rare| rare.upper.replace(upper));
