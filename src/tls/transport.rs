@@ -38,6 +38,9 @@ enum Phase {
     New,
     Handshake,
     Open,
+    /// Closed by this side. What is queued is being sent, and what arrives is thrown away: a peer that is at the same would
+    /// not read otherwise.
+    Flushing,
     /// This side has said that nothing follows, and waits for the peer to say so.
     Ending,
     /// Both have.
@@ -194,7 +197,7 @@ impl Drop for TlsProtocol {
 impl TlsLayer {
     /// Whether bytes of the application's may go.
     fn is_up(&self) -> bool {
-        matches!(self.phase.get(), Phase::Open | Phase::Ending)
+        matches!(self.phase.get(), Phase::Open | Phase::Flushing | Phase::Ending)
     }
 
     fn is_over(&self) -> bool {
@@ -316,6 +319,13 @@ impl TlsLayer {
                         break;
                     }
                 }
+                Phase::Flushing => {
+                    self.engine.borrow_mut().keep(data);
+                    if let Err(error) = self.discard_received() {
+                        upper.layer_failed(error);
+                    }
+                    return;
+                }
                 Phase::Ending => {
                     self.engine.borrow_mut().keep(data);
                     return upper.layer_writable();
@@ -340,8 +350,13 @@ impl TlsLayer {
     }
 
     fn let_go_if_little(&self) {
-        if self.is_held.get() && self.engine.borrow().waiting() <= TLS_READ_LOW_WATER {
-            self.is_held.set(false);
+        if self.engine.borrow().waiting() <= TLS_READ_LOW_WATER {
+            self.let_go();
+        }
+    }
+
+    fn let_go(&self) {
+        if self.is_held.replace(false) {
             if let Some(lower) = self.lower() {
                 lower.resume_reading();
             }
@@ -368,7 +383,7 @@ impl TlsLayer {
         mut piece: impl FnMut(&mut Engine, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let mut sent = 0;
-        while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
+        while sent < len && !self.is_full.get() && matches!(self.phase.get(), Phase::Open | Phase::Flushing) {
             sent += piece(&mut self.engine.borrow_mut(), sent)?;
             self.flush();
         }
@@ -386,7 +401,7 @@ impl TlsLayer {
                 let error = error.unwrap_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, text));
                 self.handshake_failed(error);
             }
-            Phase::Open | Phase::Ending => {
+            Phase::Open | Phase::Flushing | Phase::Ending => {
                 self.phase.set(Phase::Lost);
                 self.disarm();
                 // A peer that has everything, and does not wait for our last word, is none that has failed.
@@ -403,7 +418,7 @@ impl TlsLayer {
     fn fail(&self, error: io::Error) {
         match self.phase.get() {
             Phase::New | Phase::Handshake => self.handshake_failed(error),
-            Phase::Open | Phase::Ending => {
+            Phase::Open | Phase::Flushing | Phase::Ending => {
                 if let Some(upper) = self.upper.upgrade() {
                     upper.layer_failed(error);
                 }
@@ -453,7 +468,7 @@ impl TlsLayer {
         self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
     }
 
-    /// Throws away what arrives after this side has ended. True if the peer has ended, too.
+    /// Throws away what arrives after this side was closed. True if the peer has ended, too.
     fn discard_received(&self) -> io::Result<bool> {
         let discarded = self.core.with_receive_buffer(|buffer| {
             loop {
@@ -468,6 +483,8 @@ impl TlsLayer {
             }
         });
         self.let_go_if_little();
+        // An answer to a change of keys, or an alert.
+        self.flush();
         discarded
     }
 }
@@ -518,7 +535,7 @@ impl Layer for TlsLayer {
         if !ends {
             return Ok(());
         }
-        if self.phase.get() == Phase::Open {
+        if self.phase.get() == Phase::Flushing {
             self.engine.borrow_mut().close();
             self.phase.set(Phase::Ending);
             self.flush();
@@ -552,6 +569,8 @@ impl Layer for TlsLayer {
             (Phase::New | Phase::Handshake, Standing::New) => Closing::Discard,
             (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,
             _ => {
+                self.phase.set(Phase::Flushing);
+                self.let_go();
                 self.arm(self.limits.shutdown, Self::shutdown_is_late);
                 Closing::Settle
             }

@@ -182,19 +182,29 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// A client that trusts [`authority`] alone.
-pub fn connector() -> TlsConnector {
+/// A client that trusts [`authority`] alone, as rustls has it.
+pub fn client_config() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority().der()).unwrap();
     let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth()).into()
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A server that is [`localhost`], as rustls has it.
+pub fn server_config() -> Arc<ServerConfig> {
+    let (chain, key) = localhost().rustls();
+    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap())
+}
+
+/// A client that trusts [`authority`] alone.
+pub fn connector() -> TlsConnector {
+    client_config().into()
 }
 
 /// A server that is [`localhost`].
 pub fn acceptor() -> TlsAcceptor {
-    let (chain, key) = localhost().rustls();
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap()).into()
+    server_config().into()
 }
 
 /// A client and a server that trust each other: for "localhost", 127.0.0.1 and ::1.
