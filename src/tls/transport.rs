@@ -38,9 +38,6 @@ enum Phase {
     New,
     Handshake,
     Open,
-    /// Closed by this side. What is queued is being sent, and what arrives is thrown away: a peer that is at the same would
-    /// not read otherwise.
-    Flushing,
     /// This side has said that nothing follows, and waits for the peer to say so.
     Ending,
     /// Both have.
@@ -197,7 +194,7 @@ impl Drop for TlsProtocol {
 impl TlsLayer {
     /// Whether bytes of the application's may go.
     fn is_up(&self) -> bool {
-        matches!(self.phase.get(), Phase::Open | Phase::Flushing | Phase::Ending)
+        matches!(self.phase.get(), Phase::Open | Phase::Ending)
     }
 
     fn is_over(&self) -> bool {
@@ -307,6 +304,14 @@ impl TlsLayer {
                         break;
                     }
                 }
+                Phase::Open if upper.is_shut() => {
+                    // A peer that waits for its bytes to be taken would never take ours.
+                    self.engine.borrow_mut().keep(data);
+                    if let Err(error) = self.discard_received() {
+                        self.fail(error);
+                    }
+                    return;
+                }
                 Phase::Open => {
                     if upper.wants_bytes() {
                         self.engine.borrow_mut().take(&mut data);
@@ -318,13 +323,6 @@ impl TlsLayer {
                         self.engine.borrow_mut().keep(data);
                         break;
                     }
-                }
-                Phase::Flushing => {
-                    self.engine.borrow_mut().keep(data);
-                    if let Err(error) = self.discard_received() {
-                        upper.layer_failed(error);
-                    }
-                    return;
                 }
                 Phase::Ending => {
                     self.engine.borrow_mut().keep(data);
@@ -350,13 +348,8 @@ impl TlsLayer {
     }
 
     fn let_go_if_little(&self) {
-        if self.engine.borrow().waiting() <= TLS_READ_LOW_WATER {
-            self.let_go();
-        }
-    }
-
-    fn let_go(&self) {
-        if self.is_held.replace(false) {
+        if self.is_held.get() && self.engine.borrow().waiting() <= TLS_READ_LOW_WATER {
+            self.is_held.set(false);
             if let Some(lower) = self.lower() {
                 lower.resume_reading();
             }
@@ -383,7 +376,7 @@ impl TlsLayer {
         mut piece: impl FnMut(&mut Engine, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let mut sent = 0;
-        while sent < len && !self.is_full.get() && matches!(self.phase.get(), Phase::Open | Phase::Flushing) {
+        while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
             sent += piece(&mut self.engine.borrow_mut(), sent)?;
             self.flush();
         }
@@ -401,7 +394,7 @@ impl TlsLayer {
                 let error = error.unwrap_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, text));
                 self.handshake_failed(error);
             }
-            Phase::Open | Phase::Flushing | Phase::Ending => {
+            Phase::Open | Phase::Ending => {
                 self.phase.set(Phase::Lost);
                 self.disarm();
                 // A peer that has everything, and does not wait for our last word, is none that has failed.
@@ -418,7 +411,7 @@ impl TlsLayer {
     fn fail(&self, error: io::Error) {
         match self.phase.get() {
             Phase::New | Phase::Handshake => self.handshake_failed(error),
-            Phase::Open | Phase::Flushing | Phase::Ending => {
+            Phase::Open | Phase::Ending => {
                 if let Some(upper) = self.upper.upgrade() {
                     upper.layer_failed(error);
                 }
@@ -468,7 +461,7 @@ impl TlsLayer {
         self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
     }
 
-    /// Throws away what arrives after this side was closed. True if the peer has ended, too.
+    /// Throws away what arrives after this side has ended. True if the peer has ended, too.
     fn discard_received(&self) -> io::Result<bool> {
         let discarded = self.core.with_receive_buffer(|buffer| {
             loop {
@@ -529,22 +522,16 @@ impl Layer for TlsLayer {
     }
 
     fn settle(&self, ends: bool) -> io::Result<()> {
-        if self.is_full.get() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        if !ends {
-            return Ok(());
-        }
-        if self.phase.get() == Phase::Flushing {
+        if ends && !self.is_full.get() && self.phase.get() == Phase::Open {
             self.engine.borrow_mut().close();
             self.phase.set(Phase::Ending);
-            self.flush();
         }
         if self.phase.get() == Phase::Ending && self.discard_received()? && !self.is_full.get() {
             self.disarm();
             self.phase.set(Phase::Ended);
         }
-        if self.phase.get() == Phase::Ended { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        let is_settled = if ends { self.phase.get() == Phase::Ended } else { !self.is_full.get() };
+        if is_settled { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     fn is_flushed(&self) -> bool {
@@ -569,9 +556,9 @@ impl Layer for TlsLayer {
             (Phase::New | Phase::Handshake, Standing::New) => Closing::Discard,
             (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,
             _ => {
-                self.phase.set(Phase::Flushing);
-                self.let_go();
                 self.arm(self.limits.shutdown, Self::shutdown_is_late);
+                // What is wrong with it is found again when it is settled.
+                let _ = self.discard_received();
                 Closing::Settle
             }
         }
