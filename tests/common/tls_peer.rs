@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roundelay::{EventLoop, Protocol, Task, TlsAcceptor, TlsConnector, Transport};
+use roundelay::{Connecting, EventLoop, Protocol, Task, TlsAcceptor, TlsConnector, Transport};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
@@ -103,12 +103,19 @@ impl Setup {
         (task, peer)
     }
 
-    /// The loop's side over a socket.
+    /// The loop's side over a socket, in a task.
     pub fn over<P: Protocol>(self, el: &EventLoop, socket: Socket, protocol: P) -> Task<io::Result<Transport>> {
+        let connecting = self.connecting(el, socket, protocol);
+        el.create_task(async move { connecting.await.map(|(transport, _)| transport) })
+    }
+
+    /// The loop's side over a socket.
+    pub fn connecting<P: Protocol>(self, el: &EventLoop, socket: Socket, protocol: P) -> Connecting<P> {
         let factory = move || protocol;
-        let connecting = match self.side {
+        match self.side {
             Side::Client => {
-                let mut builder = el.create_connection(factory, socket).tls(self.connector).server_hostname("localhost");
+                let mut builder =
+                    el.create_connection(factory, socket).tls(self.connector).server_hostname("localhost");
                 if let Some(timeout) = self.handshake {
                     builder = builder.tls_handshake_timeout(timeout);
                 }
@@ -127,8 +134,7 @@ impl Setup {
                 }
                 builder.into_future()
             }
-        };
-        el.create_task(async move { connecting.await.map(|(transport, _)| transport) })
+        }
     }
 
     /// A connection that stands on both sides.
