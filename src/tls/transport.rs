@@ -20,7 +20,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER, TLS_SEND_SIZE};
-use crate::error::LastingError;
+use crate::error::{LastingError, invalid_data};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop};
 use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, TransportId};
@@ -66,7 +66,7 @@ pub(crate) enum Standing {
 }
 
 /// How a handshake has ended.
-type Outcome = Result<(), LastingError>;
+type Outcome = io::Result<()>;
 
 /// What is between two transports.
 struct TlsLayer {
@@ -266,7 +266,6 @@ impl TlsLayer {
         self.phase.set(Phase::Lost);
         self.disarm();
         self.leave_lower(Some(&error));
-        let lasting = LastingError::new(&error);
         if let Some(upper) = self.upper.upgrade() {
             tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake failed: {error}");
             if !self.is_awaited.get() && self.el().debug() {
@@ -277,10 +276,10 @@ impl TlsLayer {
             }
             match self.standing {
                 Standing::New => upper.discard(),
-                Standing::Known { .. } => upper.layer_failed(error),
+                Standing::Known { .. } => upper.layer_failed(copy_of(&error)),
             }
         }
-        self.tell_outcome(Err(lasting));
+        self.tell_outcome(Err(error));
     }
 
     fn tell_outcome(&self, outcome: Outcome) {
@@ -482,6 +481,14 @@ impl TlsLayer {
     }
 }
 
+/// The same error for somebody else.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(error) => invalid_data(error.clone()),
+        None => LastingError::new(error).get(),
+    }
+}
+
 fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
@@ -571,7 +578,7 @@ impl Layer for TlsLayer {
         if matches!(phase, Phase::New | Phase::Handshake) {
             let text = "the connection was aborted during the TLS handshake";
             let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
-            self.tell_outcome(Err(LastingError::new(&error)));
+            self.tell_outcome(Err(error));
         }
     }
 
@@ -613,7 +620,7 @@ impl Handshake {
         })
         .await;
         match self.layer.outcome.take() {
-            Some(Err(error)) => Err(error.get()),
+            Some(Err(error)) => Err(error),
             _ => Ok(self.upper.transport()),
         }
     }
