@@ -17,11 +17,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificates::{connector, tls_pair};
+use certificates::tls_pair;
 use collector::{collect, collect_level};
 use common::{Kind, complete, finish, on_loop, open_descriptors, poll_times, run_on, run_until, settle, take_reports};
-use roundelay::{Context, ContextVar, EventLoop, ManualClock, Server, Transport};
-use tls_peer::{SIDES, Setup, Side, TlsPeer, client_config, open, pair, server_config};
+use roundelay::{Context, ContextVar, EventLoop, ManualClock, Server};
+use tls_peer::{SIDES, Setup, Side, TlsPeer, client_config, open, server_config};
 use tracing::Level;
 use wire::{Net, Record, Tap, finish as end, pattern, sockets, until_lost};
 

@@ -210,6 +210,10 @@ impl TlsPeer {
         while self.tls.wants_write() {
             self.tls.write_tls(&mut self.outgoing).unwrap();
         }
+        self.push_raw();
+    }
+
+    fn push_raw(&mut self) {
         while !self.outgoing.is_empty() {
             match (&self.socket).write(&self.outgoing) {
                 Ok(n) => drop(self.outgoing.drain(..n)),
@@ -281,7 +285,7 @@ impl TlsPeer {
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.outgoing.extend_from_slice(bytes);
-        self.push();
+        self.push_raw();
     }
 
     /// Says that nothing follows.
@@ -300,9 +304,10 @@ impl TlsPeer {
         self.socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Whether the socket is at its end, after reading what is there.
+    /// Whether the socket is at its end, after reading what is there. Nothing new is said.
     pub fn is_at_end(&mut self) -> bool {
-        self.pump();
+        self.push_raw();
+        self.pull(usize::MAX);
         self.end.is_some()
     }
 
