@@ -55,6 +55,7 @@ pub const SIDES: [Side; 2] = [Side::Client, Side::Server];
 #[derive(Clone)]
 pub struct Setup {
     side: Side,
+    net: Net,
     narrow: bool,
     handshake: Option<Duration>,
     shutdown: Option<Duration>,
@@ -65,7 +66,13 @@ pub struct Setup {
 impl Setup {
     pub fn new(side: Side) -> Self {
         let (connector, acceptor) = (connector(), acceptor());
-        Self { side, narrow: false, handshake: None, shutdown: None, connector, acceptor }
+        Self { side, net: Net::Tcp, narrow: false, handshake: None, shutdown: None, connector, acceptor }
+    }
+
+    /// Over a unix socket.
+    pub fn unix(mut self) -> Self {
+        self.net = Net::Unix;
+        self
     }
 
     /// With small buffers in the kernel: some hundred KiB stay queued in part.
@@ -92,7 +99,7 @@ impl Setup {
 
     /// A connection whose handshake waits for the peer.
     pub fn begin<P: Protocol>(self, el: &EventLoop, protocol: P) -> (Task<io::Result<Transport>>, TlsPeer) {
-        let (near, far) = sockets(Net::Tcp);
+        let (near, far) = sockets(self.net);
         if self.narrow {
             near.set_send_buffer_size(8 * 1024).unwrap();
             far.set_recv_buffer_size(32 * 1024).unwrap();
