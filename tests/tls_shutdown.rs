@@ -76,6 +76,7 @@ fn what_the_error_says() {
         let log = Log::new();
         let (transport, _peer) = open(el, Side::Server, Says(log.clone()));
         transport.close();
+        settle(el);
         clock.advance(DEFAULT);
         settle(el);
         assert_eq!(log.take(), ["TLS shutdown timed out"]);
@@ -88,23 +89,20 @@ fn a_stuck_peer() {
     on_every_clock(|el, clock| {
         for side in SIDES {
             let record = Record::new();
-            let (transport, mut peer) = Setup::new(side).narrow().open(el, Tap::new(&record));
+            let (transport, mut peer) = Setup::new(side).unix().open(el, Tap::new(&record));
             transport.write(&pattern(3_000_000));
             transport.close();
             settle(el);
             clock.advance(DEFAULT - MOMENT);
             settle(el);
             // It takes some, just in time.
-            while peer.pull(500_000) > 0 {
-                settle(el);
-            }
-            clock.advance(MOMENT);
+            assert!(peer.pull(500_000) > 100_000);
+            settle(el);
+            clock.advance(DEFAULT - MOMENT);
             settle(el);
             assert!(!record.is_lost());
-            for _ in 0..2 {
-                clock.advance(DEFAULT);
-                settle(el);
-            }
+            clock.advance(MOMENT);
+            settle(el);
             assert_eq!(record.take().last().unwrap(), "lost TimedOut");
             let _ = peer.until_end(el);
             assert!(!peer.notified && peer.received.len() < 3_000_000);
@@ -118,15 +116,16 @@ fn a_slow_peer() {
     on_every_clock(|el, clock| {
         for side in SIDES {
             let record = Record::new();
-            let (transport, mut peer) = Setup::new(side).unix().open(el, Tap::new(&record));
-            let data = pattern(2_000_000);
+            let (transport, mut peer) = Setup::new(side).unix().narrow().open(el, Tap::new(&record));
+            let data = pattern(1_000_000);
             transport.write(&data);
             transport.close();
             settle(el);
             let mut rounds = 0;
-            while !peer.notified {
+            // What the kernel has is out of sight.
+            while peer.received.len() < data.len() - 100_000 {
                 // A little each time, much less than what is handed down at once.
-                assert!(peer.pull(30_000) > 0, "after {} bytes", peer.received.len());
+                assert!(peer.pull(20_000) > 0, "after {} bytes", peer.received.len());
                 settle(el);
                 clock.advance(DEFAULT - MOMENT);
                 settle(el);
@@ -138,8 +137,8 @@ fn a_slow_peer() {
                 );
                 rounds += 1;
             }
-            assert!(rounds > 50 && peer.received == data);
             peer.part(el).unwrap();
+            assert!(rounds > 25 && peer.received == data && peer.notified);
             until_lost(el, &record);
             assert_eq!(record.take().last().unwrap(), "lost");
         }
