@@ -152,6 +152,9 @@ pub use time::{
 pub use protocol::{TlsInfo, TlsVersion};
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use stream::StartStreamTls;
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{StartTls, StartingTls, TlsAcceptor, TlsConnector, TlsSide};
 
 /// Selectors: how a loop asks the operating system what is ready.

@@ -25,6 +25,10 @@ pub(crate) struct Buffer {
     transport: Option<Transport>,
     /// Whether the transport was told to pause.
     paused: bool,
+    /// How many want it to stay so, whatever is read.
+    holds: usize,
+    /// How many bytes somebody else has taken from the front: what is looked for is looked for anew behind them.
+    diverted: usize,
     /// Whether the reader was dropped: what arrives is nobody's.
     abandoned: bool,
 }
@@ -40,12 +44,25 @@ impl Buffer {
             waiter: None,
             transport: None,
             paused: false,
+            holds: 0,
+            diverted: 0,
             abandoned: false,
         }
     }
 
     pub(crate) fn set_transport(&mut self, transport: Transport) {
         self.transport = Some(transport);
+        if self.holds > 0 {
+            self.pause();
+        }
+    }
+
+    fn pause(&mut self) {
+        let reading = self.transport.as_ref().filter(|transport| transport.is_reading());
+        if let Some(transport) = reading {
+            transport.pause_reading();
+            self.paused = true;
+        }
     }
 
     /// Has no more to do with the transport, and leaves it reading if it was paused from here: from now on pausing it is
@@ -76,10 +93,7 @@ impl Buffer {
         }
         self.bytes.extend_from_slice(data);
         if !self.paused && self.len() > self.limit.saturating_mul(2) {
-            if let Some(transport) = &self.transport {
-                transport.pause_reading();
-                self.paused = true;
-            }
+            self.pause();
         }
         self.waiter.take()
     }
@@ -166,12 +180,34 @@ impl Buffer {
     }
 
     pub(crate) fn resume(&mut self) {
-        if !std::mem::take(&mut self.paused) {
+        if self.holds > 0 || !std::mem::take(&mut self.paused) {
             return;
         }
         if let Some(transport) = &self.transport {
             transport.resume_reading();
         }
+    }
+
+    /// Keeps the transport from reading until `let_go`, whatever is read here.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn hold(&mut self) {
+        self.holds += 1;
+        self.pause();
+    }
+
+    #[cfg(feature = "__tls")]
+    pub(crate) fn let_go(&mut self) {
+        self.holds -= 1;
+        self.resume();
+    }
+
+    /// What was not read goes to somebody else, who stands between the transport and this from now on.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn divert(&mut self) -> Vec<u8> {
+        self.transport = None;
+        self.paused = false;
+        self.diverted += self.len();
+        self.take_all()
     }
 
     /// Nobody will read any more.
@@ -189,16 +225,18 @@ impl Buffer {
         separators: &[S],
         searched: &mut usize,
     ) -> Option<Result<Vec<u8>, ReadError>> {
-        if let Some((begin, end)) = find(self.unread(), *searched, separators) {
+        let from = searched.saturating_sub(self.diverted);
+        if let Some((begin, end)) = find(self.unread(), from, separators) {
             if begin > self.limit {
                 return Some(Err(ReadError::Overrun(LimitOverrun { consumed: begin, found: true })));
             }
             return Some(Ok(self.take(end)));
         }
         let longest = separators.iter().map(|separator| separator.as_ref().len()).max().unwrap_or(0);
-        *searched = (self.len() + 1).saturating_sub(longest);
-        if *searched > self.limit {
-            return Some(Err(ReadError::Overrun(LimitOverrun { consumed: *searched, found: false })));
+        let consumed = (self.len() + 1).saturating_sub(longest);
+        *searched = self.diverted + consumed;
+        if consumed > self.limit {
+            return Some(Err(ReadError::Overrun(LimitOverrun { consumed, found: false })));
         }
         self.eof.then(|| Err(ReadError::Incomplete(IncompleteRead { partial: self.take_all(), expected: None })))
     }

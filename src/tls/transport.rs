@@ -598,6 +598,11 @@ impl Handshake {
         self.layer.begin(lower);
     }
 
+    /// The transport that the protocol is to hear of.
+    pub(crate) fn transport(&self) -> Transport {
+        self.upper.transport()
+    }
+
     /// Waits until the connection stands. Its transport is told of nothing before whoever waits goes on.
     ///
     /// # Errors
@@ -614,7 +619,7 @@ impl Handshake {
         .await;
         match self.layer.outcome.take() {
             Some(Err(error)) => Err(error.get()),
-            _ => Ok(self.upper.transport()),
+            _ => Ok(self.transport()),
         }
     }
 }
