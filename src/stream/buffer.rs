@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::task::Waker;
 
 use crate::constants::{READER_KEEP, STREAM_LIMIT};
@@ -27,6 +28,8 @@ pub(crate) struct Buffer {
     paused: bool,
     /// How many want it to stay so, whatever is read.
     holds: usize,
+    /// What was taken out to be used piece by piece, and how much of it was. Nothing else is read meanwhile.
+    lent: Option<(Rc<Vec<u8>>, usize)>,
     /// How many bytes somebody else has taken from the front: what is looked for is looked for anew behind them.
     diverted: usize,
     /// Whether the reader was dropped: what arrives is nobody's.
@@ -45,6 +48,7 @@ impl Buffer {
             transport: None,
             paused: false,
             holds: 0,
+            lent: None,
             diverted: 0,
             abandoned: false,
         }
@@ -154,9 +158,36 @@ impl Buffer {
         n
     }
 
-    /// Puts bytes back, before all others.
-    pub(crate) fn give_back(&mut self, mut bytes: Vec<u8>) {
-        if !bytes.is_empty() {
+    /// Takes all bytes, and lends them to whoever reads.
+    pub(crate) fn lend(&mut self) -> Rc<Vec<u8>> {
+        let piece = Rc::new(self.take_all());
+        self.lent = (!piece.is_empty()).then(|| (piece.clone(), 0));
+        piece
+    }
+
+    /// From where on a piece is lent; its end, if it is not.
+    pub(crate) fn lent_from(&self, piece: &Rc<Vec<u8>>) -> usize {
+        match &self.lent {
+            Some((lent, start)) if Rc::ptr_eq(lent, piece) => *start,
+            _ => piece.len(),
+        }
+    }
+
+    /// Of what is lent so much was used. True if nothing is lent any more.
+    pub(crate) fn skip_lent(&mut self, n: usize) -> bool {
+        if let Some((lent, start)) = &mut self.lent {
+            *start += n;
+            if *start >= lent.len() {
+                self.lent = None;
+            }
+        }
+        self.lent.is_none()
+    }
+
+    /// Takes back what was lent and not used.
+    pub(crate) fn take_back(&mut self) {
+        if let Some((lent, start)) = self.lent.take() {
+            let mut bytes = lent[start..].to_vec();
             bytes.extend_from_slice(self.unread());
             (self.bytes, self.start) = (bytes, 0);
         }
@@ -206,6 +237,7 @@ impl Buffer {
     pub(crate) fn divert(&mut self) -> Vec<u8> {
         self.transport = None;
         self.paused = false;
+        self.take_back();
         self.diverted += self.len();
         self.take_all()
     }
@@ -213,6 +245,7 @@ impl Buffer {
     /// Nobody will read any more.
     pub(crate) fn abandon(&mut self) {
         self.abandoned = true;
+        self.lent = None;
         self.bytes = Vec::new();
         self.start = 0;
         self.resume();
