@@ -138,9 +138,6 @@ impl TlsProtocol {
             is_awaited: Cell::new(false),
         });
         upper.set_layer(layer.clone());
-        if let Standing::Known { was_told_to_pause } = standing {
-            upper.set_known(was_told_to_pause);
-        }
         Self { layer, upper }
     }
 
@@ -153,6 +150,8 @@ impl TlsProtocol {
 
 impl Protocol for TlsProtocol {
     fn connection_made(&mut self, lower: &Transport) {
+        // That of the connection, whoever has started TLS.
+        self.upper.inherit_context();
         self.layer.begin(lower);
     }
 
@@ -224,6 +223,9 @@ impl TlsLayer {
         }
         *self.lower.borrow_mut() = Some(lower.clone());
         if let Some(upper) = self.upper.upgrade() {
+            if let Standing::Known { was_told_to_pause } = self.standing {
+                upper.set_known(was_told_to_pause);
+            }
             lower.carry(upper.transport());
         }
         tracing::debug!(target: "roundelay", "{lower:?} begins a TLS handshake");
@@ -255,6 +257,7 @@ impl TlsLayer {
         let Some(upper) = self.upper.upgrade() else { return };
         let time = self.core.now().saturating_duration_since(self.began_at.get());
         tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake took {time:?}");
+        upper.inherit_context();
         upper.begin_layered(self.standing != Standing::New);
         // Before anything that has come with the last of the handshake.
         self.tell_outcome(Ok(()));

@@ -12,7 +12,7 @@ use roundelay::EventLoop;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use crate::certificates::{authority, provider};
+use crate::certificates::authority;
 use crate::common::run_until;
 
 pub struct HandClient {
@@ -29,7 +29,12 @@ impl HandClient {
     pub fn new(socket: TcpStream) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority().der()).unwrap();
-        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        #[cfg(feature = "aws-lc-rs")]
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        #[cfg(not(feature = "aws-lc-rs"))]
+        let provider = rustls::crypto::ring::default_provider();
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
         let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
         let connection = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
         socket.set_nonblocking(true).unwrap();
