@@ -261,6 +261,8 @@ impl TlsLayer {
         upper.begin_layered(self.standing != Standing::New);
         // Before anything that has come with the last of the handshake.
         self.tell_outcome(Ok(()));
+        // A protocol that knew the connection may have written already.
+        upper.layer_writable();
         upper.layer_readable();
     }
 
