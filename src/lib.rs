@@ -156,6 +156,9 @@ pub use time::{
 pub use protocol::{TlsInfo, TlsVersion};
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use stream::StartStreamTls;
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tls::{
     ClientAuth, DangerousTlsConnectorBuilder, StartTls, StartingTls, TlsAcceptor, TlsAcceptorBuilder, TlsClientHello,
     TlsConfigError, TlsConfigErrorKind, TlsConnector, TlsConnectorBuilder, TlsIdentity, TlsSide,

@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+#[cfg(feature = "__tls")]
+use crate::error::InvalidState;
 use crate::os::fd::BorrowedFd;
 use crate::protocol::{AnyProtocol, DatagramTransport, ExtraInfo};
 
@@ -183,6 +185,12 @@ pub trait StreamTransport: ReadTransport + WriteTransport {
     #[doc(hidden)]
     fn heed_pause(&self) -> bool {
         false
+    }
+
+    /// Why no other transport can stand on this one just now, if that is so. For the loop's own transports; leave it alone.
+    #[doc(hidden)]
+    fn unfit_to_carry(&self) -> Option<&'static str> {
+        self.is_closing().then_some("Transport is closing")
     }
 
     /// Another transport stands on this one, which closes it when the loop or a server closes this one. For the loop's own
@@ -445,6 +453,23 @@ impl Transport {
     #[cfg(feature = "__tls")]
     pub(crate) fn heed_pause(&self) -> bool {
         self.inner.heed_pause()
+    }
+
+    /// Whether another transport can stand on this one.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn check_carrying(&self, method: &str) -> io::Result<()> {
+        if self.extra_info().pipe.is_some() {
+            let text = format!("{method}: the transport has one end of a pipe, and TLS needs both directions");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        match self.inner.unfit_to_carry() {
+            Some(reason) => Err(InvalidState::new(format!("{method}: {reason}")).into()),
+            None => Ok(()),
+        }
     }
 
     /// Lets another transport stand on this one.

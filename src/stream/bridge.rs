@@ -156,7 +156,7 @@ impl StreamWriter {
         }
         let protocol = ProtocolRef::new(factory());
         let connection = self.connection().clone();
-        let transport = connection.transport.clone();
+        let transport = connection.transport();
         let ended = self.ended().clone();
         let unread = reader.release();
         connection.hand_over();

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::task::Waker;
 
 use crate::constants::{READER_KEEP, STREAM_LIMIT};
@@ -25,6 +26,12 @@ pub(crate) struct Buffer {
     transport: Option<Transport>,
     /// Whether the transport was told to pause.
     paused: bool,
+    /// How many want it to stay so, whatever is read.
+    holds: usize,
+    /// What was taken out to be used piece by piece, and how much of it was. Nothing else is read meanwhile.
+    lent: Option<(Rc<Vec<u8>>, usize)>,
+    /// How many bytes somebody else has taken from the front: what is looked for is looked for anew behind them.
+    diverted: usize,
     /// Whether the reader was dropped: what arrives is nobody's.
     abandoned: bool,
 }
@@ -40,12 +47,26 @@ impl Buffer {
             waiter: None,
             transport: None,
             paused: false,
+            holds: 0,
+            lent: None,
+            diverted: 0,
             abandoned: false,
         }
     }
 
     pub(crate) fn set_transport(&mut self, transport: Transport) {
         self.transport = Some(transport);
+        if self.holds > 0 {
+            self.pause();
+        }
+    }
+
+    fn pause(&mut self) {
+        let reading = self.transport.as_ref().filter(|transport| transport.is_reading());
+        if let Some(transport) = reading {
+            transport.pause_reading();
+            self.paused = true;
+        }
     }
 
     /// Has no more to do with the transport, and leaves it reading if it was paused from here: from now on pausing it is
@@ -76,10 +97,7 @@ impl Buffer {
         }
         self.bytes.extend_from_slice(data);
         if !self.paused && self.len() > self.limit.saturating_mul(2) {
-            if let Some(transport) = &self.transport {
-                transport.pause_reading();
-                self.paused = true;
-            }
+            self.pause();
         }
         self.waiter.take()
     }
@@ -140,9 +158,36 @@ impl Buffer {
         n
     }
 
-    /// Puts bytes back, before all others.
-    pub(crate) fn give_back(&mut self, mut bytes: Vec<u8>) {
-        if !bytes.is_empty() {
+    /// Takes all bytes, and lends them to whoever reads.
+    pub(crate) fn lend(&mut self) -> Rc<Vec<u8>> {
+        let piece = Rc::new(self.take_all());
+        self.lent = (!piece.is_empty()).then(|| (piece.clone(), 0));
+        piece
+    }
+
+    /// From where on a piece is lent; its end, if it is not.
+    pub(crate) fn lent_from(&self, piece: &Rc<Vec<u8>>) -> usize {
+        match &self.lent {
+            Some((lent, start)) if Rc::ptr_eq(lent, piece) => *start,
+            _ => piece.len(),
+        }
+    }
+
+    /// Of what is lent so much was used. True if nothing is lent any more.
+    pub(crate) fn skip_lent(&mut self, n: usize) -> bool {
+        if let Some((lent, start)) = &mut self.lent {
+            *start += n;
+            if *start >= lent.len() {
+                self.lent = None;
+            }
+        }
+        self.lent.is_none()
+    }
+
+    /// Takes back what was lent and not used.
+    pub(crate) fn take_back(&mut self) {
+        if let Some((lent, start)) = self.lent.take() {
+            let mut bytes = lent[start..].to_vec();
             bytes.extend_from_slice(self.unread());
             (self.bytes, self.start) = (bytes, 0);
         }
@@ -166,7 +211,7 @@ impl Buffer {
     }
 
     pub(crate) fn resume(&mut self) {
-        if !std::mem::take(&mut self.paused) {
+        if self.holds > 0 || !std::mem::take(&mut self.paused) {
             return;
         }
         if let Some(transport) = &self.transport {
@@ -174,9 +219,33 @@ impl Buffer {
         }
     }
 
+    /// Keeps the transport from reading until `let_go`, whatever is read here.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn hold(&mut self) {
+        self.holds += 1;
+        self.pause();
+    }
+
+    #[cfg(feature = "__tls")]
+    pub(crate) fn let_go(&mut self) {
+        self.holds -= 1;
+        self.resume();
+    }
+
+    /// What was not read goes to somebody else, who stands between the transport and this from now on.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn divert(&mut self) -> Vec<u8> {
+        self.transport = None;
+        self.paused = false;
+        self.take_back();
+        self.diverted += self.len();
+        self.take_all()
+    }
+
     /// Nobody will read any more.
     pub(crate) fn abandon(&mut self) {
         self.abandoned = true;
+        self.lent = None;
         self.bytes = Vec::new();
         self.start = 0;
         self.resume();
@@ -189,16 +258,18 @@ impl Buffer {
         separators: &[S],
         searched: &mut usize,
     ) -> Option<Result<Vec<u8>, ReadError>> {
-        if let Some((begin, end)) = find(self.unread(), *searched, separators) {
+        let from = searched.saturating_sub(self.diverted);
+        if let Some((begin, end)) = find(self.unread(), from, separators) {
             if begin > self.limit {
                 return Some(Err(ReadError::Overrun(LimitOverrun { consumed: begin, found: true })));
             }
             return Some(Ok(self.take(end)));
         }
         let longest = separators.iter().map(|separator| separator.as_ref().len()).max().unwrap_or(0);
-        *searched = (self.len() + 1).saturating_sub(longest);
-        if *searched > self.limit {
-            return Some(Err(ReadError::Overrun(LimitOverrun { consumed: *searched, found: false })));
+        let consumed = (self.len() + 1).saturating_sub(longest);
+        *searched = self.diverted + consumed;
+        if consumed > self.limit {
+            return Some(Err(ReadError::Overrun(LimitOverrun { consumed, found: false })));
         }
         self.eof.then(|| Err(ReadError::Incomplete(IncompleteRead { partial: self.take_all(), expected: None })))
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
@@ -31,7 +32,7 @@ impl StreamReader {
     /// # .unwrap();
     /// ```
     pub fn compat(self) -> CompatReader {
-        CompatReader { reader: self, chunk: Vec::new(), start: 0 }
+        CompatReader { reader: self, chunk: Rc::default() }
     }
 }
 
@@ -40,16 +41,14 @@ impl StreamReader {
 /// What has arrived before the connection failed is read before the error is given.
 pub struct CompatReader {
     reader: StreamReader,
-    /// What `poll_fill_buf` lends, from `start` on: it is no longer in the reader.
-    chunk: Vec<u8>,
-    start: usize,
+    /// What `poll_fill_buf` lends, as far as the reader's buffer says that it is lent.
+    chunk: Rc<Vec<u8>>,
 }
 
 impl CompatReader {
     /// The reader again; what was lent by `fill_buf` and not consumed is in it.
-    pub fn into_inner(mut self) -> StreamReader {
-        let rest = self.chunk.split_off(self.start);
-        self.reader.give_back(rest);
+    pub fn into_inner(self) -> StreamReader {
+        self.reader.take_back();
         self.reader
     }
 
@@ -59,13 +58,12 @@ impl CompatReader {
     }
 
     fn rest(&self) -> &[u8] {
-        &self.chunk[self.start..]
+        &self.chunk[self.reader.lent_from(&self.chunk)..]
     }
 
     fn skip(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.chunk.len());
-        if self.start == self.chunk.len() {
-            (self.chunk, self.start) = (Vec::new(), 0);
+        if self.reader.skip_lent(n) {
+            self.chunk = Rc::default();
         }
     }
 }
@@ -94,8 +92,8 @@ impl AsyncBufRead for CompatReader {
         let this = self.get_mut();
         if this.rest().is_empty() {
             // All of it: nothing is copied.
-            let taken = this.reader.poll_for(cx, |buffer| (buffer.len() > 0 || buffer.eof).then(|| buffer.take_all()));
-            (this.chunk, this.start) = (ready!(taken)?, 0);
+            let lent = this.reader.poll_for(cx, |buffer| (buffer.len() > 0 || buffer.eof).then(|| buffer.lend()));
+            this.chunk = ready!(lent)?;
         }
         Poll::Ready(Ok(this.rest()))
     }

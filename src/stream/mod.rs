@@ -21,6 +21,8 @@ mod pipe;
 mod protocol;
 mod reader;
 mod shared;
+#[cfg(feature = "__tls")]
+mod start_tls;
 mod tcp;
 mod tcp_listener;
 mod udp;
@@ -41,6 +43,8 @@ pub use open_unix::{OpenUnixConnection, ServeUnixStreams, open_unix_connection, 
 pub use pipe::{OpenReadPipe, OpenWritePipe, OpeningPipe, open_read_pipe, open_write_pipe};
 pub(crate) use protocol::StreamProtocol;
 pub use reader::{Lines, ReadError, Separators, StreamReader};
+#[cfg(feature = "__tls")]
+pub use start_tls::StartStreamTls;
 pub use tcp::{ConnectTcp, TcpConnecting, TcpStream};
 pub use tcp_listener::{TcpBinding, TcpListener};
 pub use udp::{UdpBinding, UdpSocket};

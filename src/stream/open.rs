@@ -244,8 +244,10 @@ where
     let start: StartHandler = Rc::new(move |reader, writer| {
         let (handler, el) = (handler.clone(), handle.clone());
         let task = handle.create_task(async move {
-            let (transport, ended) = (writer.transport().clone(), writer.ended().clone());
+            let (transport, ended) = (writer.transport(), writer.ended().clone());
             let Some(error) = handler(reader, writer).await.into_error() else { return };
+            // The handler may have started TLS.
+            let transport = transport.uppermost();
             // A peer that goes away is no fault of the handler's; that of another connection may well be.
             if is_lost_connection(&error) && ended.has_failed(&transport).await {
                 tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");

@@ -17,7 +17,8 @@ use crate::stream::writer::StreamWriter;
 
 /// Keeps a connection open for as long as one of its halves is there.
 pub(crate) struct Connection {
-    pub(crate) transport: Transport,
+    /// Another one from when TLS is started.
+    transport: RefCell<Transport>,
     el: EventLoop,
     /// Whether somebody else has it now.
     handed_over: Cell<bool>,
@@ -26,6 +27,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport.borrow().clone()
+    }
+
+    #[cfg(feature = "__tls")]
+    pub(crate) fn set_transport(&self, transport: Transport) {
+        let before = self.transport.replace(transport);
+        drop(before);
+    }
+
     pub(crate) fn el(&self) -> &EventLoop {
         &self.el
     }
@@ -38,12 +49,13 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.handed_over.get() && !self.transport.is_closing() {
+        let transport = self.transport.get_mut();
+        if !self.handed_over.get() && !transport.is_closing() {
             if !self.may_be_dropped {
-                self.el.core.resource_warning(format_args!("unclosed StreamWriter of {:?}", self.transport));
+                self.el.core.resource_warning(format_args!("unclosed StreamWriter of {transport:?}"));
             }
             // The loop sends what is queued.
-            self.transport.close();
+            transport.close();
         }
     }
 }
@@ -136,7 +148,7 @@ impl StreamProtocol {
     }
 
     fn halves_of(&self, transport: &Transport, may_be_dropped: bool) -> (StreamReader, StreamWriter) {
-        let (transport, el) = (transport.clone(), self.el.clone());
+        let (transport, el) = (RefCell::new(transport.clone()), self.el.clone());
         let connection = Rc::new(Connection { transport, el, handed_over: Cell::new(false), may_be_dropped });
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());

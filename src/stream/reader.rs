@@ -118,9 +118,19 @@ impl StreamReader {
         buffer.take_all()
     }
 
-    /// Puts bytes back, before all others.
-    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
-        self.buffer.borrow_mut().give_back(bytes);
+    /// Takes back what was lent, before all else.
+    pub(crate) fn take_back(&self) {
+        self.buffer.borrow_mut().take_back();
+    }
+
+    /// From where on a piece is lent; its end, if it is not.
+    pub(crate) fn lent_from(&self, piece: &Rc<Vec<u8>>) -> usize {
+        self.buffer.borrow().lent_from(piece)
+    }
+
+    /// Of what is lent so much was used. True if that was all.
+    pub(crate) fn skip_lent(&self, n: usize) -> bool {
+        self.buffer.borrow_mut().skip_lent(n)
     }
 
     /// A handle that feeds the reader, also while somebody waits for a read.

@@ -61,9 +61,13 @@ impl StreamWriter {
         &self.ended
     }
 
-    /// The transport below.
-    pub fn transport(&self) -> &Transport {
-        &self.connection.transport
+    pub(crate) fn buffer(&self) -> &Rc<RefCell<Buffer>> {
+        &self.buffer
+    }
+
+    /// The transport below: another one when TLS was started.
+    pub fn transport(&self) -> Transport {
+        self.connection.transport()
     }
 
     /// Sends what the kernel takes at once, and queues a copy of the rest. See [`Transport::write`].

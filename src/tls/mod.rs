@@ -23,7 +23,10 @@ pub use identity::TlsIdentity;
 #[cfg(fuzzing)]
 pub(crate) use engine::script;
 pub use options::TlsSide;
-pub(crate) use options::{TlsOptions, TlsStart, tls_client_settings, tls_limits, tls_server_settings};
+pub(crate) use options::{
+    TlsOptions, TlsStart, start_tls_settings, tls_client_settings, tls_limits, tls_server_settings,
+};
 pub use resolver::TlsClientHello;
+pub(crate) use start_tls::Prepared;
 pub use start_tls::{StartTls, StartingTls};
 pub(crate) use transport::Standing;

@@ -79,7 +79,8 @@ impl TlsOptions {
             (TlsSide::Client(_), None) => match host.filter(|host| !host.is_empty()) {
                 Some(host) => host.to_owned(),
                 None => {
-                    let text = format!("{method}: tls() needs server_hostname() where there is no host");
+                    let text =
+                        format!("{method}: the client's side of TLS needs server_hostname() where there is no host");
                     return Err(invalid_input(text));
                 }
             },
@@ -181,3 +182,19 @@ macro_rules! tls_server_settings {
     };
 }
 pub(crate) use tls_server_settings;
+
+/// The settings of a change to TLS. `options` is where they are.
+macro_rules! start_tls_settings {
+    () => {
+        /// The name, or the IP address, that the server's certificate has to be for; it is sent to the server, too, if it is a
+        /// name (SNI). Clients need one. Empty it stands for any name, which only a [connector](crate::TlsConnector) takes
+        /// that does not check names.
+        pub fn server_hostname(mut self, server_hostname: impl Into<String>) -> Self {
+            self.options.server_hostname = Some(server_hostname.into());
+            self
+        }
+
+        $crate::tls::tls_limits!(options);
+    };
+}
+pub(crate) use start_tls_settings;

@@ -6,12 +6,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::error::{InvalidState, LoopClosed};
+use crate::error::LoopClosed;
 use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::{EventLoop, running};
 use crate::protocol::{AnyProtocol, Transport};
-use crate::tls::options::{TlsOptions, TlsSide};
-use crate::tls::transport::Standing;
+use crate::tls::engine::Engine;
+use crate::tls::options::{TlsOptions, TlsSide, TlsStart};
+use crate::tls::transport::{Handshake, Standing};
 
 /// A connection that is about to change to TLS: see [`EventLoop::start_tls`]. Await it.
 #[must_use = "nothing happens before it is awaited"]
@@ -37,9 +38,9 @@ impl Held {
         Self { transport, was_reading }
     }
 
-    fn take(mut self) -> Transport {
+    /// Somebody has taken it, and sees to its reading.
+    fn give(mut self) {
         self.was_reading = false;
-        self.transport.clone()
     }
 }
 
@@ -85,15 +86,7 @@ impl EventLoop {
 }
 
 impl StartTls {
-    /// The name, or the IP address, that the server's certificate has to be for; it is sent to the server, too, if it is a
-    /// name (SNI). Clients need one. Empty it stands for any name, which only a [connector](crate::TlsConnector) takes
-    /// that does not check names.
-    pub fn server_hostname(mut self, server_hostname: impl Into<String>) -> Self {
-        self.options.server_hostname = Some(server_hostname.into());
-        self
-    }
-
-    crate::tls::tls_limits!(options);
+    crate::tls::start_tls_settings!();
 }
 
 impl fmt::Debug for StartTls {
@@ -107,49 +100,70 @@ impl IntoFuture for StartTls {
     type IntoFuture = StartingTls;
 
     fn into_future(self) -> StartingTls {
-        StartingTls { future: Box::pin(start("start_tls", self)) }
+        StartingTls::new(start(self))
     }
 }
 
-async fn start(method: &'static str, starting: StartTls) -> io::Result<Transport> {
+/// A change to TLS of which nothing is wrong.
+pub(crate) struct Prepared {
+    el: EventLoop,
+    transport: Transport,
+    start: TlsStart,
+    engine: Engine,
+}
+
+impl Prepared {
+    /// Looks whether this connection can be changed to TLS. Nothing happens to it yet.
+    pub(crate) fn new(el: EventLoop, method: &str, transport: Transport, options: TlsOptions) -> io::Result<Self> {
+        running::refuse_elsewhere(&el, method)?;
+        if el.is_closed() {
+            return Err(LoopClosed.into());
+        }
+        let start = options.check(method, None)?.expect("it has a side");
+        let engine = start.engine(method)?;
+        transport.check_carrying(method)?;
+        Ok(Self { el, transport, start, engine })
+    }
+
+    /// Begins the handshake. The protocol, which knows the connection, is that of another transport from now on.
+    pub(crate) fn begin(self, protocol: AnyProtocol) -> Handshake {
+        let Self { el, transport, start, engine } = self;
+        let was_told_to_pause = transport.is_writing_paused();
+        let tls = start.protocol(&el.core, engine, Standing::Known { was_told_to_pause }, protocol);
+        let handshake = tls.handshake();
+        handshake.begin_over(&transport, AnyProtocol::new(tls));
+        handshake
+    }
+}
+
+async fn start(starting: StartTls) -> io::Result<Transport> {
     let StartTls { el, held, protocol, options } = starting;
-    running::refuse_elsewhere(&el, method)?;
-    if el.is_closed() {
-        return Err(LoopClosed.into());
-    }
-    let start = options.check(method, None)?.expect("it has a side");
-    let engine = start.engine(method)?;
-    let transport = &held.transport;
-    if transport.is_closing() {
-        return Err(InvalidState::new(format!("EventLoop::{method}(): Transport is closing")).into());
-    }
-    if transport.extra_info().pipe.is_some() {
-        let text = format!("EventLoop::{method}(): the transport has one end of a pipe: TLS needs both directions");
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-    }
-    let was_told_to_pause = transport.is_writing_paused();
-    let transport = held.take();
-    let tls = start.protocol(&el.core, engine, Standing::Known { was_told_to_pause }, protocol);
-    let handshake = tls.handshake();
-    handshake.begin_over(&transport, AnyProtocol::new(tls));
-    handshake.done().await
+    let prepared = Prepared::new(el, "start_tls", held.transport.clone(), options)?;
+    held.give();
+    prepared.begin(protocol).done().await
 }
 
-/// The future of [`StartTls`].
+/// The future of [`StartTls`], and of [`StartStreamTls`](crate::StartStreamTls).
 #[must_use = "futures do nothing unless they are awaited"]
-pub struct StartingTls {
-    future: BoxFuture<io::Result<Transport>>,
+pub struct StartingTls<T = Transport> {
+    future: BoxFuture<io::Result<T>>,
 }
 
-impl Future for StartingTls {
-    type Output = io::Result<Transport>;
+impl<T> StartingTls<T> {
+    pub(crate) fn new(future: impl Future<Output = io::Result<T>> + 'static) -> Self {
+        Self { future: Box::pin(future) }
+    }
+}
+
+impl<T> Future for StartingTls<T> {
+    type Output = io::Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.future.as_mut().poll(cx)
     }
 }
 
-impl fmt::Debug for StartingTls {
+impl<T> fmt::Debug for StartingTls<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StartingTls")
     }

@@ -144,9 +144,6 @@ impl TlsProtocol {
             is_awaited: Cell::new(false),
         });
         upper.set_layer(layer.clone());
-        if let Standing::Known { was_told_to_pause } = standing {
-            upper.set_known(was_told_to_pause);
-        }
         Self { layer, upper }
     }
 
@@ -159,6 +156,8 @@ impl TlsProtocol {
 
 impl Protocol for TlsProtocol {
     fn connection_made(&mut self, lower: &Transport) {
+        // That of the connection, whoever has started TLS.
+        self.upper.inherit_context();
         self.layer.begin(lower);
     }
 
@@ -227,6 +226,9 @@ impl TlsLayer {
         }
         *self.lower.borrow_mut() = Some(lower.clone());
         if let Some(upper) = self.upper.upgrade() {
+            if let Standing::Known { was_told_to_pause } = self.standing {
+                upper.set_known(was_told_to_pause);
+            }
             lower.carry(upper.transport());
         }
         tracing::debug!(target: "roundelay", "{lower:?} begins a TLS handshake");
@@ -258,9 +260,12 @@ impl TlsLayer {
         let Some(upper) = self.upper.upgrade() else { return };
         let time = self.core.now().saturating_duration_since(self.began_at.get());
         tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake took {time:?}");
+        upper.inherit_context();
         upper.begin_layered(self.standing != Standing::New);
         // Before anything that has come with the last of the handshake.
         self.tell_outcome(Ok(()));
+        // A protocol that knew the connection may have written already.
+        upper.layer_writable();
         upper.layer_readable();
     }
 
@@ -676,6 +681,11 @@ impl Handshake {
         self.layer.begin(lower);
     }
 
+    /// The transport that the protocol is to hear of.
+    pub(crate) fn transport(&self) -> Transport {
+        self.upper.transport()
+    }
+
     /// Waits until the connection stands. Its transport is told of nothing before whoever waits goes on.
     ///
     /// # Errors
@@ -692,7 +702,7 @@ impl Handshake {
         .await;
         match self.layer.outcome.take() {
             Some(Err(error)) => Err(error),
-            _ => Ok(self.upper.transport()),
+            _ => Ok(self.transport()),
         }
     }
 }

@@ -119,9 +119,13 @@ impl SocketTransport {
 /// For layers that are transports' protocols themselves.
 #[cfg(feature = "__tls")]
 impl SocketTransport {
-    /// The connection stands: the protocol is told so, unless it knows. Callbacks run in a copy of the current context.
-    pub(crate) fn begin_layered(&self, is_known: bool) {
+    /// Callbacks run in a copy of the current context from now on.
+    pub(crate) fn inherit_context(&self) {
         drop(self.context.replace(context::fork_current()));
+    }
+
+    /// The connection stands: the protocol is told so, unless it knows.
+    pub(crate) fn begin_layered(&self, is_known: bool) {
         if is_known {
             self.made_in.set(self.core.turn_number());
         } else {

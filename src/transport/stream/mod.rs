@@ -52,7 +52,7 @@ use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
 use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
-use crate::transport::lifecycle::{Close, Lifecycle};
+use crate::transport::lifecycle::{BeginFile, Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
 use crate::transport::stream::carrier::{Carrier, Io};
 
@@ -705,6 +705,21 @@ impl StreamTransport for SocketTransport {
         let paused = self.flow.get().is_paused();
         self.told_paused.set(self.told_paused.get() || paused);
         paused
+    }
+
+    fn unfit_to_carry(&self) -> Option<&'static str> {
+        if self.carried().is_some() {
+            return Some("TLS was started over this transport already: use the one that it has given");
+        }
+        // Its answers are the same ones: both need an open connection of which the writing side is nobody else's.
+        let mut life = self.life.get();
+        match life.begin_file() {
+            BeginFile::Begin => None,
+            BeginFile::Closing => Some("Transport is closing"),
+            BeginFile::AfterEof => Some("the writing side was ended by write_eof()"),
+            BeginFile::Busy => Some("sendfile is in progress"),
+            BeginFile::NoSide => Some("the transport does not write"),
+        }
     }
 
     fn carry(&self, upper: Transport) {
