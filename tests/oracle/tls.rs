@@ -10,7 +10,7 @@ use roundelay::{AnyProtocol, ContextVar, EventLoop, ProtocolRef, TlsVersion, Tra
 use crate::common::Log;
 use crate::oracle::timed;
 use crate::support::{Peer, Recorder, SECOND, connected, connected_differs, settle, socket_pair, tcp_pair, yes};
-use crate::tls_peer::{Config, DEFAULT, NAME, SIDES, Setup, TlsPeer, outcome, recorder};
+use crate::tls_peer::{Config, DEFAULT, NAME, SIDES, Setup, TlsPeer, VERSIONS, outcome, recorder};
 
 async fn round_trip(el: &EventLoop, log: &Log, setup: Setup) {
     let (transport, peer) = setup.connect(el, recorder(log)).await;
@@ -33,7 +33,7 @@ async fn round_trip(el: &EventLoop, log: &Log, setup: Setup) {
 #[test]
 fn tls_round_trip_of_a_client() {
     connected("tls_round_trip_of_a_client", async |el, log| {
-        for version in 0..2 {
+        for version in VERSIONS {
             round_trip(&el, &log, Setup::client().version(version)).await;
         }
     });
@@ -43,7 +43,7 @@ fn tls_round_trip_of_a_client() {
 #[test]
 fn tls_round_trip_of_a_server() {
     connected("tls_round_trip_of_a_server", async |el, log| {
-        for version in 0..2 {
+        for version in VERSIONS {
             round_trip(&el, &log, Setup::server().version(version)).await;
         }
     });
@@ -63,9 +63,9 @@ fn tls_on_both_sides() {
         let (server, client) = (ending(0).then_with("data", answer), ending(1).then("data", Transport::close));
         let server = RefCell::new(Some(server));
         let factory = move || server.take().unwrap();
-        let server = el.create_server(factory, ("127.0.0.1", 0)).tls(DEFAULT.server()).await.unwrap();
+        let server = el.create_server(factory, ("127.0.0.1", 0)).tls(DEFAULT.acceptor()).await.unwrap();
         let address = server.local_addrs()[0];
-        let connection = el.create_connection(|| client, address).tls(DEFAULT.client()).server_hostname(NAME);
+        let connection = el.create_connection(|| client, address).tls(DEFAULT.connector()).server_hostname(NAME);
         connection.await.unwrap().0.write(b"hello");
         for lost in lost {
             lost.await.unwrap();
@@ -95,7 +95,7 @@ fn tls_writes_as_it_is_made() {
 fn tls_data_behind_the_handshake() {
     connected("tls_data_behind_the_handshake", async |el, log| {
         let (own, socket) = socket_pair();
-        let task = Setup::client().version(0).connecting(&el, &own, recorder(&log));
+        let task = Setup::client().version(VERSIONS[0]).connecting(&el, &own, recorder(&log));
         let line = log.clone();
         let waiting = el.create_task(async move {
             let transport = task.await.unwrap().unwrap();
@@ -130,7 +130,7 @@ fn tls_wrong_host_name() {
 #[test]
 fn tls_untrusted_certificate() {
     connected("tls_untrusted_certificate", async |el, log| {
-        for version in 0..2 {
+        for version in VERSIONS {
             let config = Config { is_trusting: false, ..DEFAULT };
             let (own, socket) = socket_pair();
             let task = Setup::client().config(config).version(version).connecting(&el, &own, recorder(&log));
@@ -147,7 +147,7 @@ fn tls_untrusted_certificate() {
 fn tls_client_that_does_not_trust_a_server() {
     connected("tls_client_that_does_not_trust_a_server", async |el, log| {
         let (own, socket) = socket_pair();
-        let task = Setup::server().version(0).connecting(&el, &own, recorder(&log));
+        let task = Setup::server().version(VERSIONS[0]).connecting(&el, &own, recorder(&log));
         let peer = TlsPeer::client(&socket, Config { is_trusting: false, ..DEFAULT });
         log.push(format!("peer {}", peer.handshake().await));
         outcome(&log, task).await;
@@ -173,7 +173,7 @@ fn tls_plain_text_to_a_server() {
             own.push("factory");
             recorder(&own)
         };
-        let server = el.create_server(factory, ("127.0.0.1", 0)).tls(DEFAULT.server()).await.unwrap();
+        let server = el.create_server(factory, ("127.0.0.1", 0)).tls(DEFAULT.acceptor()).await.unwrap();
         let socket = Peer::keep(TcpStream::connect(server.local_addrs()[0]).unwrap());
         socket.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         settle().await;
@@ -303,7 +303,7 @@ fn tell_info(log: &Log, transport: &Transport) {
 fn tls_info() {
     connected("tls_info", async |el, log| {
         for side in SIDES {
-            for version in 0..2 {
+            for version in VERSIONS {
                 let setup = Setup::new(side).version(version);
                 let (transport, peer) = setup.connect_over(&el, &tcp_pair(), recorder(&log)).await;
                 tell_info(&log, &transport);

@@ -140,8 +140,8 @@ fn tls_five_million_both_in_the_loop() {
             };
             let (one, other) = socket_pair();
             let (client, server) = (ending(0), ending(1));
-            let client = el.create_connection(|| client, one.take()).tls(DEFAULT.client()).server_hostname(NAME);
-            let server = el.connect_accepted_socket(|| server, other.take()).tls(DEFAULT.server());
+            let client = el.create_connection(|| client, one.take()).tls(DEFAULT.connector()).server_hostname(NAME);
+            let server = el.connect_accepted_socket(|| server, other.take()).tls(DEFAULT.acceptor());
             let client = el.create_task(client.into_future());
             let server = server.await.unwrap().0;
             let client = client.await.unwrap().unwrap().0;

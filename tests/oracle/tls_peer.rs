@@ -3,56 +3,78 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use roundelay::{EventLoop, ProtocolRef, Task, Transport};
+use roundelay::{EventLoop, ProtocolRef, Task, TlsAcceptor, TlsConnector, TlsVersion, Transport};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
-    SupportedProtocolVersion,
 };
 
-use crate::certificates::{authority, localhost, provider};
+use crate::certificates::{Authority, authority, localhost};
 use crate::common::Log;
 use crate::support::{Peer, Recorder, describe, settle, socket_pair};
 
 pub const NAME: &str = "localhost";
-pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+pub const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
 
 /// What a side is configured with.
 #[derive(Clone, Copy)]
 pub struct Config {
-    pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The only one; both if there is none.
+    pub version: Option<TlsVersion>,
     pub is_trusting: bool,
     pub alpn: &'static [&'static str],
 }
 
-pub const DEFAULT: Config = Config { versions: &VERSIONS, is_trusting: true, alpn: &[] };
+pub const DEFAULT: Config = Config { version: None, is_trusting: true, alpn: &[] };
 
 impl Config {
-    fn alpn(self) -> Vec<Vec<u8>> {
-        self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect()
+    fn roots(self) -> &'static Authority {
+        static STRANGER: OnceLock<Authority> = OnceLock::new();
+        if self.is_trusting { authority() } else { STRANGER.get_or_init(|| Authority::new("a stranger")) }
     }
 
-    pub fn client(self) -> Arc<ClientConfig> {
+    /// For the loop's side.
+    pub fn connector(self) -> TlsConnector {
+        let [oldest, newest] = VERSIONS.map(|version| self.version.unwrap_or(version));
+        let builder = TlsConnector::builder().roots_from_pem(self.roots().pem()).alpn(self.alpn);
+        builder.min_version(oldest).max_version(newest).build().unwrap()
+    }
+
+    /// For the loop's side.
+    pub fn acceptor(self) -> TlsAcceptor {
+        let [oldest, newest] = VERSIONS.map(|version| self.version.unwrap_or(version));
+        let builder = TlsAcceptor::builder().identity(localhost().identity()).alpn(self.alpn);
+        builder.min_version(oldest).max_version(newest).build().unwrap()
+    }
+
+    /// For the other side, which takes any version.
+    fn client(self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        if self.is_trusting {
-            roots.add(authority().der()).unwrap();
-        }
-        let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(self.versions).unwrap();
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = self.alpn();
-        config.into()
+        roots.add(self.roots().der()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        builder.with_root_certificates(roots).with_no_client_auth().into()
     }
 
-    pub fn server(self) -> Arc<ServerConfig> {
+    /// For the other side, which takes any version.
+    fn server(self) -> Arc<ServerConfig> {
         let (chain, key) = localhost().rustls();
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(self.versions).unwrap();
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = self.alpn();
+        config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config.into()
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
 }
 
 /// What carries records.
@@ -329,8 +351,8 @@ impl Setup {
         self
     }
 
-    pub fn version(mut self, number: usize) -> Self {
-        self.config.versions = &VERSIONS[number..=number];
+    pub fn version(mut self, version: TlsVersion) -> Self {
+        self.config.version = Some(version);
         self
     }
 
@@ -357,13 +379,13 @@ impl Setup {
         el.clone().create_task(async move {
             let made: io::Result<(Transport, ProtocolRef<Recorder>)> = match this.side {
                 Side::Client => {
-                    let connection = el.create_connection(factory, own).tls(this.config.client());
+                    let connection = el.create_connection(factory, own).tls(this.config.connector());
                     let connection = connection.server_hostname(this.name);
                     let connection = connection.tls_handshake_timeout(this.handshake_timeout);
                     connection.tls_shutdown_timeout(this.shutdown_timeout).await
                 }
                 Side::Server => {
-                    let connection = el.connect_accepted_socket(factory, own).tls(this.config.server());
+                    let connection = el.connect_accepted_socket(factory, own).tls(this.config.acceptor());
                     let connection = connection.tls_handshake_timeout(this.handshake_timeout);
                     connection.tls_shutdown_timeout(this.shutdown_timeout).await
                 }

@@ -13,10 +13,8 @@ use crate::tls_peer::{DEFAULT, NAME, SIDES, Setup, Side, TlsPeer, failure, recor
 
 fn starting(el: &EventLoop, transport: &Transport, protocol: impl Into<AnyProtocol>, side: Side) -> StartTls {
     match side {
-        Side::Client => el
-            .start_tls(transport.clone(), protocol, roundelay::TlsConnector::from(DEFAULT.client()))
-            .server_hostname(NAME),
-        Side::Server => el.start_tls(transport.clone(), protocol, roundelay::TlsAcceptor::from(DEFAULT.server())),
+        Side::Client => el.start_tls(transport.clone(), protocol, DEFAULT.connector()).server_hostname(NAME),
+        Side::Server => el.start_tls(transport.clone(), protocol, DEFAULT.acceptor()),
     }
 }
 

@@ -147,13 +147,12 @@ async def tls_file(loop, trace):
         while not sending.done():
             total += len(peer.receive()[0])
             await settle()
-        trace("peer", total + len(peer.receive()[0]))
         trace("sent", await sending)
         trace.yes("reading", transport.is_reading())
         trace("position", file.tell())
         transport.write(b" behind")
         await settle()
-        trace("peer", peer.received())
+        trace("peer", total + int((await peer.collect()).split()[0]))
 
 
 @secure
