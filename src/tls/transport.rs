@@ -393,6 +393,10 @@ impl TlsLayer {
                 let text = "the connection was lost during the TLS handshake";
                 let error = error.unwrap_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, text));
                 self.handshake_failed(error);
+                if self.standing != Standing::New {
+                    // Now: with the transport below goes this.
+                    upper.layer_lost(None);
+                }
             }
             Phase::Open | Phase::Ending => {
                 self.phase.set(Phase::Lost);
