@@ -20,7 +20,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER, TLS_SEND_SIZE};
-use crate::error::LastingError;
+use crate::error::{LastingError, invalid_data};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop};
 use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, TransportId};
@@ -66,7 +66,7 @@ pub(crate) enum Standing {
 }
 
 /// How a handshake has ended.
-type Outcome = Result<(), LastingError>;
+type Outcome = io::Result<()>;
 
 /// What is between two transports.
 struct TlsLayer {
@@ -86,8 +86,12 @@ struct TlsLayer {
     is_held: Cell<bool>,
     /// Ends a handshake, or an end, that takes too long.
     timer: RefCell<Option<TimerHandle<()>>>,
-    /// Whether something was sent since the timer was armed.
+    /// Whether something was given to the transport below since that was asked last.
     has_moved: Cell<bool>,
+    /// When something was sent, as far as that is known, while the end is waited for.
+    moved_at: Cell<Instant>,
+    /// How much the transport below had to send when it was looked at last.
+    left: Cell<usize>,
     began_at: Cell<Instant>,
     outcome: RefCell<Option<Outcome>>,
     /// Who waits for that.
@@ -132,6 +136,8 @@ impl TlsProtocol {
             is_held: Cell::new(false),
             timer: RefCell::new(None),
             has_moved: Cell::new(false),
+            moved_at: Cell::new(core.now()),
+            left: Cell::new(0),
             began_at: Cell::new(core.now()),
             outcome: RefCell::new(None),
             waker: Cell::new(None),
@@ -266,7 +272,6 @@ impl TlsLayer {
         self.phase.set(Phase::Lost);
         self.disarm();
         self.leave_lower(Some(&error));
-        let lasting = LastingError::new(&error);
         if let Some(upper) = self.upper.upgrade() {
             tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake failed: {error}");
             if !self.is_awaited.get() && self.el().debug() {
@@ -277,10 +282,10 @@ impl TlsLayer {
             }
             match self.standing {
                 Standing::New => upper.discard(),
-                Standing::Known { .. } => upper.layer_failed(error),
+                Standing::Known { .. } => upper.layer_failed(copy_of(&error)),
             }
         }
-        self.tell_outcome(Err(lasting));
+        self.tell_outcome(Err(error));
     }
 
     fn tell_outcome(&self, outcome: Outcome) {
@@ -366,6 +371,18 @@ impl TlsLayer {
         if lower.write_buffer_size() > 0 {
             self.is_full.set(true);
         }
+        if self.is_up() && self.timer.borrow().is_some() {
+            self.look_for_progress();
+        }
+    }
+
+    /// Notes the time if something was sent since the last look. The transport below does not tell of a part of what it has.
+    fn look_for_progress(&self) {
+        let left = self.lower().map_or(0, |lower| lower.write_buffer_size());
+        let is_less = self.left.replace(left) > left;
+        if self.has_moved.take() || is_less {
+            self.moved_at.set(self.core.now());
+        }
     }
 
     /// Encrypts and sends piece by piece, for as long as the transport below does not queue. `piece` encrypts from so many
@@ -442,7 +459,6 @@ impl TlsLayer {
                 on_time(&this);
             }
         });
-        self.has_moved.set(false);
         let before = self.timer.replace(Some(timer));
         if let Some(before) = before {
             before.cancel();
@@ -455,14 +471,23 @@ impl TlsLayer {
         }
     }
 
+    /// From now on the end is waited for.
+    fn await_end(&self) {
+        self.look_for_progress();
+        self.moved_at.set(self.core.now());
+        self.arm(self.limits.shutdown, Self::shutdown_is_late);
+    }
+
     fn shutdown_is_late(&self) {
         if !self.is_up() {
             return;
         }
-        if self.has_moved.get() {
-            return self.arm(self.limits.shutdown, Self::shutdown_is_late);
+        self.look_for_progress();
+        let silent = self.core.now().saturating_duration_since(self.moved_at.get());
+        match self.limits.shutdown.checked_sub(silent).filter(|rest| !rest.is_zero()) {
+            Some(rest) => self.arm(rest, Self::shutdown_is_late),
+            None => self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out")),
         }
-        self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
     }
 
     /// Throws away what arrives after this side has ended. True if the peer has ended, too.
@@ -483,6 +508,14 @@ impl TlsLayer {
         // An answer to a change of keys, or an alert.
         self.flush();
         discarded
+    }
+}
+
+/// The same error for somebody else.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(error) => invalid_data(error.clone()),
+        None => LastingError::new(error).get(),
     }
 }
 
@@ -560,7 +593,7 @@ impl Layer for TlsLayer {
             (Phase::New | Phase::Handshake, Standing::New) => Closing::Discard,
             (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,
             _ => {
-                self.arm(self.limits.shutdown, Self::shutdown_is_late);
+                self.await_end();
                 // What is wrong with it is found again when it is settled.
                 let _ = self.discard_received();
                 Closing::Settle
@@ -575,7 +608,7 @@ impl Layer for TlsLayer {
         if matches!(phase, Phase::New | Phase::Handshake) {
             let text = "the connection was aborted during the TLS handshake";
             let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
-            self.tell_outcome(Err(LastingError::new(&error)));
+            self.tell_outcome(Err(error));
         }
     }
 
@@ -617,7 +650,7 @@ impl Handshake {
         })
         .await;
         match self.layer.outcome.take() {
-            Some(Err(error)) => Err(error.get()),
+            Some(Err(error)) => Err(error),
             _ => Ok(self.upper.transport()),
         }
     }

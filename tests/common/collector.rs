@@ -12,9 +12,9 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps the warnings and errors of the crate.
-#[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(Level, String)>>>);
+/// Keeps what the crate writes of this level, or of worse ones.
+#[derive(Clone)]
+struct Collector(Arc<Mutex<Vec<(Level, String)>>>, Level);
 
 struct Message<'a>(&'a mut String);
 
@@ -28,7 +28,7 @@ impl Visit for Message<'_> {
 
 impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "roundelay" && *metadata.level() <= Level::WARN
+        metadata.target() == "roundelay" && *metadata.level() <= self.1
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -46,7 +46,12 @@ impl Subscriber for Collector {
 
 /// Calls `f`, and gives what it wrote to `tracing` on this thread: warnings and errors, with their level.
 pub fn collect<R>(f: impl FnOnce() -> R) -> (R, Vec<(Level, String)>) {
-    let collector = Collector::default();
+    collect_level(Level::WARN, f)
+}
+
+/// As [`collect`], of this level too.
+pub fn collect_level<R>(level: Level, f: impl FnOnce() -> R) -> (R, Vec<(Level, String)>) {
+    let collector = Collector(Arc::default(), level);
     let result = tracing::subscriber::with_default(collector.clone(), f);
     let written = std::mem::take(&mut *collector.0.lock().unwrap());
     (result, written)
