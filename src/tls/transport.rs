@@ -78,6 +78,8 @@ struct TlsLayer {
     limits: Limits,
     /// `None` before it is there, and when this is over.
     lower: RefCell<Option<Transport>>,
+    /// The same, and for as long as somebody may ask what it knows.
+    carrier: RefCell<Option<Transport>>,
     /// Kept by the protocol of the one below.
     upper: Weak<SocketTransport>,
     /// Whether the transport below has not sent all that it was given.
@@ -131,6 +133,7 @@ impl TlsProtocol {
             standing,
             limits,
             lower: RefCell::new(None),
+            carrier: RefCell::new(None),
             upper: Rc::downgrade(&upper),
             is_full: Cell::new(false),
             is_held: Cell::new(false),
@@ -229,6 +232,7 @@ impl TlsLayer {
             tracing::debug!(target: "roundelay", "{lower:?}: {error}");
         }
         *self.lower.borrow_mut() = Some(lower.clone());
+        *self.carrier.borrow_mut() = Some(lower.clone());
         if let Some(upper) = self.upper.upgrade() {
             lower.carry(upper.transport());
         }
@@ -614,12 +618,14 @@ impl Layer for TlsLayer {
 
     fn leave(&self, _: TransportId) {
         self.lost(None);
+        drop(self.carrier.take());
     }
 
     fn extra_info(&self) -> ExtraInfo {
-        let lower = self.lower().map(|lower| lower.extra_info()).unwrap_or_default();
-        let tls = self.is_up().then(|| self.engine.borrow().info());
-        ExtraInfo { tls, ..lower }
+        // Nothing is borrowed while the stream below is asked.
+        let carrier = self.carrier.borrow().clone();
+        let below = carrier.map(|carrier| carrier.extra_info()).unwrap_or_default();
+        ExtraInfo { tls: self.engine.borrow().info(), ..below }
     }
 
     fn is_closing(&self) -> bool {
