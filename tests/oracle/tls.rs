@@ -116,7 +116,8 @@ fn tls_data_behind_the_handshake() {
 /// TL-04, P35: a certificate for somebody else.
 #[test]
 fn tls_wrong_host_name() {
-    connected("tls_wrong_host_name", async |el, log| {
+    let here = ["failed certificate", "peer alert '' alert eof"];
+    connected_differs("tls_wrong_host_name", "tls-errors-are-told", &here, async |el, log| {
         let (own, socket) = socket_pair();
         let task = Setup::client().server_hostname("wrong.example").connecting(&el, &own, recorder(&log));
         let peer = TlsPeer::server(&socket, DEFAULT);
@@ -129,7 +130,8 @@ fn tls_wrong_host_name() {
 /// TL-03, P35: a certificate of nobody that is trusted.
 #[test]
 fn tls_untrusted_certificate() {
-    connected("tls_untrusted_certificate", async |el, log| {
+    let here = ["failed certificate", "peer alert '' alert eof", "failed certificate", "peer alert '' alert eof"];
+    connected_differs("tls_untrusted_certificate", "tls-errors-are-told", &here, async |el, log| {
         for version in VERSIONS {
             let config = Config { is_trusting: false, ..DEFAULT };
             let (own, socket) = socket_pair();
@@ -164,7 +166,8 @@ fn tell_end(log: &Log, socket: &Peer) {
 /// P37, EH-15: the factory is called, and that is all.
 #[test]
 fn tls_plain_text_to_a_server() {
-    connected("tls_plain_text_to_a_server", async |el, log| {
+    let here = ["factory", "alert yes", "ended yes", "reported no"];
+    connected_differs("tls_plain_text_to_a_server", "tls-errors-are-told", &here, async |el, log| {
         let reports = Rc::new(RefCell::new(Vec::new()));
         let own = reports.clone();
         el.set_exception_handler(Some(Rc::new(move |_, context| own.borrow_mut().push(context.message.to_string()))));
@@ -186,7 +189,8 @@ fn tls_plain_text_to_a_server() {
 /// P37: who hears of what is no TLS.
 #[test]
 fn tls_garbage_in_the_handshake() {
-    connected("tls_garbage_in_the_handshake", async |el, log| {
+    let here = ["failed tls", "alert yes", "ended yes", "failed tls", "alert yes", "ended yes"];
+    connected_differs("tls_garbage_in_the_handshake", "tls-errors-are-told", &here, async |el, log| {
         for side in SIDES {
             let (own, socket) = socket_pair();
             let task = Setup::new(side).connecting(&el, &own, recorder(&log));
@@ -301,7 +305,41 @@ fn tell_info(log: &Log, transport: &Transport) {
 /// TL-01, TL-35: what is known of a connection, and of one that is over.
 #[test]
 fn tls_info() {
-    connected("tls_info", async |el, log| {
+    let here = [
+        "made",
+        "TLSv1.2 certificate None",
+        "peername yes",
+        "TLSv1.2 certificate None",
+        "eof",
+        "lost None",
+        "TLSv1.2 certificate None",
+        "peername yes",
+        "made",
+        "TLSv1.3 certificate None",
+        "peername yes",
+        "TLSv1.3 certificate None",
+        "eof",
+        "lost None",
+        "TLSv1.3 certificate None",
+        "peername yes",
+        "made",
+        "TLSv1.2 nobody None",
+        "peername yes",
+        "TLSv1.2 nobody None",
+        "eof",
+        "lost None",
+        "TLSv1.2 nobody None",
+        "peername yes",
+        "made",
+        "TLSv1.3 nobody None",
+        "peername yes",
+        "TLSv1.3 nobody None",
+        "eof",
+        "lost None",
+        "TLSv1.3 nobody None",
+        "peername yes",
+    ];
+    connected_differs("tls_info", "known-after-the-end", &here, async |el, log| {
         for side in SIDES {
             for version in VERSIONS {
                 let setup = Setup::new(side).version(version);
@@ -312,6 +350,7 @@ fn tls_info() {
                 tell_info(&log, &transport);
                 peer.goodbye();
                 settle().await;
+                tell_info(&log, &transport);
                 yes(&log, "peername", transport.extra_info().peer_addr.is_some());
             }
         }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use roundelay::Transport;
 
 use crate::common::Log;
-use crate::oracle::timed;
-use crate::support::{Peer, SECOND, connected, settle, socket_pair, tcp_pair, yes};
+use crate::oracle::{differs, timed};
+use crate::support::{Peer, SECOND, connected, connected_differs, settle, socket_pair, tcp_pair, yes};
 use crate::tls_peer::{DEFAULT, NAME, SIDES, Setup, Side, TlsPeer, recorder};
 
 static MEGABYTE: [u8; 1_000_000] = [b'x'; 1_000_000];
@@ -58,7 +58,8 @@ fn tls_closed_by_the_peer() {
 /// TL-29: both at the same time, and data between.
 #[test]
 fn tls_closed_by_both() {
-    connected("tls_closed_by_both", async |el, log| {
+    let here = ["made", "eof", "lost None", "peer 'last words' close_notify eof"];
+    connected_differs("tls_closed_by_both", "once-everything-is-said", &here, async |el, log| {
         let (transport, peer) = Setup::client().connect(&el, recorder(&log)).await;
         peer.send(b"unheard");
         peer.goodbye();
@@ -206,7 +207,8 @@ fn tls_reset_by_the_peer() {
 /// TL-34: a peer that aborts when everything is said.
 #[test]
 fn tls_reset_while_closing() {
-    connected("tls_reset_while_closing", async |el, log| {
+    let here = ["made", "lost None"];
+    connected_differs("tls_reset_while_closing", "once-everything-is-said", &here, async |el, log| {
         let pair = tcp_pair();
         let (transport, peer) = Setup::client().connect_over(&el, &pair, recorder(&log)).await;
         transport.close();
@@ -235,7 +237,8 @@ fn tls_cut_off() {
 /// TL-33: an end without a goodbye, of one direction.
 #[test]
 fn tls_half_closed_below() {
-    connected("tls_half_closed_below", async |el, log| {
+    let here = ["made", "eof", "lost None", "closing yes", "peer '' close_notify eof"];
+    connected_differs("tls_half_closed_below", "close-notify-to-everybody", &here, async |el, log| {
         let pair = socket_pair();
         let (transport, peer) = Setup::client().connect_over(&el, &pair, recorder(&log)).await;
         pair.1.shutdown();
@@ -324,7 +327,8 @@ fn tls_goodbye_while_reading_is_paused() {
 /// TL-28: a connection that nobody reads can be closed.
 #[test]
 fn tls_closed_while_reading_is_paused() {
-    connected("tls_closed_while_reading_is_paused", async |el, log| {
+    let here = ["made", "peer '' close_notify", "eof", "lost None", "peer '' close_notify eof"];
+    connected_differs("tls_closed_while_reading_is_paused", "once-everything-is-said", &here, async |el, log| {
         let (transport, peer) = Setup::client().connect(&el, recorder(&log)).await;
         transport.pause_reading();
         peer.send(b"unheard");
@@ -341,7 +345,8 @@ fn tls_closed_while_reading_is_paused() {
 /// TL-29: a peer that says more after our goodbye.
 #[test]
 fn tls_data_behind_the_end() {
-    connected("tls_data_behind_the_end", async |el, log| {
+    let here = ["made", "eof", "lost None", "peer '' close_notify eof"];
+    connected_differs("tls_data_behind_the_end", "once-everything-is-said", &here, async |el, log| {
         let (transport, peer) = Setup::client().connect(&el, recorder(&log)).await;
         transport.close();
         settle().await;
@@ -358,7 +363,8 @@ fn tls_data_behind_the_end() {
 /// TL-29: a peer that did not know of it yet.
 #[test]
 fn tls_data_as_it_is_closed() {
-    connected("tls_data_as_it_is_closed", async |el, log| {
+    let here = ["made", "eof", "lost None", "peer '' close_notify eof"];
+    connected_differs("tls_data_as_it_is_closed", "once-everything-is-said", &here, async |el, log| {
         let (transport, peer) = Setup::client().connect(&el, recorder(&log)).await;
         peer.send(b"crossing");
         transport.close();
@@ -447,7 +453,8 @@ fn tls_end_in_time() {
 /// TL-24: a peer that reads slowly is no peer that does not answer.
 #[test]
 fn tls_end_of_a_slow_reader() {
-    timed("tls_end_of_a_slow_reader", |el, log, clock| {
+    let here = ["made", "all of it yes"];
+    differs("tls_end_of_a_slow_reader", "slow-readers-get-everything", &here, |el, log, clock| {
         let scenario = async {
             let (transport, peer) = Setup::client().shutdown_timeout(5).connect(el, recorder(log)).await;
             write_five_million(&transport);
@@ -470,7 +477,32 @@ fn tls_end_of_a_slow_reader() {
 /// CL-10: ended from within a callback.
 #[test]
 fn tls_ended_in_callbacks() {
-    connected("tls_ended_in_callbacks", async |el, log| {
+    let here = [
+        "made",
+        "data 'data'",
+        "eof",
+        "lost None",
+        "closing yes",
+        "peer '' close_notify eof",
+        "made",
+        "data 'data'",
+        "eof",
+        "lost None",
+        "closing yes",
+        "peer '' close_notify eof",
+        "made",
+        "data 'data'",
+        "lost None",
+        "closing yes",
+        "peer '' eof",
+        "made",
+        "data 'data'",
+        "eof",
+        "lost None",
+        "closing yes",
+        "peer '' eof",
+    ];
+    connected_differs("tls_ended_in_callbacks", "nothing-behind-an-abort", &here, async |el, log| {
         for step in [Transport::close, Transport::abort] {
             for callback in ["data", "eof"] {
                 let (transport, peer) = Setup::client().connect(&el, recorder(&log).then(callback, step)).await;
@@ -502,7 +534,8 @@ fn tls_closed_as_it_is_made() {
 /// TL-20: what was tampered with is an error, and what came before is heard.
 #[test]
 fn tls_broken_record() {
-    connected("tls_broken_record", async |el, log| {
+    let here = ["made", "data 'heard'", "lost error", "peer '' alert eof"];
+    connected_differs("tls_broken_record", "tls-errors-are-told", &here, async |el, log| {
         let pair = socket_pair();
         let (_transport, peer) = Setup::client().connect_over(&el, &pair, recorder(&log)).await;
         peer.send(b"heard");

@@ -3,7 +3,7 @@
 use roundelay::Transport;
 
 use crate::common::Log;
-use crate::support::{connected, settle, socket_pair, yes};
+use crate::support::{connected, connected_differs, settle, socket_pair, yes};
 use crate::tls_peer::{DEFAULT, SIDES, Setup, TlsPeer, outcome, recorder};
 
 static MEGABYTE: [u8; 1_000_000] = [b'x'; 1_000_000];
@@ -61,7 +61,8 @@ fn tls_pause_and_resume() {
 /// FC-07: what is written at once counts, too.
 #[test]
 fn tls_much_in_one_write() {
-    connected("tls_much_in_one_write", async |el, log| {
+    let here = ["made", "queued yes", "pause", "resume", "peer 5000000 bytes", "size 0"];
+    connected_differs("tls_much_in_one_write", "one-queue-of-tls", &here, async |el, log| {
         let (transport, peer) = Setup::client().connect(&el, recorder(&log)).await;
         transport.write(&MEGABYTE.repeat(5));
         yes(&log, "queued", transport.write_buffer_size() > 0);
@@ -221,7 +222,8 @@ fn tls_paused_as_it_is_made() {
 /// TL-02: the last word of the handshake is the client's, and is sent.
 #[test]
 fn tls_client_paused_as_it_is_made() {
-    connected("tls_client_paused_as_it_is_made", async |el, log| {
+    let here = ["made", "peer done", "connected"];
+    connected_differs("tls_client_paused_as_it_is_made", "handshakes-are-finished", &here, async |el, log| {
         let (own, socket) = socket_pair();
         let pausing = recorder(&log).then("made", Transport::pause_reading);
         let task = Setup::client().connecting(&el, &own, pausing);

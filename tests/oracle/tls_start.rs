@@ -7,7 +7,7 @@ use std::rc::Rc;
 use roundelay::{AnyProtocol, ContextVar, EventLoop, ProtocolRef, StartTls, Task, Transport};
 
 use crate::common::Log;
-use crate::oracle::timed;
+use crate::oracle::differs;
 use crate::support::{Recorder, SECOND, connect as connect_plain, connected, connected_differs, settle, yes};
 use crate::tls_peer::{DEFAULT, NAME, SIDES, Setup, Side, TlsPeer, failure, recorder};
 
@@ -102,7 +102,19 @@ fn tls_started_with_the_same_protocol() {
 /// TL-15: what is no TLS.
 #[test]
 fn tls_started_and_the_peer_is_no_friend() {
-    connected("tls_started_and_the_peer_is_no_friend", async |el, log| {
+    let here = [
+        "old made",
+        "new lost error",
+        "failed tls",
+        "alert yes",
+        "ended yes",
+        "old made",
+        "new lost error",
+        "failed tls",
+        "alert yes",
+        "ended yes",
+    ];
+    connected_differs("tls_started_and_the_peer_is_no_friend", "tls-errors-are-told", &here, async |el, log| {
         for side in SIDES {
             let (plain, socket) = connect_plain(&el, Recorder::new(&log).name("old")).await;
             let task = start(&el, &plain, new(&log), side);
@@ -120,7 +132,8 @@ fn tls_started_and_the_peer_is_no_friend() {
 /// TL-09: a peer that goes instead.
 #[test]
 fn tls_started_and_the_peer_goes() {
-    connected("tls_started_and_the_peer_goes", async |el, log| {
+    let here = ["old made", "new lost reset", "failed reset", "old made", "new lost reset", "failed reset"];
+    connected_differs("tls_started_and_the_peer_goes", "start-tls-tells-of-its-end", &here, async |el, log| {
         for side in SIDES {
             let (plain, socket) = connect_plain(&el, Recorder::new(&log).name("old")).await;
             let task = start(&el, &plain, new(&log), side);
@@ -136,7 +149,9 @@ fn tls_started_and_the_peer_goes() {
 /// TL-18: cancelled while the peer is silent.
 #[test]
 fn tls_started_and_cancelled() {
-    connected("tls_started_and_cancelled", async |el, log| {
+    let here =
+        ["old made", "new lost None", "cancelled", "peer  eof", "old made", "new lost None", "cancelled", "peer  eof"];
+    connected_differs("tls_started_and_cancelled", "start-tls-tells-of-its-end", &here, async |el, log| {
         for side in SIDES {
             let (plain, socket) = connect_plain(&el, Recorder::new(&log).name("old")).await;
             let task = start(&el, &plain, new(&log), side);
@@ -152,7 +167,17 @@ fn tls_started_and_cancelled() {
 /// TL-18, TL-06: too slow a peer.
 #[test]
 fn tls_started_and_too_slow() {
-    timed("tls_started_and_too_slow", |el, log, clock| {
+    let here = [
+        "old made",
+        "new lost error",
+        "failed aborted",
+        "peer  eof",
+        "old made",
+        "new lost error",
+        "failed aborted",
+        "peer  eof",
+    ];
+    differs("tls_started_and_too_slow", "start-tls-tells-of-its-end", &here, |el, log, clock| {
         let scenario = async {
             for side in SIDES {
                 let (plain, socket) = connect_plain(el, Recorder::new(log).name("old")).await;
@@ -174,7 +199,8 @@ fn tls_started_and_too_slow() {
 /// TL-19: nothing begins where everything ends.
 #[test]
 fn tls_started_on_a_closing_transport() {
-    connected("tls_started_on_a_closing_transport", async |el, log| {
+    let here = ["old made", "old lost None", "done yes", "failed error", "peer '' eof"];
+    connected_differs("tls_started_on_a_closing_transport", "start-tls-tells-of-its-end", &here, async |el, log| {
         let (plain, socket) = connect_plain(&el, Recorder::new(&log).name("old")).await;
         plain.close();
         let task = start(&el, &plain, new(&log), Side::Client);
@@ -189,7 +215,8 @@ fn tls_started_on_a_closing_transport() {
 /// TL-17: what comes with the last of the handshake finds its answer encrypted.
 #[test]
 fn tls_started_with_data_behind_the_handshake() {
-    connected("tls_started_with_data_behind_the_handshake", async |el, log| {
+    let here = ["old made", "changed", "new data 'early'", "peer 'EARLY'"];
+    connected_differs("tls_started_with_data_behind_the_handshake", "start-tls-then-data", &here, async |el, log| {
         let (plain, socket) = connect_plain(&el, Recorder::new(&log).name("old")).await;
         let current = Rc::new(RefCell::new(plain.clone()));
         let answering = current.clone();
@@ -217,7 +244,18 @@ fn tls_started_with_data_behind_the_handshake() {
 /// CX-11: the contexts of callbacks.
 #[test]
 fn tls_started_where_it_is() {
-    connected("tls_started_where_it_is", async |el, log| {
+    let here = [
+        "made",
+        "data 'data'",
+        "in connecting",
+        "new data 'data'",
+        "in connecting",
+        "new eof",
+        "in connecting",
+        "new lost None",
+        "in connecting",
+    ];
+    connected_differs("tls_started_where_it_is", "start-tls-keeps-the-context", &here, async |el, log| {
         static VARIABLE: ContextVar<&str> = ContextVar::with_default("variable", || "default");
         let tell = |recorder: Recorder, callback| {
             let log = log.clone();
@@ -281,7 +319,16 @@ fn tls_over_tls() {
 /// TL-12: ended by the peer.
 #[test]
 fn tls_over_tls_ended_by_the_peer() {
-    connected("tls_over_tls_ended_by_the_peer", async |el, log| {
+    let here = [
+        "outer made",
+        "peer done",
+        "inner data 'last words'",
+        "inner eof",
+        "inner lost None",
+        "peer '' close_notify close_notify",
+        "below '' close_notify eof",
+    ];
+    connected_differs("tls_over_tls_ended_by_the_peer", "tls-within-tls", &here, async |el, log| {
         let (outer, below) = Setup::client().connect(&el, recorder(&log).name("outer")).await;
         let task = start(&el, &outer, ProtocolRef::new(recorder(&log).name("inner")), Side::Client);
         settle().await;

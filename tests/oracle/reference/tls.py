@@ -236,6 +236,7 @@ async def tls_info(loop, trace):
             tell_info(trace, transport)
             peer.goodbye()
             await settle()
+            tell_info(trace, transport)
             trace.yes("peername", transport.get_extra_info("peername") is not None)
 
 
