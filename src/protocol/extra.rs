@@ -117,7 +117,8 @@ impl fmt::Debug for PipeView {
     }
 }
 
-/// What a transport knows about its connection. Addresses and credentials stay known after the connection is gone.
+/// What a transport knows about its connection. Addresses, credentials and what TLS has agreed on stay known after the
+/// connection is gone.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ExtraInfo {
@@ -135,7 +136,7 @@ pub struct ExtraInfo {
     pub socket: Option<SocketView>,
     /// The descriptor of a pipe transport, whatever it is of; `None` where there is none.
     pub pipe: Option<PipeView>,
-    /// What was agreed on with the peer of a TLS connection, while it stands; `None` of others.
+    /// What was agreed on with the peer of a TLS connection; `None` of others, and before the handshake is done.
     #[cfg(feature = "__tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub tls: Option<TlsInfo>,

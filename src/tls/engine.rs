@@ -268,14 +268,17 @@ impl Engine {
         Ok(())
     }
 
-    /// What was agreed on. The names of what rustls does not know are its numbers.
-    pub(crate) fn info(&self) -> TlsInfo {
+    /// What was agreed on, once the handshake is done.
+    pub(crate) fn info(&self) -> Option<TlsInfo> {
         let connection = &self.connection;
+        if connection.is_handshaking() {
+            return None;
+        }
         let server_name = match connection {
             Connection::Client(_) => self.server_name.clone(),
             Connection::Server(server) => server.server_name().map(str::to_owned),
         };
-        TlsInfo {
+        Some(TlsInfo {
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
                 _ => TlsVersion::Tls13,
@@ -285,7 +288,7 @@ impl Engine {
             server_name,
             peer_certificates: connection.peer_certificates().unwrap_or_default().to_vec(),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
+        })
     }
 }
 

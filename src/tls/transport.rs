@@ -78,6 +78,8 @@ struct TlsLayer {
     limits: Limits,
     /// `None` before it is there, and when this is over.
     lower: RefCell<Option<Transport>>,
+    /// The same, and for as long as somebody may ask what it knows.
+    carrier: RefCell<Option<Transport>>,
     /// Kept by the protocol of the one below.
     upper: Weak<SocketTransport>,
     /// Whether the transport below has not sent all that it was given.
@@ -131,6 +133,7 @@ impl TlsProtocol {
             standing,
             limits,
             lower: RefCell::new(None),
+            carrier: RefCell::new(None),
             upper: Rc::downgrade(&upper),
             is_full: Cell::new(false),
             is_held: Cell::new(false),
@@ -225,6 +228,7 @@ impl TlsLayer {
             tracing::debug!(target: "roundelay", "{lower:?}: {error}");
         }
         *self.lower.borrow_mut() = Some(lower.clone());
+        *self.carrier.borrow_mut() = Some(lower.clone());
         if let Some(upper) = self.upper.upgrade() {
             if let Standing::Known { was_told_to_pause } = self.standing {
                 upper.set_known(was_told_to_pause);
@@ -441,6 +445,10 @@ impl TlsLayer {
                 let text = "the connection was lost during the TLS handshake";
                 let error = error.unwrap_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, text));
                 self.handshake_failed(error);
+                if self.standing != Standing::New {
+                    // Now: with the transport below goes this.
+                    upper.layer_lost(None);
+                }
             }
             Phase::Open | Phase::Ending => {
                 self.phase.set(Phase::Lost);
@@ -659,13 +667,15 @@ impl Layer for TlsLayer {
 
     fn leave(&self, _: TransportId) {
         self.lost(None);
+        drop(self.carrier.take());
     }
 
     fn extra_info(&self) -> ExtraInfo {
-        let lower = self.lower().map(|lower| lower.extra_info()).unwrap_or_default();
-        let engine = self.engine.try_borrow().ok().filter(|_| self.is_up());
-        let tls = engine.map(|engine| engine.info());
-        ExtraInfo { tls, ..lower }
+        // Nothing is borrowed while the stream below is asked.
+        let carrier = self.carrier.borrow().clone();
+        let below = carrier.map(|carrier| carrier.extra_info()).unwrap_or_default();
+        let tls = self.engine.try_borrow().ok().and_then(|engine| engine.info());
+        ExtraInfo { tls, ..below }
     }
 
     fn is_closing(&self) -> bool {

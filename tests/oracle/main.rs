@@ -6,10 +6,13 @@
 //!
 //! `ROUNDELAY_ORACLE_PYTHON` names the interpreter (`python3` otherwise); `ROUNDELAY_ORACLE_REPEAT` lets each scenario
 //! run so many times, on both sides. Without an interpreter that is new enough the comparison is skipped, and stderr
-//! says so.
+//! says so. The scenarios with TLS are compared where the crate has it.
 
 #![allow(unreachable_pub)]
 
+#[cfg(feature = "__tls")]
+#[path = "../common/certificates.rs"]
+mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/pipes.rs"]
@@ -32,4 +35,16 @@ mod streams;
 mod support;
 mod tasks;
 mod timers;
+#[cfg(feature = "__tls")]
+mod tls;
+#[cfg(feature = "__tls")]
+mod tls_ends;
+#[cfg(feature = "__tls")]
+mod tls_flow;
+#[cfg(feature = "__tls")]
+mod tls_peer;
+#[cfg(feature = "__tls")]
+mod tls_start;
+#[cfg(feature = "__tls")]
+mod tls_streams;
 mod unix;

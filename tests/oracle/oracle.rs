@@ -8,6 +8,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 
 use roundelay::{EventLoop, ManualClock};
 
+#[cfg(feature = "__tls")]
+use crate::certificates::{Files, authority, localhost};
 use crate::common::{Kind, Log, PATIENCE, alone, run_on};
 use crate::support::close_kept;
 
@@ -55,7 +57,12 @@ fn reference(name: &str) -> &'static Reference {
         }
         let one = a_process_for_each_test().then_some(name);
         let mut command = Command::new(&interpreter);
-        command.args(["-B", "-E", SCRIPT, "--repeat", &repeat()]).args(one);
+        command.args(["-B", "-E", SCRIPT, "--repeat", &repeat()]);
+        #[cfg(feature = "__tls")]
+        let files = Files::new(authority(), localhost());
+        #[cfg(feature = "__tls")]
+        command.arg("--certificates").arg(files.folder.path());
+        command.args(one);
         let output = command.output().unwrap();
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{command:?} has failed ({}):\n{stderr}\n{stdout}", output.status);
@@ -202,6 +209,11 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("streams.rs"),
         include_str!("tasks.rs"),
         include_str!("timers.rs"),
+        include_str!("tls.rs"),
+        include_str!("tls_ends.rs"),
+        include_str!("tls_flow.rs"),
+        include_str!("tls_start.rs"),
+        include_str!("tls_streams.rs"),
         include_str!("unix.rs"),
     ];
     let mut calls = Vec::new();

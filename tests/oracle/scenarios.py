@@ -1,9 +1,10 @@
 """Runs scenarios on asyncio and prints what happened, for the tests beside this file to compare with.
 
-    scenarios.py [--repeat N] [NAME ...]
+    scenarios.py [--repeat N] [--certificates FOLDER] [NAME ...]
 
 Without names all scenarios run. For each, a line `== NAME` is printed and then its trace, or `!! skipped: REASON`. With
-`--repeat` each runs N times, and a trace that is not the same every time is an error.
+`--repeat` each runs N times, and a trace that is not the same every time is an error. `--certificates` is where `ca.pem`
+and `both.pem` are, the second a certificate for localhost and its key; without it the scenarios with TLS are skipped.
 """
 
 import asyncio
@@ -13,8 +14,10 @@ import logging
 import sys
 
 from reference import datagrams, descriptors, flow, futures, order, pipes, protocols, reading  # noqa: F401
-from reference import runs, sendfile, servers, sockets, streams, tasks, timers, unix  # noqa: F401
-from reference.support import KEPT, SCENARIOS, Loop, Trace
+from reference import runs, sendfile, servers, sockets, streams, tasks, timers  # noqa: F401
+from reference import tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
+from reference.support import KEPT, SCENARIOS, SECURE, Loop, Trace
+from reference.tls_peer import read_certificates
 
 # In seconds: a scenario that hangs ends the process.
 PATIENCE = 60
@@ -52,6 +55,10 @@ def main(arguments):
     if arguments[:1] == ["--repeat"]:
         repeat = int(arguments[1])
         arguments = arguments[2:]
+    certificates = arguments[:1] == ["--certificates"]
+    if certificates:
+        read_certificates(arguments[1])
+        arguments = arguments[2:]
     logging.disable(logging.CRITICAL)
     unstable = []
     for name in arguments or SCENARIOS:
@@ -59,6 +66,9 @@ def main(arguments):
         print("==", name)
         if sys.version_info < since:
             print("!! skipped: needs Python", ".".join(map(str, since)))
+            continue
+        if name in SECURE and not certificates:
+            print("!! skipped: needs certificates")
             continue
         faulthandler.dump_traceback_later(PATIENCE, exit=True)
         trace = run(function)

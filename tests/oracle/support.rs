@@ -262,12 +262,16 @@ pub struct Recorder {
     log: Log,
     name: String,
     keep_open: bool,
+    /// Whether to tell of the sizes of queues.
+    sizes: bool,
+    /// How much data has come that was not told of; `None` where each piece is.
+    untold: Option<usize>,
     then: Vec<(&'static str, Then)>,
 }
 
 impl Recorder {
     pub fn new(log: &Log) -> Self {
-        Self { log: log.clone(), name: String::new(), keep_open: false, then: Vec::new() }
+        Self { log: log.clone(), name: String::new(), keep_open: false, sizes: true, untold: None, then: Vec::new() }
     }
 
     pub fn name(mut self, name: &str) -> Self {
@@ -277,6 +281,18 @@ impl Recorder {
 
     pub fn keep_open(mut self) -> Self {
         self.keep_open = true;
+        self
+    }
+
+    /// Tells of no sizes of queues.
+    pub fn without_sizes(mut self) -> Self {
+        self.sizes = false;
+        self
+    }
+
+    /// Tells only how much data has come before anything else.
+    pub fn total(mut self) -> Self {
+        self.untold = Some(0);
         self
     }
 
@@ -291,11 +307,27 @@ impl Recorder {
     }
 
     fn note(&mut self, callback: &str, detail: &str, transport: &Transport, data: &[u8]) {
+        if let Some(untold) = &mut self.untold {
+            if callback == "data" {
+                *untold += data.len();
+                return;
+            }
+            match std::mem::take(untold) {
+                0 => {}
+                untold => self.log.push(format!("{}data {untold} bytes", self.name)),
+            }
+        }
         let space = if detail.is_empty() { "" } else { " " };
         self.log.push(format!("{}{callback}{space}{detail}", self.name));
         if let Some((_, then)) = self.then.iter_mut().find(|(name, _)| *name == callback) {
             then(transport, data);
         }
+    }
+}
+
+impl Recorder {
+    fn size(&self, transport: &Transport) -> String {
+        if self.sizes { transport.write_buffer_size().to_string() } else { String::new() }
     }
 }
 
@@ -314,11 +346,11 @@ impl Protocol for Recorder {
     }
 
     fn pause_writing(&mut self, transport: &Transport) {
-        self.note("pause", &transport.write_buffer_size().to_string(), transport, b"");
+        self.note("pause", &self.size(transport), transport, b"");
     }
 
     fn resume_writing(&mut self, transport: &Transport) {
-        self.note("resume", &transport.write_buffer_size().to_string(), transport, b"");
+        self.note("resume", &self.size(transport), transport, b"");
     }
 
     fn connection_lost(&mut self, transport: &Transport, error: Option<io::Error>) {

@@ -120,6 +120,10 @@ impl SocketTransport {
                 }
             }
             Some(Carrier::Layer(layer)) => {
+                if self.me.strong_count() > 1 {
+                    let info = Box::new(layer.extra_info());
+                    self.rare(|rare| rare.extra_info = Some(info));
+                }
                 layer.leave(self.id);
                 self.release("a transport's stream", layer);
             }

@@ -124,6 +124,8 @@ struct Rare {
     idle: Option<IdleLimit>,
     /// Who the peer is, where that was asked for.
     credentials: Option<PeerCredentials>,
+    /// What the layer knew.
+    extra_info: Option<Box<ExtraInfo>>,
     /// Makes the calls, for what is called elsewhere.
     elsewhere: Option<Rc<dyn Elsewhere>>,
     file: Option<sendfile::File>,
@@ -631,7 +633,8 @@ impl BaseTransport for SocketTransport {
 
     fn extra_info(&self) -> ExtraInfo {
         if self.is_layered {
-            return self.with_layer(|layer| layer.extra_info()).unwrap_or_default();
+            let kept = || self.if_rare(|rare| rare.extra_info.as_deref().cloned()).flatten();
+            return self.with_layer(|layer| layer.extra_info()).or_else(kept).unwrap_or_default();
         }
         if let Some(channel) = self.io.borrow().as_ref().and_then(Carrier::channel) {
             self.note_extra(channel);

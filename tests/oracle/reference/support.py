@@ -6,6 +6,8 @@ import socket
 
 # Name to (function, oldest version that it is for).
 SCENARIOS = {}
+# Those of them that need certificates.
+SECURE = set()
 # Sockets stay open until the scenario has ended, unless it closes them.
 KEPT = []
 
@@ -29,6 +31,12 @@ def connected(function):
         loop.run_until_complete(function(loop, trace))
 
     return scenario(run)
+
+
+def secure(function):
+    """As connected, for one that needs certificates."""
+    SECURE.add(function.__name__)
+    return connected(function)
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -177,14 +185,25 @@ def error_kind(error):
 class Recorder(asyncio.Protocol):
     """Leaves a line for each callback, and then calls what was given for it."""
 
-    def __init__(self, trace, name="", keep_open=False, **then):
+    def __init__(self, trace, name="", keep_open=False, sizes=True, total=False, **then):
         self.trace = trace
         self.name = name + " " if name else ""
         self.keep_open = keep_open
+        # Whether to tell of the sizes of queues.
+        self.sizes = sizes
+        # How much data has come that was not told of; None where each piece is.
+        self.untold = 0 if total else None
         self.then = then
         self.transport = None
 
     def note(self, callback, detail="", *arguments):
+        if self.untold is not None:
+            if callback == "data":
+                self.untold += len(arguments[0])
+                return
+            if self.untold:
+                self.trace(f"{self.name}data {self.untold} bytes")
+                self.untold = 0
         self.trace(f"{self.name}{callback}{' ' if detail else ''}{detail}")
         then = self.then.get(callback)
         if then is not None:
@@ -202,10 +221,13 @@ class Recorder(asyncio.Protocol):
         return self.keep_open
 
     def pause_writing(self):
-        self.note("pause", str(self.transport.get_write_buffer_size()))
+        self.note("pause", self.size())
 
     def resume_writing(self):
-        self.note("resume", str(self.transport.get_write_buffer_size()))
+        self.note("resume", self.size())
+
+    def size(self):
+        return str(self.transport.get_write_buffer_size()) if self.sizes else ""
 
     def connection_lost(self, error):
         self.note("lost", error_kind(error))
