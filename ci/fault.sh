@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTFLAGS="--cfg roundelay_fault" CARGO_TARGET_DIR=target/fault
-exec cargo test --test fault "$@"
+exec cargo test --features tls --test fault "$@"

@@ -156,7 +156,7 @@ pub enum TlsVersion {
 /// What two sides of a TLS connection have agreed on, and know of each other.
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
     /// The version.
@@ -171,4 +171,20 @@ pub struct TlsInfo {
     pub peer_certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
     /// Whether an earlier session was resumed.
     pub is_resumed: bool,
+}
+
+#[cfg(feature = "__tls")]
+impl fmt::Debug for TlsInfo {
+    /// With the certificates' sizes only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: Vec<usize> = self.peer_certificates.iter().map(|certificate| certificate.len()).collect();
+        f.debug_struct("TlsInfo")
+            .field("version", &self.version)
+            .field("cipher_suite", &self.cipher_suite)
+            .field("alpn_protocol", &self.alpn_protocol.as_deref().map(String::from_utf8_lossy))
+            .field("server_name", &self.server_name)
+            .field("peer_certificates", &format_args!("{sizes:?} bytes"))
+            .field("is_resumed", &self.is_resumed)
+            .finish()
+    }
 }

@@ -304,6 +304,14 @@ impl TlsLayer {
                         break;
                     }
                 }
+                Phase::Open if upper.is_shut() => {
+                    // A peer that waits for its bytes to be taken would never take ours.
+                    self.engine.borrow_mut().keep(data);
+                    if let Err(error) = self.discard_received() {
+                        self.fail(error);
+                    }
+                    return;
+                }
                 Phase::Open => {
                     if upper.wants_bytes() {
                         self.engine.borrow_mut().take(&mut data);
@@ -468,6 +476,8 @@ impl TlsLayer {
             }
         });
         self.let_go_if_little();
+        // An answer to a change of keys, or an alert.
+        self.flush();
         discarded
     }
 }
@@ -512,22 +522,16 @@ impl Layer for TlsLayer {
     }
 
     fn settle(&self, ends: bool) -> io::Result<()> {
-        if self.is_full.get() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        if !ends {
-            return Ok(());
-        }
-        if self.phase.get() == Phase::Open {
+        if ends && !self.is_full.get() && self.phase.get() == Phase::Open {
             self.engine.borrow_mut().close();
             self.phase.set(Phase::Ending);
-            self.flush();
         }
         if self.phase.get() == Phase::Ending && self.discard_received()? && !self.is_full.get() {
             self.disarm();
             self.phase.set(Phase::Ended);
         }
-        if self.phase.get() == Phase::Ended { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        let is_settled = if ends { self.phase.get() == Phase::Ended } else { !self.is_full.get() };
+        if is_settled { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     fn is_flushed(&self) -> bool {
@@ -553,6 +557,8 @@ impl Layer for TlsLayer {
             (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,
             _ => {
                 self.arm(self.limits.shutdown, Self::shutdown_is_late);
+                // What is wrong with it is found again when it is settled.
+                let _ = self.discard_received();
                 Closing::Settle
             }
         }

@@ -161,6 +161,11 @@ impl SocketTransport {
         });
     }
 
+    /// Whether it is closed by this side, or gone.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.life.get().is_closing()
+    }
+
     /// Whether bytes are wanted.
     pub(crate) fn wants_bytes(&self) -> bool {
         self.life.get().is_reading()
