@@ -6,13 +6,31 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as chosen;
-#[cfg(not(feature = "aws-lc-rs"))]
+#[cfg(all(feature = "tls", not(feature = "aws-lc-rs")))]
 use rustls::crypto::ring as chosen;
 use rustls::server::ProducesTickets;
 use rustls::{SupportedProtocolVersion, version};
 
 use crate::error::invalid_input;
 use crate::protocol::TlsVersion;
+
+/// With neither of the two features the library merely type-checks, for systems whose compilers are not at hand.
+#[cfg(not(any(feature = "tls", feature = "aws-lc-rs")))]
+mod chosen {
+    use super::{Arc, CryptoProvider, ProducesTickets};
+
+    pub(super) fn default_provider() -> CryptoProvider {
+        panic!("TLS needs the feature `tls` or `aws-lc-rs`")
+    }
+
+    pub(super) enum Ticketer {}
+
+    impl Ticketer {
+        pub(super) fn new() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+            Err(rustls::Error::FailedToGetRandomBytes)
+        }
+    }
+}
 
 /// What all configurations use, whatever the process's default is.
 pub(super) fn provider() -> Arc<CryptoProvider> {
