@@ -1,157 +1,26 @@
 //! Peers that others have written: curl, and Python's asyncio as a client and as a server.
 
 mod common;
+#[path = "common/peers.rs"]
+mod peers;
 #[path = "common/tcp.rs"]
 mod tcp;
 #[path = "common/unix.rs"]
 mod unix;
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::rc::Rc;
 
-use bytes::BytesMut;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use roundelay::{
-    EventLoop, KeepOpen, Protocol, Server, TcpStream, Transport, UnixAddr, UnixStream, open_connection,
-    open_unix_connection,
+    EventLoop, KeepOpen, Protocol, TcpStream, Transport, UnixAddr, UnixStream, open_connection, open_unix_connection,
 };
 
-use common::{Kind, alone, run};
-use tcp::{LOOPBACK, Recorder, complete, has_ipv6};
-
-/// Whether a program is there; says so if it is not.
-fn has(program: &str) -> bool {
-    // Starting a program takes descriptors for a moment.
-    let _alone = alone();
-    let has = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !has {
-        eprintln!("SKIPPED: there is no {program}");
-    }
-    has
-}
-
-/// Runs a program with some input while the loop goes on, and gives its output.
-#[track_caller]
-fn run_program(el: &EventLoop, mut program: Command, input: Vec<u8>) -> Vec<u8> {
-    let job = el.run_in_executor(None, move || {
-        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take().unwrap();
-        // It may end before it has read everything.
-        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let output = child.wait_with_output();
-        feeder.join().unwrap();
-        output
-    });
-    let output = complete(el, job).unwrap().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", output.status);
-    output.stdout
-}
-
-fn python(script: &str) -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-c", script]);
-    command
-}
-
-/// Runs a test on each selector, and ends the executor that it has used.
-fn on_each_selector(body: impl Fn(&EventLoop)) {
-    for kind in [Kind::Epoll, Kind::Polling, Kind::Level] {
-        run(kind, false, |el| {
-            body(el);
-            assert!(complete(el, el.shutdown_default_executor(None)));
-        });
-    }
-}
-
-#[track_caller]
-fn end(el: &EventLoop, server: &Server) {
-    assert!(complete(el, server.shutdown(common::PATIENCE)));
-}
-
-/// A small server of HTTP/1.1: `GET /<n>` gives n bytes, `POST` gives the body back.
-#[derive(Default)]
-struct Http {
-    received: BytesMut,
-    /// Bytes of a body that are still to come, and have been answered as they came.
-    body: usize,
-    close: bool,
-}
-
-impl Http {
-    fn answer_head(&mut self, transport: &Transport) -> bool {
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut request = httparse::Request::new(&mut headers);
-        let length = match request.parse(&self.received) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return false,
-            Err(error) => {
-                transport.write(format!("HTTP/1.1 400 {error}\r\n\r\n").as_bytes());
-                transport.close();
-                return false;
-            }
-        };
-        let header = |name: &str| {
-            let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-            std::str::from_utf8(found.value).ok()
-        };
-        self.close = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        self.body = header("content-length").map_or(0, |value| value.parse().unwrap());
-        let expects = header("expect").is_some();
-        let gives = match request.method {
-            Some("GET") => request.path.unwrap()[1..].parse().unwrap_or(0),
-            _ => 0,
-        };
-        if expects {
-            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", gives + self.body);
-        transport.writelines(&[io::IoSlice::new(head.as_bytes()), io::IoSlice::new(&pattern(gives))]);
-        drop(self.received.split_to(length));
-        true
-    }
-}
-
-impl Protocol for Http {
-    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
-        self.received.extend_from_slice(data);
-        loop {
-            if self.body > 0 {
-                let n = self.body.min(self.received.len());
-                self.body -= n;
-                transport.write_owned(self.received.split_to(n));
-                if self.body > 0 {
-                    return;
-                }
-            } else if self.received.is_empty() || !self.answer_head(transport) {
-                return;
-            }
-            if self.body == 0 && self.close {
-                transport.close();
-                return;
-            }
-        }
-    }
-    fn pause_writing(&mut self, transport: &Transport) {
-        transport.pause_reading();
-    }
-    fn resume_writing(&mut self, transport: &Transport) {
-        transport.resume_reading();
-    }
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8).collect()
-}
-
-fn curl() -> Command {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20"]);
-    command
-}
+use peers::{EchoToTheEnd, Http, curl, end, end_child, has, on_each_selector, python, run_program, start_child};
+use tcp::{LOOPBACK, Recorder, complete, has_ipv6, pattern};
 
 /// TT-01: curl gets what it asks for: several files over one connection, many at once, one that is larger than all
 /// buffers, and one over a connection that is closed behind it.
@@ -205,25 +74,6 @@ fn curl_posts() {
         }
         end(el, &server);
     });
-}
-
-/// Sends back what it gets, also after the peer has ended its side.
-struct EchoToTheEnd;
-
-impl Protocol for EchoToTheEnd {
-    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
-        transport.write(data);
-    }
-    fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
-        transport.write(b"that was all");
-        KeepOpen::No
-    }
-    fn pause_writing(&mut self, transport: &Transport) {
-        transport.pause_reading();
-    }
-    fn resume_writing(&mut self, transport: &Transport) {
-        transport.resume_reading();
-    }
 }
 
 /// CL-01: asyncio's streams as clients: they end their side, and get everything and the end.
@@ -310,30 +160,6 @@ asyncio.run(main())
         let port: u16 = line.trim().parse().expect("the server says its port");
         Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
-}
-
-/// Starts a program while the loop goes on, and gives the line that it says first.
-fn start_child(el: &EventLoop, mut program: Command) -> (Child, String) {
-    let started = el.run_in_executor(None, move || {
-        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        (child, line)
-    });
-    complete(el, started).unwrap()
-}
-
-/// Ends the input of a program, at which it ends, and says nothing more.
-fn end_child(el: &EventLoop, mut child: Child) {
-    let ended = el.run_in_executor(None, move || {
-        drop(child.stdin.take());
-        let status = child.wait().unwrap();
-        let mut rest = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
-        (status, rest)
-    });
-    let (status, rest) = complete(el, ended).unwrap();
-    assert!(status.success() && rest.is_empty(), "{status}: {rest}");
 }
 
 /// CL-01, TT-04: an asyncio server, and this side's three kinds of clients: bytes, ends and resets are understood alike.
