@@ -2,15 +2,14 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustls::client::{ClientSessionMemoryCache, Resumption};
-use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CipherSuiteCommon, ClientConfig, Connection, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
-    SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite, crypto::CryptoProvider, version,
+    CipherSuiteCommon, Connection, ProtocolVersion, ServerConnection,
+    SupportedCipherSuite, Tls12CipherSuite, crypto::CryptoProvider, version,
 };
 
 use super::script::{End, State, carry, pair, run, run_server};
@@ -22,7 +21,7 @@ mod certificates;
 #[path = "../../../tests/common/tls_configs.rs"]
 mod tls_configs;
 
-use tls_configs::{Config, VERSIONS, config_with, configs};
+use tls_configs::{Config, config_with, configs};
 
 /// The two versions.
 fn plain_configs() -> &'static [Config] {
@@ -505,10 +504,10 @@ fn what_was_agreed_on_is_known() {
     for (config, version) in configs().iter().zip([ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3].repeat(2)) {
         let (client, server) = joined(config);
         assert_eq!(client.engine.connection.protocol_version(), Some(version));
-        assert_eq!(server.engine.info().server_name.as_deref(), Some("localhost"));
-        assert_eq!(client.engine.info().peer_certificates.len(), 1);
-        assert_eq!(client.engine.info().version, server.engine.info().version);
-        assert_eq!(client.engine.info().cipher_suite, server.engine.info().cipher_suite);
+        assert_eq!(server.engine.info().unwrap().server_name.as_deref(), Some("localhost"));
+        assert_eq!(client.engine.info().unwrap().peer_certificates.len(), 1);
+        assert_eq!(client.engine.info().unwrap().version, server.engine.info().unwrap().version);
+        assert_eq!(client.engine.info().unwrap().cipher_suite, server.engine.info().unwrap().cipher_suite);
     }
 }
 
