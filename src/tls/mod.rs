@@ -18,10 +18,10 @@ mod verify;
 pub use acceptor::{ClientAuth, TlsAcceptor, TlsAcceptorBuilder};
 pub use connector::{DangerousTlsConnectorBuilder, TlsConnector, TlsConnectorBuilder};
 pub(crate) use engine::Engine;
-pub use error::{TlsConfigError, TlsConfigErrorKind};
-pub use identity::TlsIdentity;
 #[cfg(fuzzing)]
 pub(crate) use engine::script;
+pub use error::{TlsConfigError, TlsConfigErrorKind};
+pub use identity::TlsIdentity;
 pub use options::TlsSide;
 pub(crate) use options::{
     TlsOptions, TlsStart, start_tls_settings, tls_client_settings, tls_limits, tls_server_settings,

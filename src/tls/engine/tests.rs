@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::{
-    CipherSuiteCommon, Connection, ProtocolVersion, ServerConnection,
-    SupportedCipherSuite, Tls12CipherSuite, crypto::CryptoProvider, version,
+    CipherSuiteCommon, Connection, ProtocolVersion, ServerConnection, SupportedCipherSuite, Tls12CipherSuite,
+    crypto::CryptoProvider, version,
 };
 
 use super::script::{End, State, carry, pair, run, run_server};
