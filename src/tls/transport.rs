@@ -625,7 +625,8 @@ impl Layer for TlsLayer {
         // Nothing is borrowed while the stream below is asked.
         let carrier = self.carrier.borrow().clone();
         let below = carrier.map(|carrier| carrier.extra_info()).unwrap_or_default();
-        ExtraInfo { tls: self.engine.borrow().info(), ..below }
+        let tls = self.engine.try_borrow().ok().and_then(|engine| engine.info());
+        ExtraInfo { tls, ..below }
     }
 
     fn is_closing(&self) -> bool {
