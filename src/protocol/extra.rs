@@ -117,8 +117,7 @@ impl fmt::Debug for PipeView {
     }
 }
 
-/// What a transport knows about its connection. Addresses, credentials and what TLS has agreed on stay known after the
-/// connection is gone.
+/// What a transport knows about its connection. Addresses and credentials stay known after the connection is gone.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ExtraInfo {
@@ -136,10 +135,24 @@ pub struct ExtraInfo {
     pub socket: Option<SocketView>,
     /// The descriptor of a pipe transport, whatever it is of; `None` where there is none.
     pub pipe: Option<PipeView>,
-    /// What was agreed on with the peer of a TLS connection; `None` of others, and before the handshake is done.
+    /// What was agreed on with the peer of a TLS connection, from the handshake until `connection_lost` has returned; `None`
+    /// of others.
     #[cfg(feature = "__tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub tls: Option<TlsInfo>,
+}
+
+impl ExtraInfo {
+    /// What holds of a connection that is gone, too.
+    pub(crate) fn of_the_past(self) -> Self {
+        Self {
+            socket: None,
+            pipe: None,
+            #[cfg(feature = "__tls")]
+            tls: None,
+            ..self
+        }
+    }
 }
 
 /// A version of TLS. Older ones are not spoken. As text it is `TLSv1.2` or `TLSv1.3`.

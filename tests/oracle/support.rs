@@ -285,12 +285,14 @@ impl Recorder {
     }
 
     /// Tells of no sizes of queues.
+    #[cfg(feature = "__tls")]
     pub fn without_sizes(mut self) -> Self {
         self.sizes = false;
         self
     }
 
     /// Tells only how much data has come before anything else.
+    #[cfg(feature = "__tls")]
     pub fn total(mut self) -> Self {
         self.untold = Some(0);
         self

@@ -121,7 +121,7 @@ impl SocketTransport {
             }
             Some(Carrier::Layer(layer)) => {
                 if self.me.strong_count() > 1 {
-                    let info = Box::new(layer.extra_info());
+                    let info = Box::new(layer.extra_info().of_the_past());
                     self.rare(|rare| rare.extra_info = Some(info));
                 }
                 layer.leave(self.id);

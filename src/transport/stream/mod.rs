@@ -124,7 +124,7 @@ struct Rare {
     idle: Option<IdleLimit>,
     /// Who the peer is, where that was asked for.
     credentials: Option<PeerCredentials>,
-    /// What the layer knew.
+    /// What the layer knew and still holds.
     extra_info: Option<Box<ExtraInfo>>,
     /// Makes the calls, for what is called elsewhere.
     elsewhere: Option<Rc<dyn Elsewhere>>,
