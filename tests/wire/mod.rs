@@ -397,10 +397,18 @@ pub fn assert_sleeps(el: &EventLoop) {
 
 /// Bytes that do not repeat soon, so that a piece which is lost or swapped shows.
 pub fn pattern(len: usize) -> Vec<u8> {
+    /// A prime, so that it is no multiple of any buffer's size.
+    const PERIOD: usize = 65_521;
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     };
-    std::iter::repeat_with(next).take(len).collect()
+    let mut bytes: Vec<u8> = std::iter::repeat_with(next).take(len.min(PERIOD)).collect();
+    // Made one by one, megabytes of them take most of a test's time.
+    while bytes.len() < len {
+        let more = PERIOD.min(len - bytes.len());
+        bytes.extend_from_within(..more);
+    }
+    bytes
 }
