@@ -332,6 +332,7 @@ on_every_loop! {
             while !peer.is_at_end() {}
             if let Some(transport) = transport {
                 assert!(transport.is_closing() && transport.protocol().is_none());
+                assert!(transport.extra_info().tls.is_none());
                 transport.write(b"nothing");
                 transport.close();
                 transport.abort();
