@@ -115,7 +115,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Looks whether this connection can be changed to TLS. Nothing happens to it yet.
     pub(crate) fn new(el: EventLoop, method: &str, transport: Transport, options: TlsOptions) -> io::Result<Self> {
-        running::refuse_elsewhere(&el, method)?;
+        running::refuse_elsewhere(&el, "start_tls")?;
         if el.is_closed() {
             return Err(LoopClosed.into());
         }
