@@ -102,7 +102,7 @@ on_every_loop! {
         let (given, _) = complete(el, el.create_connection(|| Idle, TcpStream::connect(address).unwrap())).unwrap();
         assert!(nodelay(&given));
         let streams = complete(el, async { open_connection(address).await }).unwrap();
-        assert!(nodelay(streams.1.transport()));
+        assert!(nodelay(&streams.1.transport()));
         run_until(el, || connections.len() == 3);
         assert!((0..3).all(|i| nodelay(&connections.get(i))));
 

@@ -350,7 +350,7 @@ fn what_is_queued_is_sent() {
                 let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
                 let (reader, writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
                 let (mut peer, _) = listener.accept().unwrap();
-                let written = jam(writer.transport());
+                let written = jam(&writer.transport());
                 drop(forever_with((reader, writer)));
                 let reading = std::thread::spawn(move || {
                     let mut all = Vec::new();

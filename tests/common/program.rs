@@ -12,7 +12,14 @@ pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
     if !path.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", name]).status().unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", name]);
+        for (feature, is_on) in [("tls", cfg!(feature = "tls")), ("aws-lc-rs", cfg!(feature = "aws-lc-rs"))] {
+            if is_on {
+                build.args(["--features", feature]);
+            }
+        }
+        let built = build.status().unwrap();
         assert!(built.success(), "cargo build --example {name} failed");
     }
     path
