@@ -29,6 +29,9 @@ use common::{run_until, take_reports};
 use tcp::{LOOPBACK, Recorder, complete, has_ipv6, idle, plain_listener, plain_pair, take_client};
 use unix::Folder;
 
+/// What goes wrong with a builder that is awaited.
+type Outcome = Pin<Box<dyn Future<Output = Option<io::Error>>>>;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Sends back what it gets, and notes what was agreed on.
@@ -93,18 +96,14 @@ macro_rules! without_tls {
     ($builder:expr; $($option:ident($value:expr)),*) => {
         [$((concat!(stringify!($option), "()"), {
             let builder = $builder.$option($value);
-            Box::pin(async move { builder.await.err() }) as Pin<Box<dyn Future<Output = Option<io::Error>>>>
+            Box::pin(async move { builder.await.err() }) as Outcome
         })),*]
     };
 }
 
 /// Awaits them, and looks at the errors.
 #[track_caller]
-fn all_refused<const N: usize>(
-    el: &EventLoop,
-    method: &str,
-    refused: [(&str, Pin<Box<dyn Future<Output = Option<io::Error>>>>); N],
-) {
+fn all_refused<const N: usize>(el: &EventLoop, method: &str, refused: [(&str, Outcome); N]) {
     for (option, future) in refused {
         let error = complete(el, future).expect(option);
         check(&error, method, &format!("{option} has no meaning without tls()"));
