@@ -63,18 +63,8 @@ fn as_server(el: &EventLoop, transport: &Transport) -> StartTls {
 /// Both ends change to TLS.
 fn change(el: &EventLoop, client: &Transport, server: &Transport) -> (Transport, Transport) {
     let (client, server) = (as_client(el, client).into_future(), as_server(el, server).into_future());
-    complete(el, async { join!(client, server) }.as_pair())
-}
-
-trait AsPair {
-    fn as_pair(self) -> impl Future<Output = (Transport, Transport)>;
-}
-
-impl<F: Future<Output = (io::Result<Transport>, io::Result<Transport>)>> AsPair for F {
-    async fn as_pair(self) -> (Transport, Transport) {
-        let (client, server) = self.await;
-        (client.unwrap(), server.unwrap())
-    }
+    let (client, server) = complete(el, async { join!(client, server) });
+    (client.unwrap(), server.unwrap())
 }
 
 /// The peer goes, and with it the connection.
@@ -404,7 +394,7 @@ on_every_loop! {
 
     /// TL-19: the ends of pipes are refused.
     fn pipes_cannot_change(el) {
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
         let (reader, _) = complete(el, el.connect_read_pipe(tcp::idle(), reader)).unwrap();
         let (writer, _) = complete(el, el.connect_write_pipe(tcp::idle(), writer)).unwrap();
         for transport in [&reader, &writer] {
@@ -542,7 +532,7 @@ on_every_loop! {
     /// CX-11: the callbacks have the connection's first context, whoever starts TLS, over TLS too, and also where it fails.
     fn the_first_context_is_kept(el) {
         thread_local! {
-            static WHO: ContextVar<&'static str> = ContextVar::new("who");
+            static WHO: ContextVar<&'static str> = const { ContextVar::new("who") };
         }
         fn who() -> &'static str {
             WHO.with(|who| who.get().unwrap_or("nobody"))

@@ -57,25 +57,20 @@ impl StreamWriter {
     /// As [`EventLoop::start_tls`](crate::EventLoop::start_tls).
     ///
     /// ```
-    /// use std::sync::Arc;
-    /// use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-    /// use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    /// use roundelay::{TlsAcceptor, TlsConnector, TlsIdentity};
     ///
     /// // A certificate that signs itself, and a client that trusts it.
     /// let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    /// let (certificate, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
-    /// let mut roots = RootCertStore::empty();
-    /// roots.add(certificate.clone()).unwrap();
-    /// let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    /// let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
-    /// let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    /// let (client, server) = (Arc::new(client), Arc::new(server));
+    /// let identity = TlsIdentity::from_pem(made.cert.pem(), made.signing_key.serialize_pem())?;
+    /// let acceptor = TlsAcceptor::builder().identity(identity).build()?;
+    /// let connector = TlsConnector::builder().roots_from_pem(made.cert.pem()).build()?;
     ///
     /// roundelay::block_on(async {
     ///     let server = roundelay::start_server(
     ///         async move |mut reader, mut writer| {
     ///             assert_eq!(reader.readline().await?, b"STARTTLS\n");
-    ///             let starting = writer.start_tls(roundelay::TlsAcceptor::from(server.clone()));
+    ///             // Nothing is read from here on.
+    ///             let starting = writer.start_tls(acceptor.clone());
     ///             writer.write(b"go ahead\n");
     ///             starting.await?;
     ///             writer.write(b"nobody else can read this\n");
@@ -89,12 +84,12 @@ impl StreamWriter {
     ///     let (mut reader, mut writer) = roundelay::open_connection(server.local_addrs()[0]).await?;
     ///     writer.write(b"STARTTLS\n");
     ///     assert_eq!(reader.readline().await?, b"go ahead\n");
-    ///     writer.start_tls(roundelay::TlsConnector::from(client)).server_hostname("localhost").await?;
+    ///     writer.start_tls(connector).server_hostname("localhost").await?;
     ///     assert_eq!(reader.readline().await?, b"nobody else can read this\n");
     ///     writer.close();
     ///     writer.wait_closed().await
     /// })
-    /// # .unwrap();
+    /// # ?; std::io::Result::Ok(())
     /// ```
     pub fn start_tls(&mut self, side: impl Into<TlsSide>) -> StartStreamTls {
         StartStreamTls {

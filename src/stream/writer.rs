@@ -61,6 +61,7 @@ impl StreamWriter {
         &self.ended
     }
 
+    #[cfg(feature = "__tls")]
     pub(crate) fn buffer(&self) -> &Rc<RefCell<Buffer>> {
         &self.buffer
     }

@@ -74,6 +74,49 @@ impl EventLoop {
     /// shown; `ConnectionAborted` where it took too long; `ConnectionReset` where the peer is gone. [`InvalidState`] as an
     /// `io::Error` if the transport is closing; `Unsupported` for a transport of one direction; `InvalidInput` for what
     /// does not go together, and where it is awaited in another loop; [`LoopClosed`] as an `io::Error`.
+    ///
+    /// ```
+    /// use roundelay::{Protocol, TlsAcceptor, TlsConnector, TlsIdentity, Transport};
+    ///
+    /// /// Reads in clear, up to the end of a line, who it is; what follows is TLS.
+    /// struct Preamble(TlsAcceptor);
+    ///
+    /// impl Protocol for Preamble {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         let Some(end) = data.iter().position(|&byte| byte == b'\n') else { return transport.unread(data) };
+    ///         // The first words of TLS may have come together with the line.
+    ///         transport.unread(&data[end + 1..]);
+    ///         let user = String::from_utf8_lossy(&data[..end]).into_owned();
+    ///         let el = roundelay::get_running_loop().unwrap();
+    ///         let starting = el.start_tls(transport.clone(), Greet, self.0.clone());
+    ///         roundelay::spawn(async move {
+    ///             let transport = starting.await?;
+    ///             transport.write(format!("hello, {user}\n").as_bytes());
+    ///             std::io::Result::Ok(())
+    ///         });
+    ///     }
+    /// }
+    /// struct Greet;
+    /// impl Protocol for Greet {}
+    ///
+    /// // A certificate that signs itself, and a client that trusts it.
+    /// let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    /// let identity = TlsIdentity::from_pem(made.cert.pem(), made.signing_key.serialize_pem())?;
+    /// let acceptor = TlsAcceptor::builder().identity(identity).build()?;
+    /// let connector = TlsConnector::builder().roots_from_pem(made.cert.pem()).build()?;
+    ///
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop().unwrap();
+    ///     let server = el.create_server(move || Preamble(acceptor.clone()), ("127.0.0.1", 0)).await?;
+    ///     let (mut reader, mut writer) = roundelay::open_connection(server.local_addrs()[0]).await?;
+    ///     writer.write(b"alice\n");
+    ///     writer.start_tls(connector).server_hostname("localhost").await?;
+    ///     assert_eq!(reader.readline().await?, b"hello, alice\n");
+    ///     writer.close();
+    ///     writer.wait_closed().await
+    /// })
+    /// # ?; std::io::Result::Ok(())
+    /// ```
     pub fn start_tls(
         &self,
         transport: Transport,
@@ -115,7 +158,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Looks whether this connection can be changed to TLS. Nothing happens to it yet.
     pub(crate) fn new(el: EventLoop, method: &str, transport: Transport, options: TlsOptions) -> io::Result<Self> {
-        running::refuse_elsewhere(&el, method)?;
+        running::refuse_elsewhere(&el, "start_tls")?;
         if el.is_closed() {
             return Err(LoopClosed.into());
         }

@@ -1,0 +1,309 @@
+//! Changing to TLS over all that carries bytes: unix sockets, streams of the application's, transports of its own; and
+//! what else may happen to a connection during the handshake.
+
+#![cfg(feature = "__tls")]
+
+#[path = "common/certificates.rs"]
+mod certificates;
+mod common;
+#[path = "common/tcp.rs"]
+mod tcp;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::{join, poll};
+use roundelay::{
+    AnyProtocol, BaseTransport, EventLoop, ExtraInfo, LoopClosed, Protocol, ReadTransport, StartTls, StreamTransport,
+    TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+};
+
+use certificates::{acceptor, connector};
+use common::{alone, on_loop, run_until};
+use tcp::{Recorder, calm, complete, idle, pattern, plain_pair, receive_all};
+
+/// A carrier of the application's own, which adds nothing to the one below.
+#[derive(Debug)]
+struct Own {
+    id: TransportId,
+    carrier: Transport,
+    /// For the one who waits.
+    waiting: RefCell<Option<WriteReady>>,
+}
+
+impl Own {
+    fn over(carrier: &Transport) -> Transport {
+        Transport::new(Rc::new(Self { id: TransportId::next(), carrier: carrier.clone(), waiting: RefCell::new(None) }))
+    }
+
+    fn poll_waiting(&self, cx: &mut Context<'_>, make: fn(&Transport) -> WriteReady) -> Poll<io::Result<()>> {
+        let mut waiting = self.waiting.borrow_mut();
+        let polled = Pin::new(waiting.get_or_insert_with(|| make(&self.carrier))).poll(cx);
+        if polled.is_ready() {
+            *waiting = None;
+        }
+        polled
+    }
+}
+
+impl BaseTransport for Own {
+    fn id(&self) -> TransportId {
+        self.id
+    }
+    fn is_closing(&self) -> bool {
+        self.carrier.is_closing()
+    }
+    fn close(&self) {
+        self.carrier.close();
+    }
+    fn abort(&self) {
+        self.carrier.abort();
+    }
+    fn extra_info(&self) -> ExtraInfo {
+        self.carrier.extra_info()
+    }
+}
+
+impl ReadTransport for Own {
+    fn is_reading(&self) -> bool {
+        self.carrier.is_reading()
+    }
+    fn pause_reading(&self) {
+        self.carrier.pause_reading();
+    }
+    fn resume_reading(&self) {
+        self.carrier.resume_reading();
+    }
+    fn unread(&self, data: &[u8]) {
+        self.carrier.unread(data);
+    }
+}
+
+impl WriteTransport for Own {
+    fn write(&self, data: &[u8]) {
+        self.carrier.write(data);
+    }
+    fn write_owned(&self, data: Bytes) {
+        self.carrier.write_owned(data);
+    }
+    fn writelines(&self, data: &[IoSlice<'_>]) {
+        self.carrier.writelines(data);
+    }
+    fn write_eof(&self) {
+        self.carrier.write_eof();
+    }
+    fn can_write_eof(&self) -> bool {
+        self.carrier.can_write_eof()
+    }
+    fn write_buffer_size(&self) -> usize {
+        self.carrier.write_buffer_size()
+    }
+    fn write_buffer_limits(&self) -> WaterMarks {
+        self.carrier.write_buffer_limits()
+    }
+    fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()> {
+        self.carrier.set_write_buffer_limits(high, low)
+    }
+    fn set_write_buffer_cap(&self, cap: Option<usize>) {
+        self.carrier.set_write_buffer_cap(cap);
+    }
+    fn poll_ready(&self, _: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_waiting(cx, Transport::ready)
+    }
+    fn poll_flushed(&self, _: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_waiting(cx, Transport::flushed)
+    }
+    fn forget_waiter(&self, _: WaiterId) {
+        self.waiting.take();
+    }
+}
+
+impl StreamTransport for Own {
+    fn protocol(&self) -> Option<AnyProtocol> {
+        self.carrier.protocol()
+    }
+    fn set_protocol(&self, protocol: AnyProtocol) {
+        self.carrier.set_protocol(protocol);
+    }
+}
+
+/// Counts bytes.
+#[derive(Clone, Default)]
+struct Count(Rc<RefCell<Vec<u8>>>);
+
+impl Protocol for Count {
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.0.borrow_mut().extend_from_slice(data);
+    }
+}
+
+fn as_client(el: &EventLoop, transport: &Transport) -> StartTls {
+    el.start_tls(transport.clone(), transport.protocol().unwrap(), connector()).server_hostname("localhost")
+}
+
+fn as_server(el: &EventLoop, transport: &Transport) -> StartTls {
+    el.start_tls(transport.clone(), transport.protocol().unwrap(), acceptor())
+}
+
+/// Both change to TLS, a megabyte goes each way, and both end.
+fn check(el: &EventLoop, client: &Transport, server: &Transport) {
+    let received = [Count::default(), Count::default()];
+    let near = el.start_tls(client.clone(), received[0].clone(), connector()).server_hostname("localhost");
+    let far = el.start_tls(server.clone(), received[1].clone(), acceptor());
+    let (near, far) = complete(el, async { join!(near.into_future(), far.into_future()) });
+    let (near, far) = (near.unwrap(), far.unwrap());
+    let data = pattern(1_000_000);
+    near.write(&data);
+    far.write(&data);
+    run_until(el, || received.iter().all(|received| received.0.borrow().len() == data.len()));
+    assert!(received.iter().all(|received| *received.0.borrow() == data));
+    near.close();
+    run_until(el, || [&near, &far, client, server].iter().all(|transport| transport.protocol().is_none()));
+}
+
+/// Two transports over two sockets.
+fn transports(el: &EventLoop) -> (Transport, Transport) {
+    let (near, far) = plain_pair();
+    let (near, _) = complete(el, el.create_connection(idle(), near)).unwrap();
+    let (far, _) = complete(el, el.connect_accepted_socket(idle(), far)).unwrap();
+    (near, far)
+}
+
+on_every_loop! {
+    /// TL-15: over unix sockets.
+    fn over_unix_sockets(el) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near, _) = complete(el, el.create_unix_connection(idle(), near)).unwrap();
+        let (far, _) = complete(el, el.connect_accepted_socket(idle(), far)).unwrap();
+        check(el, &near, &far);
+    }
+
+    /// TL-15: over streams of the application's, one that is slow to take bytes among them.
+    fn over_foreign_streams(el) {
+        let (near, far) = plain_pair();
+        socket2::SockRef::from(&far).set_send_buffer_size(8 * 1024).unwrap();
+        let (near, far) = complete(el, async {
+            let el = roundelay::get_running_loop().unwrap();
+            let near = el.connect_stream(idle(), TcpStream::from_std(near).unwrap()).unwrap().0;
+            (near, el.connect_stream(idle(), TcpStream::from_std(far).unwrap()).unwrap().0)
+        });
+        check(el, &near, &far);
+    }
+
+    /// TL-19: over a transport of the application's own, which is told nothing that other transports are not told.
+    fn over_a_transport_of_ones_own(el) {
+        let (near, far) = transports(el);
+        check(el, &Own::over(&near), &Own::over(&far));
+    }
+
+    /// TL-19: one that was closed is refused, whatever it is.
+    fn a_closed_transport_of_ones_own(el) {
+        let (near, far) = transports(el);
+        let own = Own::over(&near);
+        let starting = as_client(el, &own);
+        near.close();
+        assert_eq!(complete(el, starting).unwrap_err().to_string(), "start_tls: Transport is closing");
+        run_until(el, || near.protocol().is_none() && far.protocol().is_none());
+    }
+
+    /// TL-11: the old transport closed or aborted during the handshake ends it; the protocol hears of it once.
+    fn the_old_transport_is_closed_during_the_handshake(el) {
+        for aborts in [false, true] {
+            let (mut peer, near) = plain_pair();
+            let heard = Recorder::new();
+            let given = heard.clone();
+            let (transport, _) = complete(el, el.create_connection(move || given, near)).unwrap();
+            let task = el.create_task(as_client(el, &transport).into_future());
+            calm(el);
+            if aborts {
+                transport.abort();
+            } else {
+                transport.close();
+            }
+            let error = complete(el, task).unwrap().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            calm(el);
+            assert_eq!(heard.take(), ["made", "lost ConnectionReset"]);
+            assert!(!receive_all(el, &mut peer).is_empty());
+        }
+    }
+
+    /// TL-15: another protocol on the old transport takes the connection away: the one above hears of the end.
+    fn another_protocol_on_the_old_transport(el) {
+        let (mut peer, near) = plain_pair();
+        let (heard, other) = (Recorder::new(), Recorder::new());
+        let given = heard.clone();
+        let (transport, _) = complete(el, el.create_connection(move || given, near)).unwrap();
+        let task = el.create_task(as_client(el, &transport).into_future());
+        calm(el);
+        transport.set_protocol(other.clone());
+        complete(el, task).unwrap().unwrap_err();
+        calm(el);
+        let heard = heard.take();
+        assert!(heard.len() == 2 && heard[1].starts_with("lost "), "{heard:?}");
+        assert_eq!(other.take(), ["lost"]);
+        assert!(!receive_all(el, &mut peer).is_empty());
+    }
+
+    /// TL-18: a server that is closed with its clients in the middle of a change ends those connections.
+    fn the_server_ends_during_the_handshake(el) {
+        for aborts in [false, true] {
+            let (server, connections, address) = tcp::serve(el);
+            let (mut client, transport) = tcp::connect(el, &connections, address);
+            let mut starting = as_server(el, &transport).into_future();
+            assert!(complete(el, async { poll!(&mut starting) }).is_pending());
+            server.close();
+            if aborts {
+                server.abort_clients();
+            } else {
+                server.close_clients();
+            }
+            let task = el.create_task(starting);
+            assert!(complete(el, task).unwrap().is_err());
+            complete(el, server.wait_closed());
+            let _ = client.set_nonblocking(true);
+            run_until(el, || !matches!(io::Read::read(&mut client, &mut [0; 10]), Err(error) if error.kind() == io::ErrorKind::WouldBlock));
+        }
+    }
+}
+
+/// TL-18: a loop that is closed in the middle of a change lets go of everything; what is awaited in it afterwards says so.
+#[test]
+fn the_loop_is_closed_during_the_handshake() {
+    on_loop(|el| {
+        let (near, far) = transports(el);
+        let late = as_client(el, &near);
+        let mut starting = as_server(el, &far).into_future();
+        assert!(complete(el, async { poll!(&mut starting) }).is_pending());
+        el.close();
+        drop(starting);
+        let mut late = Box::pin(late.into_future());
+        let waker = std::task::Waker::noop();
+        match late.as_mut().poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(Err(error)) => assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// TL-19: awaited in another loop than the transport's it is refused.
+#[test]
+fn another_loop() {
+    let _alone = alone();
+    let (one, other) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+    let (near, far) = transports(&one);
+    let error = complete(&other, as_client(&one, &near)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().starts_with("EventLoop::start_tls(): a future of loop "), "{error}");
+    assert!(near.is_reading());
+    near.close();
+    run_until(&one, || far.protocol().is_none());
+    one.close();
+    other.close();
+}
