@@ -419,6 +419,8 @@ impl TlsLayer {
                 let text = "the connection was lost during the TLS handshake";
                 let error = error.unwrap_or_else(|| io::Error::new(io::ErrorKind::ConnectionReset, text));
                 self.handshake_failed(error);
+                // A protocol that knew of it hears of that before all of this is gone.
+                upper.layer_lost(None);
             }
             Phase::Open | Phase::Ending => {
                 self.phase.set(Phase::Lost);
