@@ -156,7 +156,10 @@ pub use time::{
 pub use protocol::{TlsInfo, TlsVersion};
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-pub use tls::{StartTls, StartingTls, TlsAcceptor, TlsConnector, TlsSide};
+pub use tls::{
+    ClientAuth, DangerousTlsConnectorBuilder, StartTls, StartingTls, TlsAcceptor, TlsAcceptorBuilder, TlsClientHello,
+    TlsConfigError, TlsConfigErrorKind, TlsConnector, TlsConnectorBuilder, TlsIdentity, TlsSide,
+};
 
 /// Selectors: how a loop asks the operating system what is ready.
 pub mod selector {

@@ -141,7 +141,7 @@ pub struct ExtraInfo {
     pub tls: Option<TlsInfo>,
 }
 
-/// The version of a TLS connection.
+/// A version of TLS. Older ones are not spoken. As text it is `TLSv1.2` or `TLSv1.3`.
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +151,16 @@ pub enum TlsVersion {
     Tls12,
     /// TLS 1.3 (RFC 8446).
     Tls13,
+}
+
+#[cfg(feature = "__tls")]
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        })
+    }
 }
 
 /// What two sides of a TLS connection have agreed on, and know of each other.

@@ -5,16 +5,14 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
-use roundelay::{TlsAcceptor, TlsConnector};
-use rustls::crypto::CryptoProvider;
+use roundelay::{TlsAcceptor, TlsConnector, TlsIdentity};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 /// A year, a month and a day.
@@ -118,6 +116,11 @@ impl Certified {
         self
     }
 
+    /// As a server or a client has it.
+    pub fn identity(&self) -> TlsIdentity {
+        TlsIdentity::from_pem(&self.pem, &self.key_pem).unwrap()
+    }
+
     /// The chain and the key as rustls has them.
     pub fn rustls(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         (self.chain.clone(), PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone())))
@@ -173,28 +176,14 @@ pub fn localhost() -> &'static Certified {
     LOCALHOST.get_or_init(|| authority().server(&["localhost", "127.0.0.1", "::1"]))
 }
 
-/// The cryptography that the crate uses.
-pub fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(provider)
-}
-
 /// A client that trusts [`authority`] alone.
 pub fn connector() -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority().der()).unwrap();
-    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth()).into()
+    TlsConnector::builder().roots_from_pem(authority().pem()).build().unwrap()
 }
 
 /// A server that is [`localhost`].
 pub fn acceptor() -> TlsAcceptor {
-    let (chain, key) = localhost().rustls();
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap()).into()
+    TlsAcceptor::builder().identity(localhost().identity()).build().unwrap()
 }
 
 /// A client and a server that trust each other: for "localhost", 127.0.0.1 and ::1.
