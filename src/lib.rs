@@ -181,3 +181,23 @@ pub mod fault {
     pub use crate::os::fault::Call;
     pub use crate::os::fault::plan::{Fault, finish, inject};
 }
+
+/// What the targets of fuzz/ do: only in a build with `--cfg fuzzing`.
+#[cfg(all(fuzzing, feature = "__tls"))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod fuzzing {
+    use std::sync::Arc;
+
+    use rustls::{ClientConfig, ServerConfig};
+
+    use crate::tls::script;
+
+    pub fn tls_engine(configs: &[(Arc<ClientConfig>, Arc<ServerConfig>)], script: &[u8]) {
+        script::run(configs, script);
+    }
+
+    pub fn tls_server(configs: &[(Arc<ClientConfig>, Arc<ServerConfig>)], input: &[u8]) {
+        script::run_server(configs, input);
+    }
+}

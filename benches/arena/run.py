@@ -3,7 +3,7 @@
 
 run.py list
 run.py micro     [--workloads a,b] [--n N]
-run.py echo|echo-unix|udp-echo|accept|http
+run.py echo|tls-echo|echo-unix|udp-echo|accept|http
                  [--conns 1,50,1000] [--size 64,1024,16384] [--depth 1]
 run.py idle      [--conns 10000]
 run.py all       everything, with moderate durations
@@ -13,14 +13,18 @@ common: [--peers a,b] [--rounds 3] [--base tokio] [--secs 0.5] [--warmup 0.25]
 """
 
 import argparse
+import atexit
+import functools
 import glob
 import itertools
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -87,12 +91,23 @@ def run_micro(peer, workload, n):
     return last_json(p.stdout) or {"error": f"rc {p.returncode}: {p.stderr.strip()[-200:]}"}
 
 
+@functools.cache
+def certificate():
+    """A folder with cert.pem and key.pem, for this run."""
+    folder = tempfile.mkdtemp(prefix="arena-cert-")
+    atexit.register(shutil.rmtree, folder)
+    subprocess.run([os.path.join(BIN, "load"), "cert", "--cert", folder], check=True)
+    return folder
+
+
 def run_server(peer, kind, cfg, a):
     port = next(PORTS)
     where = ["--port", str(port)]
     path = f"/tmp/arena-{os.getpid()}-{port}.sock"
     if kind == "echo-unix":
         where += ["--path", path]
+    if kind == "tls-echo":
+        where += ["--cert", certificate()]
     buf = "4096" if cfg.get("idle") else str(a.buf)
     srv = subprocess.Popen(
         ["taskset", "-c", SERVER_CPU] + peer["cmd"] + [kind] + where + ["--buf", buf],
@@ -266,7 +281,7 @@ def server_table(r, peers, base, idle):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument(
-        "what", choices=["list", "micro", "echo", "echo-unix", "udp-echo", "accept", "http", "idle", "all", "servers"]
+        "what", choices=["list", "micro", "echo", "tls-echo", "echo-unix", "udp-echo", "accept", "http", "idle", "all", "servers"]
     )
     ap.add_argument("--peers")
     ap.add_argument("--workloads")
@@ -317,6 +332,7 @@ def main():
     if a.what in ("all", "servers"):
         server_jobs("echo", [1, 50, 1000], [64, 1024, 16384], [1])
         server_jobs("echo", [50], [64], [16])
+        server_jobs("tls-echo", [50], [1024, 16384], [1])
         server_jobs("echo-unix", [50], [1024], [1])
         server_jobs("udp-echo", [50], [64], [1])
         server_jobs("accept", [50], [0], [1])

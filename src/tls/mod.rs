@@ -18,6 +18,8 @@ mod verify;
 pub use acceptor::{ClientAuth, TlsAcceptor, TlsAcceptorBuilder};
 pub use connector::{DangerousTlsConnectorBuilder, TlsConnector, TlsConnectorBuilder};
 pub(crate) use engine::Engine;
+#[cfg(fuzzing)]
+pub(crate) use engine::script;
 pub use error::{TlsConfigError, TlsConfigErrorKind};
 pub use identity::TlsIdentity;
 pub use options::TlsSide;

@@ -3,7 +3,7 @@
 
 python_peer.py info
 python_peer.py --peer asyncio|uvloop micro WORKLOAD [--n N]
-python_peer.py --peer asyncio|uvloop echo|echo-unix|udp-echo [--port P] [--path P]
+python_peer.py --peer asyncio|uvloop echo|tls-echo|echo-unix|udp-echo [--port P] [--path P] [--cert FOLDER]
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import random
 import resource
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ MICRO = {
     "block_on_ready": 20_000,
     "runtime_new": 200,
 }
-SERVE = ["echo", "echo-unix", "udp-echo"]
+SERVE = ["echo", "tls-echo", "echo-unix", "udp-echo"]
 
 
 class Meter:
@@ -314,19 +315,23 @@ class UdpEcho(asyncio.DatagramProtocol):
         self.tr.sendto(data, addr)
 
 
-def serve(new_loop, kind, port, path):
+def serve(new_loop, kind, port, path, cert):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = new_loop()
     asyncio.set_event_loop(loop)
-    if kind == "echo":
+    if kind in ("echo", "tls-echo"):
+        tls = None
+        if kind == "tls-echo":
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(os.path.join(cert, "cert.pem"), os.path.join(cert, "key.pem"))
         s = socket.socket()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if "ARENA_DEFAULT_CC" not in os.environ:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         s.bind(("127.0.0.1", port))
-        keep = loop.run_until_complete(loop.create_server(Echo, sock=s, backlog=4096))
+        keep = loop.run_until_complete(loop.create_server(Echo, sock=s, backlog=4096, ssl=tls))
     elif kind == "echo-unix":
         if os.path.exists(path):
             os.unlink(path)
@@ -367,7 +372,7 @@ def main():
         r = micro(new_loop, pos[1], int(opts.get("n", MICRO[pos[1]])))
         print(json.dumps({"peer": peer, "workload": pos[1], **r}))
     else:
-        serve(new_loop, pos[0], int(opts.get("port", 7777)), opts.get("path", "/tmp/arena.sock"))
+        serve(new_loop, pos[0], int(opts.get("port", 7777)), opts.get("path", "/tmp/arena.sock"), opts.get("cert"))
 
 
 main()

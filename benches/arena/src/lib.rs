@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 pub mod net;
 pub mod sys;
+pub mod tls;
 
 // ---------------------------------------------------------------- contestant
 
@@ -130,7 +131,7 @@ impl Peer {
         self.micro = Some((micro::<R>, WORKLOADS.iter().map(|w| w.0).collect()));
         self
     }
-    /// A server: kind is one of echo, echo-unix, udp-echo, accept, http.
+    /// A server: kind is one of echo, tls-echo, echo-unix, udp-echo, accept, http.
     pub fn serve(mut self, kind: &'static str, f: ServeFn) -> Peer {
         self.serve.push((kind, f));
         self

@@ -14,7 +14,7 @@ pub(crate) enum State {
     Open,
     /// The peer has ended.
     Ended,
-    Failed(io::Error),
+    Failed(#[cfg_attr(fuzzing, allow(dead_code))] io::Error),
 }
 
 /// One end, which uses its engine as a transport does.

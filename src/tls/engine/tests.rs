@@ -2,15 +2,14 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustls::client::{ClientSessionMemoryCache, Resumption};
-use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CipherSuiteCommon, ClientConfig, Connection, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
-    SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite, crypto::CryptoProvider, version,
+    CipherSuiteCommon, Connection, ProtocolVersion, ServerConnection, SupportedCipherSuite, Tls12CipherSuite,
+    crypto::CryptoProvider, version,
 };
 
 use super::script::{End, State, carry, pair, run, run_server};
@@ -18,55 +17,10 @@ use crate::constants::TLS_SEND_SIZE;
 
 #[path = "../../../tests/common/certificates.rs"]
 mod certificates;
+#[path = "../../../tests/common/tls_configs.rs"]
+mod tls_configs;
 
-type Config = (Arc<ClientConfig>, Arc<ServerConfig>);
-
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
-
-fn roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificates::authority().der()).unwrap();
-    roots
-}
-
-fn config_with(
-    provider: Arc<CryptoProvider>,
-    version: &'static SupportedProtocolVersion,
-) -> (ClientConfig, ServerConfig) {
-    let client = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-    let server = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
-    let (chain, key) = certificates::localhost().rustls();
-    (
-        client.with_root_certificates(roots()).with_no_client_auth(),
-        server.with_no_client_auth().with_single_cert(chain, key).unwrap(),
-    )
-}
-
-/// In which the server asks for a certificate, too.
-fn mutual(version: &'static SupportedProtocolVersion) -> (ClientConfig, ServerConfig) {
-    let provider = certificates::provider();
-    let client = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-    let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-    let (chain, key) = certificates::authority().client("somebody").rustls();
-    let client = client.with_root_certificates(roots()).with_client_auth_cert(chain, key).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots().into(), provider).build().unwrap();
-    let (chain, key) = certificates::localhost().rustls();
-    (client, server.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap())
-}
-
-/// TLS 1.2 and 1.3, and both with a certificate of the client's.
-fn configs() -> &'static [Config; 4] {
-    static CONFIGS: OnceLock<[Config; 4]> = OnceLock::new();
-    CONFIGS.get_or_init(|| {
-        let [a, b] = VERSIONS.map(|version| config_with(certificates::provider(), version));
-        let [c, d] = VERSIONS.map(mutual);
-        [a, b, c, d].map(|(mut client, server)| {
-            // Each handshake is a full one, and takes the same course.
-            client.resumption = Resumption::disabled();
-            (Arc::new(client), Arc::new(server))
-        })
-    })
-}
+use tls_configs::{Config, config_with, configs, provider};
 
 /// The two versions.
 fn plain_configs() -> &'static [Config] {
@@ -478,7 +432,7 @@ fn keys_are_changed_by_both_sides_at_any_time() {
 
 /// A suite whose keys are used up after so many records.
 fn few_records(limit: u64) -> Arc<CryptoProvider> {
-    let mut provider = CryptoProvider::clone(&certificates::provider());
+    let mut provider = CryptoProvider::clone(&provider());
     for suite in &mut provider.cipher_suites {
         if let SupportedCipherSuite::Tls12(tls12) = *suite {
             let common = CipherSuiteCommon { confidentiality_limit: limit, ..copy_common(&tls12.common) };
@@ -520,7 +474,7 @@ fn cannot_be_encrypted(data: &[u8]) {
 /// What a client sends at once when it comes back is delivered, behind the handshake, and before the rest.
 #[test]
 fn early_data_is_not_lost() {
-    let (mut client_config, mut server_config) = config_with(certificates::provider(), &version::TLS13);
+    let (mut client_config, mut server_config) = config_with(provider(), &version::TLS13);
     client_config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(8)));
     client_config.enable_early_data = true;
     server_config.max_early_data_size = 1000;

@@ -1,6 +1,7 @@
 //! The arena's load generator: one thread, epoll, closed loop.
 //!
-//! load echo|http|accept|udp --port P --pid PID [--path UNIX_SOCKET]
+//! load cert --cert FOLDER         makes the certificate for tls-echo
+//! load echo|tls-echo|http|accept|udp --port P --pid PID [--path UNIX_SOCKET] [--cert FOLDER]
 //!      [--conns C] [--size S] [--depth D] [--secs T] [--warmup W]
 //! load idle --port P --pid PID --conns N
 //!
@@ -9,7 +10,10 @@
 //! extra phase after the measurement) system calls are reported.
 
 use arena::{sys, Cli};
+use rustls::{ClientConfig, ClientConnection};
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Instant;
 
 const PERIOD: usize = 65521; // prime: a lost or repeated block cannot match
@@ -80,6 +84,86 @@ struct Conn {
     stamps: VecDeque<u64>,
     blocked: bool, // waiting for EPOLLOUT
     last: u64,     // time of the last progress (udp)
+    tls: Option<Tls>,
+}
+
+struct Tls {
+    session: ClientConnection,
+    raw: Vec<u8>, // what was received, as it came
+    fed: usize,   // so much of it the session has got
+}
+
+/// A descriptor, for rustls.
+struct Fd(i32);
+
+impl Read for Fd {
+    fn read(&mut self, b: &mut [u8]) -> io::Result<usize> {
+        check(unsafe { libc::recv(self.0, b.as_mut_ptr() as *mut _, b.len(), 0) })
+    }
+}
+
+impl Write for Fd {
+    fn write(&mut self, b: &[u8]) -> io::Result<usize> {
+        check(unsafe { libc::send(self.0, b.as_ptr() as *const _, b.len(), libc::MSG_NOSIGNAL) })
+    }
+    fn write_vectored(&mut self, b: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        check(unsafe { libc::writev(self.0, b.as_ptr() as *const libc::iovec, b.len() as i32) })
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn check(n: isize) -> io::Result<usize> {
+    if n < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(n as usize)
+}
+
+impl Tls {
+    /// Does the handshake, blocking.
+    fn new(config: &Arc<ClientConfig>, fd: i32) -> Tls {
+        let mut session = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+        while session.is_handshaking() {
+            if let Err(e) = session.complete_io(&mut Fd(fd)) {
+                fail(&format!("handshake: {e}"));
+            }
+        }
+        Tls { session, raw: Vec::with_capacity(256 * 1024), fed: 0 }
+    }
+
+    /// Sends what is encrypted; false if there is no room for it.
+    fn flush(&mut self, fd: i32) -> bool {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Fd(fd)) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(e) => fail(&format!("send: {e}")),
+            }
+        }
+        true
+    }
+
+    fn recv(&mut self, fd: i32, b: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(b) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            if self.fed == self.raw.len() {
+                self.raw.resize(256 * 1024, 0);
+                self.fed = 0;
+                let n = Fd(fd).read(&mut self.raw);
+                self.raw.truncate(*n.as_ref().unwrap_or(&0));
+                if n? == 0 {
+                    return Ok(0);
+                }
+            }
+            self.fed += self.session.read_tls(&mut &self.raw[self.fed..])?;
+            self.session.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
 }
 
 struct Load {
@@ -179,6 +263,23 @@ impl Load {
     fn send(&mut self, i: usize, t: u64) {
         let rl = self.req_len();
         let c = &mut self.conns[i];
+        if let Some(tls) = &mut c.tls {
+            if tls.flush(c.fd) && c.sent < c.target {
+                let (at, len) = ((c.seed + c.sent as usize) % PERIOD, (c.target - c.sent) as usize);
+                let n = tls.session.writer().write(&self.pattern[at..][..len.min(CHUNK)]).unwrap();
+                let before = c.sent.div_ceil(rl);
+                c.sent += n as u64;
+                for _ in before..c.sent.div_ceil(rl) {
+                    c.stamps.push_back(t);
+                }
+            }
+            if !tls.flush(c.fd) || c.sent < c.target {
+                if !std::mem::replace(&mut c.blocked, true) {
+                    self.watch(i, false, libc::EPOLLIN | libc::EPOLLOUT);
+                }
+                return;
+            }
+        }
         while c.sent < c.target {
             let want = c.target - c.sent;
             let (p, len) = match self.kind {
@@ -214,13 +315,15 @@ impl Load {
         let rl = self.req_len();
         loop {
             let c = &mut self.conns[i];
-            let n = unsafe { libc::recv(c.fd, self.rbuf.as_mut_ptr() as *mut _, self.rbuf.len(), 0) };
-            if n < 0 {
-                if last_errno() == libc::EAGAIN {
-                    return;
-                }
-                fail(&format!("recv: {}", std::io::Error::last_os_error()));
-            }
+            let received = match &mut c.tls {
+                Some(tls) => tls.recv(c.fd, &mut self.rbuf),
+                None => Fd(c.fd).read(&mut self.rbuf),
+            };
+            let n = match received {
+                Ok(n) => n as isize,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) => fail(&format!("recv: {e}")),
+            };
             if n == 0 {
                 fail("server closed the connection");
             }
@@ -271,7 +374,7 @@ impl Load {
             }
             self.done += full;
             c.target += full * rl;
-            let short = (n as usize) < self.rbuf.len();
+            let short = (n as usize) < self.rbuf.len() && c.tls.is_none();
             if full > 0 && !c.blocked {
                 self.send(i, t);
             }
@@ -412,12 +515,13 @@ fn main() {
     sys::pin_to(cli.num("cpu", 1.0) as usize);
     let pid = cli.num("pid", 0.0) as i32;
     let kind = match cli.pos.first().map(|s| s.as_str()) {
-        Some("echo") => Kind::Echo,
+        Some("cert") => return arena::tls::make(&cli.opts["cert"]),
+        Some("echo" | "tls-echo") => Kind::Echo,
         Some("http") => Kind::Http,
         Some("udp") => Kind::Udp,
         Some("accept") => Kind::Accept,
         Some("idle") => return idle(&cli, pid),
-        _ => arena::die("load echo|http|udp|accept|idle"),
+        _ => arena::die("load cert|echo|tls-echo|http|udp|accept|idle"),
     };
     let conns = cli.num("conns", 50.0) as usize;
     let size = cli.num("size", 64.0) as u64;
@@ -429,6 +533,7 @@ fn main() {
         let base: Vec<u8> = (0..PERIOD).map(|_| rng.next() as u8).collect();
         (0..PERIOD + CHUNK).map(|i| base[i % PERIOD]).collect()
     };
+    let tls = (cli.pos[0] == "tls-echo").then(|| arena::tls::client(&cli));
     let mut l = Load {
         kind,
         size,
@@ -454,6 +559,7 @@ fn main() {
             stamps: VecDeque::new(),
             blocked: false,
             last: 0,
+            tls: None,
         };
         if kind == Kind::Accept {
             l.conns.push(c);
@@ -461,6 +567,7 @@ fn main() {
             continue;
         }
         let fd = l.addr.open(kind == Kind::Udp, false);
+        c.tls = tls.as_ref().map(|config| Tls::new(config, fd));
         unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) };
         c.fd = fd;
         l.conns.push(c);

@@ -240,6 +240,16 @@ fn echo(c: &Cli) {
     serve(c, || Echo)
 }
 
+fn echo_tls(c: &Cli) {
+    let (l, tls) = (net::listen_tcp(c), arena::tls::server(c));
+    let el = EventLoop::new().unwrap();
+    let served = el.run_until_complete(async move {
+        let server = get_running_loop().unwrap().create_server(|| Echo, l).tls(tls).await.unwrap();
+        server.serve_forever().await.unwrap();
+    });
+    served.unwrap()
+}
+
 fn echo_unix(c: &Cli) {
     let l = net::listen_unix(c);
     let el = EventLoop::new().unwrap();
@@ -333,6 +343,7 @@ fn main() {
     arena::main(vec![
         Peer::new("roundelay").micro::<Roundelay<0>>()
             .serve("echo", echo)
+            .serve("tls-echo", echo_tls)
             .serve("echo-unix", echo_unix)
             .serve("udp-echo", udp)
             .serve("accept", accept)
