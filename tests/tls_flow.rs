@@ -325,10 +325,13 @@ on_every_loop! {
     }
 }
 
+/// What is done once.
+type Hook = Rc<RefCell<Option<Box<dyn FnMut()>>>>;
+
 /// A stream whose every call lets the test do something with the transport that stands on it.
 struct Meddling {
     end: End,
-    on_write: Rc<RefCell<Option<Box<dyn FnMut()>>>>,
+    on_write: Hook,
 }
 
 impl AsyncRead for Meddling {
@@ -358,15 +361,14 @@ struct Nothing;
 impl Protocol for Nothing {}
 
 /// Two transports of TLS over streams of the application's, and what is done within a call of the first one's.
-#[allow(clippy::type_complexity)]
 fn over_streams(
     el: &EventLoop,
     (seed, most): (u64, usize),
     client: Tap,
     server: Tap,
-) -> ((Transport, Transport), Rc<RefCell<Option<Box<dyn FnMut()>>>>) {
+) -> ((Transport, Transport), Hook) {
     let (a, b) = duplex(seed, most, 1 << 20);
-    let on_write = Rc::<RefCell<Option<Box<dyn FnMut()>>>>::default();
+    let on_write = Hook::default();
     let a = Meddling { end: a, on_write: on_write.clone() };
     let (a, b) = (el.connect_stream(|| Nothing, a).unwrap().0, el.connect_stream(|| Nothing, b).unwrap().0);
     let (connector, acceptor) = tls_pair();
