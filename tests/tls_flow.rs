@@ -325,10 +325,13 @@ on_every_loop! {
     }
 }
 
+/// What is done once.
+type Hook = Rc<RefCell<Option<Box<dyn FnMut()>>>>;
+
 /// A stream whose every call lets the test do something with the transport that stands on it.
 struct Meddling {
     end: End,
-    on_write: Rc<RefCell<Option<Box<dyn FnMut()>>>>,
+    on_write: Hook,
 }
 
 impl AsyncRead for Meddling {
@@ -358,15 +361,14 @@ struct Nothing;
 impl Protocol for Nothing {}
 
 /// Two transports of TLS over streams of the application's, and what is done within a call of the first one's.
-#[allow(clippy::type_complexity)]
 fn over_streams(
     el: &EventLoop,
-    most: usize,
+    (seed, most): (u64, usize),
     client: Tap,
     server: Tap,
-) -> ((Transport, Transport), Rc<RefCell<Option<Box<dyn FnMut()>>>>) {
-    let (a, b) = duplex(1, most, 1 << 20);
-    let on_write = Rc::<RefCell<Option<Box<dyn FnMut()>>>>::default();
+) -> ((Transport, Transport), Hook) {
+    let (a, b) = duplex(seed, most, 1 << 20);
+    let on_write = Hook::default();
     let a = Meddling { end: a, on_write: on_write.clone() };
     let (a, b) = (el.connect_stream(|| Nothing, a).unwrap().0, el.connect_stream(|| Nothing, b).unwrap().0);
     let (connector, acceptor) = tls_pair();
@@ -381,15 +383,16 @@ fn over_streams(
 #[test]
 fn a_carrier_that_is_full_for_a_moment_does_not_stall() {
     on_loop(|el| {
-        let (here, there) = (Record::new(), Record::new());
-        let ((client, server), _) = over_streams(el, 5000, Tap::new(&here), Tap::new(&there));
-        let data = pattern(300_000);
-        client.write(&data);
-        run_until(el, || there.len() == data.len());
-        assert!(there.bytes() == data);
-        finish(el, &client, &here);
-        drop(server);
-        until_lost(el, &there);
+        for seed in 0..20 {
+            let (here, there) = (Record::new(), Record::new());
+            let ((client, _server), _) = over_streams(el, (seed, 40_000), Tap::new(&here), Tap::new(&there));
+            let data = pattern(1_000_000);
+            client.write(&data);
+            run_until(el, || there.len() == data.len());
+            assert!(there.bytes() == data);
+            finish(el, &client, &here);
+            until_lost(el, &there);
+        }
     });
 }
 
@@ -399,7 +402,7 @@ fn a_carrier_that_is_full_for_a_moment_does_not_stall() {
 fn a_stream_may_use_the_transport_that_stands_on_it() {
     on_loop(|el| {
         let (here, there) = (Record::new(), Record::new());
-        let ((client, server), on_write) = over_streams(el, 1 << 20, Tap::new(&here), Tap::new(&there));
+        let ((client, server), on_write) = over_streams(el, (1, 1 << 20), Tap::new(&here), Tap::new(&there));
         let asked = Rc::new(Cell::new(0));
         let (within, count) = (client.clone(), asked.clone());
         *on_write.borrow_mut() = Some(Box::new(move || {
@@ -424,7 +427,7 @@ fn a_stream_may_use_the_transport_that_stands_on_it() {
         drop(server);
 
         let (here, there) = (Record::new(), Record::new());
-        let ((client, _server), on_write) = over_streams(el, 1 << 20, Tap::new(&here), Tap::new(&there));
+        let ((client, _server), on_write) = over_streams(el, (1, 1 << 20), Tap::new(&here), Tap::new(&there));
         let within = client.clone();
         *on_write.borrow_mut() = Some(Box::new(move || within.abort()));
         client.write(b"nothing");

@@ -187,6 +187,29 @@ on_every_loop! {
         assert_eq!(peer.end(), Some(Err(io::ErrorKind::InvalidData)));
     }
 
+    /// TL-10, TL-15: a connection that is lost while it changes to TLS: whoever waits for that hears of it, and so does the
+    /// protocol, once, which knew of the connection.
+    fn lost_while_it_changes_to_tls(el) {
+        for ours in [false, true] {
+            let (before, after) = (Record::new(), Record::new());
+            let (transport, peer) = wire::connect(el, Net::Tcp, Tap::new(&before));
+            let starting = el.start_tls(transport.clone(), Tap::new(&after), connector()).server_hostname("localhost");
+            let task = el.create_task(starting.into_future());
+            run_until(el, || peer.count() > 0);
+            if ours {
+                transport.abort();
+            } else {
+                peer.reset();
+            }
+            let error = finish_task(el, task).unwrap().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            run_until(el, || after.is_lost());
+            settle(el);
+            assert_eq!(before.take(), ["made"]);
+            assert_eq!(after.take(), ["lost ConnectionReset"]);
+        }
+    }
+
     /// A peer that changes its keys again and again, and asks for the same, is kept up with in both directions.
     fn keys_that_change(el) {
         let record = Record::new();

@@ -57,7 +57,7 @@ on_every_loop! {
             assert_eq!(position(&source), 71_000);
             let rest = el.sendfile(&transport, &source).offset(LARGE as u64 - 5).count(70_000);
             assert_eq!(complete(el, rest.into_future()).unwrap(), 5);
-            assert_eq!(complete(el, el.sendfile(&transport, &file(b"")).into_future()).unwrap(), 0);
+            assert_eq!(complete(el, el.sendfile(&transport, file(b"")).into_future()).unwrap(), 0);
             let expected = [&data[..300_000], &data, b"behind", &data[1000..71_000], &data[LARGE - 5..]].concat();
             until_received(el, &peer, expected.len());
             assert!(peer.received() == expected);

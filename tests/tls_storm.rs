@@ -203,8 +203,8 @@ fn storms(carrier: Carrier, seeds: std::ops::Range<u64>) {
 /// TL-13, FC-07: over sockets.
 #[test]
 fn over_sockets() {
-    storms(Carrier::Socket(Net::Tcp), 0..9);
-    storms(Carrier::Socket(Net::Unix), 60..69);
+    storms(Carrier::Socket(Net::Tcp), 0..40);
+    storms(Carrier::Socket(Net::Unix), 60..100);
 }
 
 /// TL-13, FC-07: over a stream that takes a few thousand bytes at a time, and over one that takes a few.

@@ -225,6 +225,11 @@ impl Engine {
         }
     }
 
+    /// Whether, when a read was short, nothing is left for another.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.waiting() == 0 && self.peer == Peer::Open && self.error.is_none()
+    }
+
     /// Whether something is decrypted that nobody has taken.
     pub(crate) fn has_plaintext(&mut self) -> bool {
         self.connection.reader().into_first_chunk().is_ok_and(|chunk| !chunk.is_empty())
@@ -248,6 +253,11 @@ impl Engine {
     pub(crate) fn close(&mut self) {
         self.has_closed = true;
         self.connection.send_close_notify();
+    }
+
+    /// Whether nothing is to be sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.connection.wants_write() && self.unflushed == 0
     }
 
     /// Hands over what is to be sent.

@@ -374,10 +374,16 @@ impl TlsLayer {
     }
 
     fn try_flush(&self) -> io::Result<()> {
+        if self.engine.borrow().is_flushed() {
+            return Ok(());
+        }
         let Some(lower) = self.lower() else { return Ok(()) };
         let flushed = self.engine.borrow_mut().flush(|records| {
             self.has_moved.set(true);
-            lower.writelines(records);
+            match records {
+                [record] => lower.write(record),
+                _ => lower.writelines(records),
+            }
         });
         if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
             self.look_for_room_soon();
@@ -582,6 +588,10 @@ impl Layer for TlsLayer {
         // An answer to a change of keys, or an alert.
         self.flush();
         received
+    }
+
+    fn is_drained(&self) -> bool {
+        self.engine.borrow().is_drained()
     }
 
     fn send(&self, data: &[u8]) -> io::Result<usize> {

@@ -5,14 +5,13 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
 use roundelay::{TlsAcceptor, TlsConnector, TlsIdentity};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 
@@ -175,15 +174,6 @@ pub fn authority() -> &'static Authority {
 pub fn localhost() -> &'static Certified {
     static LOCALHOST: OnceLock<Certified> = OnceLock::new();
     LOCALHOST.get_or_init(|| authority().server(&["localhost", "127.0.0.1", "::1"]))
-}
-
-/// The cryptography that the crate uses.
-pub fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(provider)
 }
 
 /// A client that trusts [`authority`] alone.

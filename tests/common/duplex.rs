@@ -99,7 +99,7 @@ impl AsyncRead for End {
         }
         let writer = way.writer.take();
         drop(way);
-        writer.map(Waker::wake);
+        wake(writer);
         Poll::Ready(Ok(n))
     }
 }
@@ -124,7 +124,7 @@ impl AsyncWrite for End {
         way.bytes.extend(&data[..n]);
         let reader = way.reader.take();
         drop(way);
-        reader.map(Waker::wake);
+        wake(reader);
         Poll::Ready(Ok(n))
     }
 
@@ -147,13 +147,19 @@ fn end(way: &RefCell<Way>) {
     way.ended = true;
     let (reader, writer) = (way.reader.take(), way.writer.take());
     drop(way);
-    reader.map(Waker::wake);
-    writer.map(Waker::wake);
+    wake(reader);
+    wake(writer);
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         end(&self.write);
         end(&self.read);
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }

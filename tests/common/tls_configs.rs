@@ -11,11 +11,20 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
-use super::certificates::{authority, localhost, provider};
+use super::certificates::{authority, localhost};
 
 pub type Config = (Arc<ClientConfig>, Arc<ServerConfig>);
 
 pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+
+/// The cryptography that the crate uses.
+pub fn provider() -> Arc<CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
+}
 
 /// TLS 1.2 and 1.3, and both with a certificate of the client's. Each handshake is a full one.
 pub fn configs() -> &'static [Config; 4] {

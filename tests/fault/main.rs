@@ -10,6 +10,9 @@
 #![allow(unreachable_pub)]
 
 mod bridges;
+#[cfg(feature = "__tls")]
+#[path = "../common/certificates.rs"]
+mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
@@ -18,4 +21,6 @@ mod pipes;
 mod sendfile;
 mod sockets;
 mod sweep;
+#[cfg(feature = "__tls")]
+mod tls;
 mod unix;

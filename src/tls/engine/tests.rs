@@ -17,11 +17,10 @@ use crate::constants::TLS_SEND_SIZE;
 
 #[path = "../../../tests/common/certificates.rs"]
 mod certificates;
-
 #[path = "../../../tests/common/tls_configs.rs"]
 mod tls_configs;
 
-use tls_configs::{Config, config_with, configs};
+use tls_configs::{Config, config_with, configs, provider};
 
 /// The two versions.
 fn plain_configs() -> &'static [Config] {
@@ -433,7 +432,7 @@ fn keys_are_changed_by_both_sides_at_any_time() {
 
 /// A suite whose keys are used up after so many records.
 fn few_records(limit: u64) -> Arc<CryptoProvider> {
-    let mut provider = CryptoProvider::clone(&certificates::provider());
+    let mut provider = CryptoProvider::clone(&provider());
     for suite in &mut provider.cipher_suites {
         if let SupportedCipherSuite::Tls12(tls12) = *suite {
             let common = CipherSuiteCommon { confidentiality_limit: limit, ..copy_common(&tls12.common) };
@@ -475,7 +474,7 @@ fn cannot_be_encrypted(data: &[u8]) {
 /// What a client sends at once when it comes back is delivered, behind the handshake, and before the rest.
 #[test]
 fn early_data_is_not_lost() {
-    let (mut client_config, mut server_config) = config_with(certificates::provider(), &version::TLS13);
+    let (mut client_config, mut server_config) = config_with(provider(), &version::TLS13);
     client_config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(8)));
     client_config.enable_early_data = true;
     server_config.max_early_data_size = 1000;

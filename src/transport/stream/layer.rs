@@ -2,7 +2,7 @@
 //! transport with something in between, as TLS.
 //!
 //! To the transport a layer is a descriptor that knows edges: a call that fails with `WouldBlock` is followed by an event.
-//! What differs is named by [`SocketTransport::is_layered`]: a short read does not mean that there is no more, and writing
+//! What differs is named by [`SocketTransport::is_layered`]: a short read need not mean that there is no more, and writing
 //! comes to its end by a flush, and at last by an end, which may have to wait in their turn.
 
 use std::io::{self, IoSlice};
@@ -36,6 +36,11 @@ pub(crate) enum Closing {
 /// See the module.
 pub(crate) trait Layer {
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether nothing is left after a short read, so that there will be an event before there is anything.
+    fn is_drained(&self) -> bool {
+        false
+    }
 
     fn send(&self, data: &[u8]) -> io::Result<usize>;
 

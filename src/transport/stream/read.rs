@@ -114,9 +114,10 @@ impl SocketTransport {
         let n = match &*self.io.borrow() {
             Some(Carrier::Channel(io)) if io.channel.kind() == Kind::Internet => recv(&io.channel, buffer)?,
             Some(Carrier::Layer(layer)) => {
-                // Only a read that would block says that nothing is left.
+                // Where the layer does not know, only a read that would block says that nothing is left.
                 self.more.set(true);
                 let n = layer.recv(buffer)?;
+                self.more.set(!layer.is_drained());
                 if self.life.get().is_closing() {
                     // Its own code has ended it.
                     return Err(io::ErrorKind::WouldBlock.into());
