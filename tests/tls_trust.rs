@@ -5,9 +5,12 @@
 #[path = "common/certificates.rs"]
 mod certificates;
 mod common;
+#[path = "common/tcp.rs"]
+mod tcp;
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
@@ -20,6 +23,7 @@ use roundelay::{
     ClientAuth, EventLoop, Protocol, TlsAcceptor, TlsAcceptorBuilder, TlsConnector, TlsConnectorBuilder, TlsIdentity,
     TlsInfo, TlsVersion, Transport,
 };
+use tcp::plain_listener;
 
 /// What one side hears.
 #[derive(Clone, Default)]
@@ -127,10 +131,52 @@ fn server_of(certified: &Certified) -> TlsAcceptor {
 
 /// A server with a certificate that `TlsIdentity` would refuse.
 fn careless_server(certified: &Certified) -> TlsAcceptor {
+    rustls_server(certified).into()
+}
+
+fn rustls_server(certified: &Certified) -> Arc<rustls::ServerConfig> {
     let (chain, key) = certified.rustls();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(chosen::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    Arc::new(config.with_single_cert(chain, key).unwrap()).into()
+    Arc::new(config.with_single_cert(chain, key).unwrap())
+}
+
+fn rustls_client() -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority().der()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(chosen::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Listens until the connection ends.
+struct Listener(Side);
+
+impl Protocol for Listener {
+    fn data_received(&mut self, _: &Transport, data: &[u8]) {
+        self.0.0.borrow_mut().data.extend_from_slice(data);
+    }
+    fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
+        self.0.0.borrow_mut().lost = Some(error);
+    }
+}
+
+/// A peer that sends something, and then nothing any more, without having said so; and waits for the other side's end.
+fn cut_off<T: Read + Write>(mut tls: T, socket: impl Fn(&mut T) -> &mut TcpStream) {
+    tls.write_all(b"the whole, perhaps").unwrap();
+    tls.flush().unwrap();
+    socket(&mut tls).shutdown(Shutdown::Write).unwrap();
+    io::copy(socket(&mut tls), &mut io::sink()).unwrap();
+}
+
+/// What was sent has arrived, and then the end: as an error, if that was asked for.
+#[track_caller]
+fn assert_ended(el: &EventLoop, side: &Side, is_error: bool) {
+    run_until(el, || side.0.borrow().lost.is_some());
+    let heard = side.0.take();
+    assert_eq!(heard.data, b"the whole, perhaps");
+    let expected = is_error.then_some(ErrorKind::UnexpectedEof);
+    assert_eq!(heard.lost.unwrap().map(|error| error.kind()), expected);
 }
 
 #[cfg(feature = "aws-lc-rs")]
@@ -210,6 +256,22 @@ on_every_loop! {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().starts_with("create_connection: server_hostname("), "{error}");
         }
+    }
+
+    /// A configuration of rustls that cannot be is refused before anything happens.
+    fn a_configuration_that_cannot_be_is_refused(el) {
+        let mut config = Arc::unwrap_or_clone(rustls_client());
+        config.max_fragment_size = Some(1);
+        let connecting = el.create_connection(|| Speaker { side: Side::default(), is_server: false }, ("127.0.0.1", 1));
+        let error = complete(el, connecting.tls(Arc::new(config)).server_hostname("a")).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("create_connection: tls(): "), "{error}");
+        let mut config = Arc::unwrap_or_clone(rustls_server(localhost()));
+        config.max_fragment_size = Some(1);
+        let serving = el.create_server(|| Listener(Side::default()), ("127.0.0.1", 0)).tls(Arc::new(config));
+        let error = complete(el, serving).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("TlsAcceptor: "), "{error}");
     }
 
     /// TL-03: a certificate that has expired, or is not valid yet, is refused by clients.
@@ -508,6 +570,49 @@ on_every_loop! {
         let connector = connector();
         meet(el, &connector, &acceptor, "localhost").stood();
         meet(el, &connector, &acceptor, "other.example").refused();
+    }
+
+    /// TL-33: a server that is cut off is an error for a client that requires to hear of the end, and an end for others.
+    fn a_client_may_require_to_hear_of_the_end(el) {
+        for required in [false, true] {
+            let (listener, address) = plain_listener();
+            let peer = std::thread::spawn(move || {
+                let connection = rustls::ServerConnection::new(rustls_server(localhost())).unwrap();
+                cut_off(rustls::StreamOwned::new(connection, listener.accept().unwrap().0), |tls| &mut tls.sock)
+            });
+            let side = Side::default();
+            let listening = Listener(side.clone());
+            let connector = client().require_close_notify(required).build().unwrap();
+            let connecting = el.create_connection(move || listening, address).tls(connector);
+            let connected = complete(el, connecting.server_hostname("localhost")).unwrap();
+            assert_ended(el, &side, required);
+            drop(connected);
+            run_until(el, || peer.is_finished());
+            peer.join().unwrap();
+        }
+    }
+
+    /// TL-33: the same of a server and its clients.
+    fn a_server_may_require_to_hear_of_the_end(el) {
+        for required in [false, true] {
+            let side = Side::default();
+            let factory = {
+                let side = side.clone();
+                move || Listener(side.clone())
+            };
+            let acceptor = server().require_close_notify(required).build().unwrap();
+            let server = complete(el, el.create_server(factory, ("127.0.0.1", 0)).tls(acceptor)).unwrap();
+            let address = server.local_addrs()[0];
+            let peer = std::thread::spawn(move || {
+                let connection = rustls::ClientConnection::new(rustls_client(), "localhost".try_into().unwrap()).unwrap();
+                cut_off(rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap()), |tls| &mut tls.sock)
+            });
+            assert_ended(el, &side, required);
+            run_until(el, || peer.is_finished());
+            peer.join().unwrap();
+            let shut = el.run_until_complete(async move { server.shutdown(Duration::from_secs(20)).await });
+            assert!(shut.unwrap());
+        }
     }
 
     /// TL-04: the files of a server, and the file of its authority, are all that is needed.

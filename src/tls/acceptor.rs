@@ -44,7 +44,10 @@ impl TlsAcceptor {
 
     /// The TLS side of a new connection.
     pub(crate) fn connection(&self) -> io::Result<Connection> {
-        ServerConnection::new(self.config.clone()).map(Connection::from).map_err(io::Error::other)
+        // Only a configuration of somebody else's making can be wrong here.
+        ServerConnection::new(self.config.clone())
+            .map(Connection::from)
+            .map_err(|error| invalid_input(format!("TlsAcceptor: {error}")))
     }
 
     /// Whether a connection that ends without a `close_notify` is an error.

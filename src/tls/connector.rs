@@ -9,6 +9,7 @@ use rustls::client::Resumption;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, Connection, KeyLogFile, RootCertStore};
 
+use crate::error::invalid_input;
 use crate::protocol::TlsVersion;
 use crate::tls::error::TlsConfigError;
 use crate::tls::hostname::{server_name, unnamed};
@@ -89,7 +90,10 @@ impl TlsConnector {
         } else {
             server_name(method, server_hostname)?
         };
-        ClientConnection::new(config.clone(), name).map(Connection::from).map_err(io::Error::other)
+        // Only a configuration of somebody else's making can be wrong here.
+        ClientConnection::new(config.clone(), name)
+            .map(Connection::from)
+            .map_err(|error| invalid_input(format!("{method}: tls(): {error}")))
     }
 
     /// Whether a connection that ends without a `close_notify` is an error.
