@@ -52,7 +52,7 @@ impl Protocol for Upgrading {
             let line = self.received.split_to(end + 1);
             match &line[..end] {
                 b"depth" => {
-                    let depth = transport.extra_info().tls.is_some().then_some(self.depth).unwrap_or_default();
+                    let depth = if transport.extra_info().tls.is_some() { self.depth } else { 0 };
                     transport.write(format!("{depth}\n").as_bytes());
                 }
                 b"much" => transport.write_owned(vec![b'x'; MUCH]),
