@@ -11,7 +11,7 @@ mod unix;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::rc::Rc;
 
 use futures::{AsyncReadExt, AsyncWriteExt};

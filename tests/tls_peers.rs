@@ -5,6 +5,8 @@
 #[path = "common/certificates.rs"]
 mod certificates;
 mod common;
+#[path = "common/held.rs"]
+mod held;
 #[path = "common/peers.rs"]
 mod peers;
 #[path = "common/tcp.rs"]
@@ -13,40 +15,23 @@ mod tcp;
 mod witness;
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::io;
 use std::process::{Child, Command};
 use std::rc::Rc;
 
-use bytes::BytesMut;
 use roundelay::{
-    ClientAuth, EventLoop, Protocol, Server, StreamReader, StreamWriter, TlsAcceptor, TlsConnector, TlsIdentity,
-    TlsVersion, Transport, open_connection, spawn, start_server,
+    ClientAuth, EventLoop, Server, StreamReader, StreamWriter, TlsAcceptor, TlsConnector, TlsVersion, open_connection,
+    start_server,
 };
 
-use certificates::{Authority, Files, acceptor, authority, connector, localhost};
-use common::alone;
-use peers::{Http, aside, curl, end, end_child, has, on_each_selector, python, run_output, run_program, start_child};
-use tcp::{LOOPBACK, Recorder, complete, pattern};
+use certificates::{Authority, acceptor};
+use held::{Held, files, identity};
+use peers::{Http, curl, end, end_child, has, on_each_selector, python, run_output, run_program, start_child};
+use tcp::{LOOPBACK, complete, pattern};
 use witness::Witness;
 
 /// What is sent as a whole.
 const MUCH: usize = 5_000_000;
-
-fn files() -> Files {
-    // Each takes a descriptor for a moment.
-    let _alone = alone();
-    Files::new(authority(), localhost())
-}
-
-fn write(files: &Files, name: &str, text: &str) -> PathBuf {
-    let _alone = alone();
-    files.write(name, text)
-}
-
-fn identity() -> TlsIdentity {
-    TlsIdentity::from_pem(&localhost().pem, &localhost().key_pem).unwrap()
-}
 
 /// A small web server behind TLS, which speaks HTTP/1.1 only.
 fn serve_https(el: &EventLoop, acceptor: TlsAcceptor) -> (Server, Witness, u16) {
@@ -56,7 +41,7 @@ fn serve_https(el: &EventLoop, acceptor: TlsAcceptor) -> (Server, Witness, u16) 
     (server, witness, port)
 }
 
-fn https(files: &Files) -> Command {
+fn https(files: &Held) -> Command {
     let mut command = curl();
     command.args(["--ipv4", "--cacert"]).arg(&files.ca);
     command
@@ -137,7 +122,7 @@ fn curl_refuses() {
         return;
     }
     let files = files();
-    let other = write(&files, "other.pem", &Authority::new("somebody else").pem());
+    let other = files.add("other.pem", &Authority::new("somebody else").pem());
     on_each_selector(|el| {
         let (server, witness, port) = serve_https(el, acceptor());
         for version in ["1.2", "1.3"] {
@@ -170,8 +155,8 @@ fn curl_has_a_certificate() {
         return;
     }
     let files = files();
-    let client = authority().client("somebody");
-    let (cert, key) = (write(&files, "client.pem", &client.pem), write(&files, "client.key", &client.key_pem));
+    let client = files.client();
+    let [cert, key] = ["client.pem", "client.key"].map(|name| files.path(name));
     on_each_selector(|el| {
         let acceptor = TlsAcceptor::builder()
             .identity(identity())
@@ -193,7 +178,7 @@ fn curl_has_a_certificate() {
             let connections = witness.take();
             assert_eq!(connections.len(), 1);
             // It shows the authority's, too.
-            assert_eq!(connections[0].peer_certificates[..1], client.chain);
+            assert_eq!(&*connections[0].peer_certificates[0], client.chain().next().unwrap());
         }
         end(el, &server);
     });
@@ -254,7 +239,7 @@ def server_side(files):
     return context
 "#;
 
-fn python_of_tls(script: &str, files: &Files) -> Command {
+fn python_of_tls(script: &str, files: &Held) -> Command {
     let mut command = python(&format!("{PYTHON}{script}"));
     command.arg(files.folder.path());
     command
@@ -416,7 +401,7 @@ asyncio.run(main(sys.argv[1]))
 "#;
 
 /// Its first line is its port.
-fn start_server_of(el: &EventLoop, script: &str, files: &Files) -> (Child, u16) {
+fn start_server_of(el: &EventLoop, script: &str, files: &Held) -> (Child, u16) {
     let (child, line) = start_child(el, python_of_tls(script, files));
     (child, line.trim().parse().expect("the server says its port"))
 }
