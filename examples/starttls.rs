@@ -38,8 +38,8 @@ impl Session {
     }
 
     fn answer(&mut self, text: &str) {
-        self.writer.write(text.as_bytes());
-        self.writer.write(b"\r\n");
+        // In one piece: some clients take what is there for the whole answer.
+        self.writer.write(format!("{text}\r\n").as_bytes());
     }
 
     fn is_secret(&self) -> bool {
@@ -99,8 +99,7 @@ async fn serve(acceptor: TlsAcceptor, addr: SocketAddr) -> io::Result<Server> {
 async fn say(reader: &mut StreamReader, writer: &mut StreamWriter, line: &str, code: &str) -> io::Result<String> {
     if !line.is_empty() {
         println!("client: {line}");
-        writer.write(line.as_bytes());
-        writer.write(b"\r\n");
+        writer.write(format!("{line}\r\n").as_bytes());
     }
     let mut text = String::new();
     loop {

@@ -10,7 +10,9 @@ mod tcp;
 #[path = "common/tls_client.rs"]
 mod tls_client;
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, AsyncReadExt, join, poll};
@@ -361,8 +363,11 @@ on_every_loop! {
     /// is sent; an error that the connection's end explains is not reported, another one is.
     fn a_handler_that_starts_tls(el) {
         for is_lost in [true, false] {
+            let shown = Rc::new(RefCell::new(String::new()));
+            let name = shown.clone();
             let handler = async move |mut reader: StreamReader, mut writer: StreamWriter| {
                 writer.start_tls(acceptor()).await?;
+                *name.borrow_mut() = format!("<Transport {} ", writer.transport().id());
                 writer.write(b"welcome");
                 let line = reader.readline().await;
                 match is_lost {
@@ -390,6 +395,8 @@ on_every_loop! {
             let reports = take_reports();
             assert_eq!(reports.len(), usize::from(!is_lost), "{reports:?}");
             assert!(is_lost || reports[0].contains("the handler's own"), "{reports:?}");
+            // It is about the transport that speaks TLS.
+            assert!(is_lost || reports[0].contains(&*shown.borrow()), "{reports:?}");
         }
     }
 

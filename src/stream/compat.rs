@@ -38,7 +38,8 @@ impl StreamReader {
 
 /// A [`StreamReader`] as `AsyncRead` and `AsyncBufRead`. Made by [`StreamReader::compat`].
 ///
-/// What has arrived before the connection failed is read before the error is given.
+/// What has arrived before the connection failed is read before the error is given. What `fill_buf` has lent and nobody has
+/// consumed is still unread: it goes to TLS if that is started meanwhile.
 pub struct CompatReader {
     reader: StreamReader,
     /// What `poll_fill_buf` lends, as far as the reader's buffer says that it is lent.

@@ -40,7 +40,7 @@ impl Flow {
     }
 
     /// That of TLS.
-    #[cfg_attr(not(feature = "__tls"), cfg(test))]
+    #[cfg(feature = "__tls")]
     pub(crate) fn of_tls() -> Self {
         Self::with_rules(Rules::Tls)
     }
