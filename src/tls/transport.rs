@@ -318,6 +318,8 @@ impl TlsLayer {
                     let is_stuck = self.engine.borrow_mut().has_plaintext();
                     if is_stuck || !upper.wants_bytes() || self.phase.get() != Phase::Open {
                         self.engine.borrow_mut().keep(data);
+                        // It may have found nothing more before this was kept.
+                        upper.layer_has_more();
                         break;
                     }
                 }
