@@ -203,19 +203,20 @@ on_every_loop! {
     fn pauses_in_every_callback(el) {
         let record = Record::new();
         let (transport, peer) = connect(el, Net::Unix, Tap::new(&record).on_data(|transport, _| transport.pause_reading()));
-        (0..100_u8).for_each(|n| peer.send(&[n; 10]));
+        // More than is decrypted in one go.
+        (0..20_u8).for_each(|n| peer.send(&[n; 5000]));
         peer.close_notify();
         let mut rounds = 0;
         while !record.has("eof") {
             let before = record.len();
             settle(el);
             assert!(!transport.is_reading() || record.has("eof"), "it was not told to pause");
-            assert!(record.len() - before <= 1000);
+            assert!(record.len() > before || record.has("eof"), "nothing more comes");
             transport.resume_reading();
             rounds += 1;
-            assert!(rounds < 200);
         }
-        assert_eq!(record.bytes(), (0..100).flat_map(|n| [n; 10]).collect::<Vec<u8>>());
+        assert!(rounds > 1, "{rounds} rounds");
+        assert_eq!(record.bytes(), (0..20).flat_map(|n| [n; 5000]).collect::<Vec<u8>>());
         until_lost(el, &record);
     }
 

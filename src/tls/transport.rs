@@ -82,6 +82,10 @@ struct TlsLayer {
     carrier: RefCell<Option<Transport>>,
     /// Kept by the protocol of the one below.
     upper: Weak<SocketTransport>,
+    /// Whether a write to the transport below runs nobody else's code.
+    is_lower_quiet: Cell<bool>,
+    /// Whether something is being sent, so that whoever calls from within has to wait.
+    is_sending: Cell<bool>,
     /// Whether the transport below has not sent all that it was given.
     is_full: Cell<bool>,
     /// Whether the transport below was told to stop reading.
@@ -135,6 +139,8 @@ impl TlsProtocol {
             lower: RefCell::new(None),
             carrier: RefCell::new(None),
             upper: Rc::downgrade(&upper),
+            is_lower_quiet: Cell::new(false),
+            is_sending: Cell::new(false),
             is_full: Cell::new(false),
             is_held: Cell::new(false),
             timer: RefCell::new(None),
@@ -229,6 +235,8 @@ impl TlsLayer {
         }
         *self.lower.borrow_mut() = Some(lower.clone());
         *self.carrier.borrow_mut() = Some(lower.clone());
+        // That of an application's stream may call the transport above.
+        self.is_lower_quiet.set(lower.extra_info().socket.is_some());
         if let Some(upper) = self.upper.upgrade() {
             if let Standing::Known { was_told_to_pause } = self.standing {
                 upper.set_known(was_told_to_pause);
@@ -332,6 +340,8 @@ impl TlsLayer {
                     let is_stuck = self.engine.borrow_mut().has_plaintext();
                     if is_stuck || !upper.wants_bytes() || self.phase.get() != Phase::Open {
                         self.engine.borrow_mut().keep(data);
+                        // It may have found nothing more before this was kept.
+                        upper.layer_has_more();
                         break;
                     }
                 }
@@ -378,13 +388,20 @@ impl TlsLayer {
             return Ok(());
         }
         let Some(lower) = self.lower() else { return Ok(()) };
-        let flushed = self.engine.borrow_mut().flush(|records| {
-            self.has_moved.set(true);
-            match records {
+        let flushed = if self.is_lower_quiet.get() {
+            self.engine.borrow_mut().flush(|records| match records {
                 [record] => lower.write(record),
                 _ => lower.writelines(records),
-            }
-        });
+            })
+        } else {
+            let mut all = Vec::new();
+            let flushed = self.engine.borrow_mut().flush(|records| {
+                records.iter().for_each(|record| all.extend_from_slice(record));
+            });
+            lower.write_owned(all);
+            flushed
+        };
+        self.has_moved.set(true);
         if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
             self.look_for_room_soon();
         }
@@ -430,15 +447,36 @@ impl TlsLayer {
         len: usize,
         mut piece: impl FnMut(&mut Engine, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
-            // Not from within the stream below, to which something is given just now: that is queued.
-            let Ok(mut engine) = self.engine.try_borrow_mut() else { break };
-            sent += piece(&mut engine, sent)?;
-            drop(engine);
-            self.try_flush()?;
+        if self.is_sending.get() {
+            return self.later();
         }
+        self.is_sending.set(true);
+        let mut sent = 0;
+        let mut result = Ok(());
+        while result.is_ok() && sent < len && !self.is_full.get() && self.phase.get() == Phase::Open {
+            let piece = piece(&mut self.engine.borrow_mut(), sent);
+            result = piece.and_then(|n| {
+                sent += n;
+                self.try_flush()
+            });
+        }
+        self.is_sending.set(false);
+        result?;
         if sent == 0 && len > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+    }
+
+    /// Called from within a write to the transport below: this has to wait for the rest of what is being sent.
+    #[cold]
+    fn later<T>(&self) -> io::Result<T> {
+        if self.core.is_open() {
+            let upper = self.upper.clone();
+            self.el().call_soon(move || {
+                if let Some(upper) = upper.upgrade() {
+                    upper.layer_writable();
+                }
+            });
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// The transport below is gone.
@@ -533,10 +571,6 @@ impl TlsLayer {
 
     /// Throws away what arrives after this side has ended. True if the peer has ended, too.
     fn discard_received(&self) -> io::Result<bool> {
-        if self.engine.try_borrow_mut().is_err() {
-            // Within the stream below.
-            return Ok(false);
-        }
         let discarded = self.core.with_receive_buffer(|buffer| {
             loop {
                 match self.engine.borrow_mut().recv(buffer) {

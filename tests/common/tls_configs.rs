@@ -9,7 +9,10 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{
+    CipherSuiteCommon, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+    Tls12CipherSuite, version,
+};
 
 use super::certificates::{authority, localhost};
 
@@ -68,4 +71,18 @@ fn mutual(version: &'static SupportedProtocolVersion) -> (ClientConfig, ServerCo
     let verifier = WebPkiClientVerifier::builder_with_provider(roots().into(), provider()).build().unwrap();
     let (chain, key) = localhost().rustls();
     (client, server.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap())
+}
+
+/// Suites whose keys are used up after so many records of TLS 1.2.
+pub fn few_records(limit: u64) -> Arc<CryptoProvider> {
+    let mut provider = CryptoProvider::clone(&provider());
+    for suite in &mut provider.cipher_suites {
+        if let SupportedCipherSuite::Tls12(tls12) = *suite {
+            let common = CipherSuiteCommon { confidentiality_limit: limit, ..tls12.common };
+            let Tls12CipherSuite { prf_provider, kx, sign, aead_alg, .. } = *tls12;
+            let tls12 = Tls12CipherSuite { common, prf_provider, kx, sign, aead_alg };
+            *suite = SupportedCipherSuite::Tls12(Box::leak(Box::new(tls12)));
+        }
+    }
+    Arc::new(provider)
 }

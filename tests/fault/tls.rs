@@ -106,10 +106,10 @@ fn a_server_that_closes_first() {
 #[test]
 fn a_file_over_tls() {
     let data = pattern(BYTES);
-    let mut source = tempfile::tempfile().unwrap();
-    source.write_all(&data).unwrap();
     sweep(|stage| {
         let (el, witness) = (stage.el, &stage.witness);
+        let mut source = tempfile::tempfile().unwrap();
+        source.write_all(&data).unwrap();
         let party = Party::sends(0);
         let heard = party.clone();
         let Some(server) = serve(stage, move || heard.clone()) else { return };

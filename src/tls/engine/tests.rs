@@ -7,10 +7,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustls::client::{ClientSessionMemoryCache, Resumption};
-use rustls::{
-    CipherSuiteCommon, Connection, ProtocolVersion, ServerConnection, SupportedCipherSuite, Tls12CipherSuite,
-    crypto::CryptoProvider, version,
-};
+use rustls::{Connection, ProtocolVersion, ServerConnection, version};
 
 use super::script::{End, State, carry, pair, run, run_server};
 use crate::constants::TLS_SEND_SIZE;
@@ -20,7 +17,7 @@ mod certificates;
 #[path = "../../../tests/common/tls_configs.rs"]
 mod tls_configs;
 
-use tls_configs::{Config, config_with, configs, provider};
+use tls_configs::{Config, config_with, configs, few_records, provider};
 
 /// The two versions.
 fn plain_configs() -> &'static [Config] {
@@ -428,24 +425,6 @@ fn keys_are_changed_by_both_sides_at_any_time() {
         assert_eq!(client.received.len(), round * QUESTION.len(), "{:?}", client.state);
         assert_eq!(server.received.len(), round * QUESTION.len(), "{:?}", server.state);
     }
-}
-
-/// A suite whose keys are used up after so many records.
-fn few_records(limit: u64) -> Arc<CryptoProvider> {
-    let mut provider = CryptoProvider::clone(&provider());
-    for suite in &mut provider.cipher_suites {
-        if let SupportedCipherSuite::Tls12(tls12) = *suite {
-            let common = CipherSuiteCommon { confidentiality_limit: limit, ..copy_common(&tls12.common) };
-            let Tls12CipherSuite { prf_provider, kx, sign, aead_alg, .. } = *tls12;
-            let tls12 = Tls12CipherSuite { common, prf_provider, kx, sign, aead_alg };
-            *suite = SupportedCipherSuite::Tls12(Box::leak(Box::new(tls12)));
-        }
-    }
-    Arc::new(provider)
-}
-
-fn copy_common(common: &CipherSuiteCommon) -> CipherSuiteCommon {
-    CipherSuiteCommon { ..*common }
 }
 
 /// rustls takes what it is given then, and drops it.

@@ -152,6 +152,11 @@ impl SocketTransport {
         self.clone().on_ready(Readiness::READABLE);
     }
 
+    /// Something is left for when reading goes on.
+    pub(crate) fn layer_has_more(&self) {
+        self.readable.set(true);
+    }
+
     /// There is room again, or an end is reached.
     pub(crate) fn layer_writable(self: &Rc<Self>) {
         self.clone().on_ready(Readiness::WRITABLE);
