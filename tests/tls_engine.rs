@@ -27,6 +27,9 @@ use roundelay::{EventLoop, KeepOpen, Protocol, Server, TcpStream, Transport};
 use rustls::version;
 use tcp::{Echo, LOOPBACK};
 
+/// What a carrier does to the transport above it.
+type Meddle = fn(&Transport);
+
 /// Notes what it hears.
 #[derive(Clone, Default)]
 struct Side(Rc<Heard>);
@@ -54,7 +57,7 @@ struct Meddler {
     stream: TcpStream,
     upper: Rc<RefCell<Option<Transport>>>,
     /// What it does, so many times.
-    meddles: Rc<Cell<(usize, fn(&Transport))>>,
+    meddles: Rc<Cell<(usize, Meddle)>>,
 }
 
 impl AsyncRead for Meddler {
@@ -93,7 +96,7 @@ impl AsyncWrite for Meddler {
 /// A client over such a stream, and whom it has met.
 struct Meddling {
     upper: Rc<RefCell<Option<Transport>>>,
-    meddles: Rc<Cell<(usize, fn(&Transport))>>,
+    meddles: Rc<Cell<(usize, Meddle)>>,
     transport: Transport,
     side: Side,
     served: Side,
