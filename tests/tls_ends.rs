@@ -27,7 +27,7 @@ use tls_peer::{SIDES, Setup, Side, TlsPeer, pair};
 use wire::{Net, Record, Tap, pattern, sockets};
 
 /// More than the kernel holds for a connection.
-const MUCH: usize = 20_000_000;
+const MUCH: usize = 12_000_000;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -175,6 +175,12 @@ pub fn pair<P: Protocol, Q: Protocol>(el: &EventLoop, client: P, server: Q) -> (
     (finish(el, client).unwrap().unwrap(), finish(el, server).unwrap().unwrap())
 }
 
+/// Records in which a bit has changed on the way.
+pub fn corrupted(mut records: Vec<u8>) -> Vec<u8> {
+    *records.last_mut().unwrap() ^= 1;
+    records
+}
+
 /// The peer.
 pub struct TlsPeer {
     pub socket: Socket,
@@ -220,14 +226,22 @@ impl TlsPeer {
         self.push_raw();
     }
 
+    /// Whether everything is sent, after sending what can be.
+    pub fn has_said_all(&mut self) -> bool {
+        self.push();
+        self.outgoing.is_empty()
+    }
+
     fn push_raw(&mut self) {
-        while !self.outgoing.is_empty() {
-            match (&self.socket).write(&self.outgoing) {
-                Ok(n) => drop(self.outgoing.drain(..n)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.outgoing.clear(),
+        let mut sent = 0;
+        while sent < self.outgoing.len() {
+            match (&self.socket).write(&self.outgoing[sent..]) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => sent = self.outgoing.len(),
             }
         }
+        self.outgoing.drain(..sent);
     }
 
     /// Receives what is there, at most about so many bytes. Says how many there were.
