@@ -91,7 +91,7 @@ impl Protocol for Echo {
     }
 }
 
-/// What examples/http_server.rs takes of a request, with the target as it came.
+/// What examples/http/mod.rs takes of a request, with the target as it came.
 struct Request {
     method: Method,
     keep_alive: bool,
@@ -106,7 +106,7 @@ enum Method {
 /// Why a request is refused.
 struct Refusal(&'static str);
 
-/// As `parse` of examples/http_server.rs, with its checks and limits; an answer that needs no file needs no path.
+/// As `parse` of examples/http/mod.rs, with its checks and limits; an answer that needs no file needs no path.
 fn parse(input: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
     const LONGEST_HEAD: usize = 16 * 1024;
     let input = &input[..input.len().min(LONGEST_HEAD)];
