@@ -51,6 +51,31 @@ on_every_loop! {
         assert!(peer.notified && peer.received == b"an answer");
     }
 
+    /// gh-118950: a stream whose carrier has failed is closing, and a loop of write and drain over it comes to its end.
+    fn a_loop_of_writes_ends(el) {
+        let (near, far) = sockets(Net::Tcp);
+        let mut peer = TlsPeer::new(Side::Client, far);
+        let task = el.create_task(async move {
+            let connecting = open_connection(near).tls(connector()).server_hostname("localhost");
+            let (mut reader, mut writer) = connecting.await.unwrap();
+            assert_eq!(reader.read(100).await.unwrap(), b"hello");
+            let mut error = None;
+            while error.is_none() && !writer.is_closing() {
+                writer.write(&[7; 1000]);
+                error = writer.drain().await.err();
+            }
+            let kind = writer.wait_closed().await.unwrap_err().kind();
+            assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind:?}");
+        });
+        run_until(el, || {
+            peer.pump();
+            !peer.tls.is_handshaking()
+        });
+        peer.send(b"hello");
+        peer.reset();
+        finish(el, task).unwrap();
+    }
+
     /// SR-21, TL-20: what is wrong with a stream over TLS is for its reader, after what came before.
     fn the_error_of_a_stream(el) {
         let (near, far) = sockets(Net::Tcp);

@@ -12,11 +12,12 @@
 //! not sent what it was given last; what has arrived waits in the engine, as it came, for as long as nobody takes it, and
 //! the transport below stops reading when that is too much.
 
+mod handshake;
+
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::rc::{Rc, Weak};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER, TLS_SEND_SIZE};
@@ -27,6 +28,7 @@ use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, Tra
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
 use crate::tls::engine::Engine;
+use crate::tls::transport::handshake::Handshake;
 use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::stream::{Closing, Layer, Parts, SocketTransport};
@@ -112,12 +114,6 @@ pub(crate) struct TlsProtocol {
     upper: Rc<SocketTransport>,
 }
 
-/// The handshake of a connection, for whoever waits for it. Dropped before it is done it ends the connection.
-pub(crate) struct Handshake {
-    layer: Rc<TlsLayer>,
-    upper: Rc<SocketTransport>,
-}
-
 impl TlsProtocol {
     pub(crate) fn new(
         core: &Rc<Core>,
@@ -159,7 +155,7 @@ impl TlsProtocol {
     /// For whoever waits for the handshake.
     pub(crate) fn handshake(&self) -> Handshake {
         self.layer.is_awaited.set(true);
-        Handshake { layer: self.layer.clone(), upper: self.upper.clone() }
+        Handshake::new(self.layer.clone(), self.upper.clone())
     }
 }
 
@@ -724,51 +720,5 @@ impl Layer for TlsLayer {
 
     fn is_closing(&self) -> bool {
         self.is_up() && self.lower().is_none_or(|lower| lower.is_closing())
-    }
-}
-
-impl Handshake {
-    /// Begins it over a transport that has another protocol so far.
-    pub(crate) fn begin_over(&self, lower: &Transport, tls: AnyProtocol) {
-        lower.start_protocol(tls);
-        // Not every transport tells of a beginning that is none.
-        self.layer.begin(lower);
-    }
-
-    /// The transport that the protocol is to hear of.
-    pub(crate) fn transport(&self) -> Transport {
-        self.upper.transport()
-    }
-
-    /// Waits until the connection stands. Its transport is told of nothing before whoever waits goes on.
-    ///
-    /// # Errors
-    ///
-    /// Why it does not.
-    pub(crate) async fn done(self) -> io::Result<Transport> {
-        poll_fn(|cx| {
-            if self.layer.outcome.borrow().is_some() {
-                return Poll::Ready(());
-            }
-            drop(self.layer.waker.replace(Some(cx.waker().clone())));
-            Poll::Pending
-        })
-        .await;
-        match self.layer.outcome.take() {
-            Some(Err(error)) => Err(error),
-            _ => Ok(self.transport()),
-        }
-    }
-}
-
-impl Drop for Handshake {
-    /// Nobody waits for the connection any more, or has taken it.
-    fn drop(&mut self) {
-        match (self.layer.phase.get(), self.layer.standing) {
-            (Phase::New | Phase::Handshake, Standing::New) => self.upper.discard(),
-            (Phase::New | Phase::Handshake, Standing::Known { .. }) => self.upper.abort_layered(),
-            _ if matches!(*self.layer.outcome.borrow(), Some(Ok(()))) => self.upper.abort_layered(),
-            _ => {}
-        }
     }
 }
