@@ -28,7 +28,7 @@ use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, Tra
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
 use crate::tls::engine::Engine;
-use crate::tls::transport::handshake::Handshake;
+pub(crate) use crate::tls::transport::handshake::Handshake;
 use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::stream::{Closing, Layer, Parts, SocketTransport};
