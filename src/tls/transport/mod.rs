@@ -401,6 +401,9 @@ impl TlsLayer {
         if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
             self.look_for_room_soon();
         }
+        if self.is_up() && self.timer.borrow().is_some() {
+            self.look_for_progress();
+        }
         flushed
     }
 
