@@ -38,8 +38,8 @@ impl Session {
     }
 
     fn answer(&mut self, text: &str) {
-        self.writer.write(text.as_bytes());
-        self.writer.write(b"\r\n");
+        // In one piece: some clients take the end of a line that comes later for the first of TLS.
+        self.writer.write(format!("{text}\r\n").as_bytes());
     }
 
     fn is_secret(&self) -> bool {
