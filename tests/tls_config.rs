@@ -206,7 +206,10 @@ fn no_section_is_passed_over_for_what_stands_in_front_of_it() {
         let indented = format!("{other}{blank}{}", certified.pem);
         let roots = TlsConnector::builder().roots_from_pem(indented).build();
         let error = wrong(roots, TlsConfigErrorKind::Malformed, ErrorKind::InvalidData);
-        assert_eq!(error.reason(), format!("a section is indented: {:?}", format!("{blank}-----BEGIN CERTIFICATE-----")));
+        assert_eq!(
+            error.reason(),
+            format!("a section is indented: {:?}", format!("{blank}-----BEGIN CERTIFICATE-----"))
+        );
     }
     let key = TlsIdentity::from_pem(&certified.pem, format!(" {}", certified.key_pem));
     wrong(key, TlsConfigErrorKind::Malformed, ErrorKind::InvalidData);

@@ -71,9 +71,10 @@ impl EventLoop {
     /// # Errors
     ///
     /// Why the handshake has failed: `InvalidData`, with the error of [`rustls`], for what the peer has done or has not
-    /// shown; `ConnectionAborted` where it took too long; `ConnectionReset` where the peer is gone. [`InvalidState`](crate::InvalidState) as an
-    /// `io::Error` if the transport is closing; `Unsupported` for a transport of one direction; `InvalidInput` for what
-    /// does not go together, and where it is awaited in another loop; [`LoopClosed`] as an `io::Error`.
+    /// shown; `ConnectionAborted` where it took too long; `ConnectionReset` where the peer is gone.
+    /// [`InvalidState`](crate::InvalidState) as an `io::Error` if the transport is closing; `Unsupported` for a transport of
+    /// one direction; `InvalidInput` for what does not go together, and where it is awaited in another loop; [`LoopClosed`]
+    /// as an `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, TlsAcceptor, TlsConnector, TlsIdentity, Transport};
