@@ -38,7 +38,7 @@ impl Session {
     }
 
     fn answer(&mut self, text: &str) {
-        // In one piece: some clients take what is there for the whole answer.
+        // In one piece: some clients take the end of a line that comes later for the first of TLS.
         self.writer.write(format!("{text}\r\n").as_bytes());
     }
 

@@ -151,6 +151,11 @@ pub use time::{
     yield_now,
 };
 
+/// The library that TLS is made with: some of its types stand in signatures here, as those of a configuration of one's own.
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use rustls;
+
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use protocol::{TlsInfo, TlsVersion};

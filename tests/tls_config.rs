@@ -192,6 +192,29 @@ fn a_file_without_what_it_should_hold_is_named_and_what_it_holds_instead() {
     assert_eq!((error.path(), error.to_string().as_str()), (None, "the certificates given: there are none"));
 }
 
+/// Nothing in a file is passed over for what stands in front of it: a mark that editors put there is taken away, a section
+/// that is indented is an error.
+#[test]
+fn no_section_is_passed_over_for_what_stands_in_front_of_it() {
+    let certified = localhost();
+    let other = authority().pem();
+    let chain = format!("\u{feff}{}{other}", certified.pem);
+    let identity = TlsIdentity::from_pem(chain, format!("\u{feff}{}", certified.key_pem)).unwrap();
+    assert_eq!(identity.chain().len(), 2);
+
+    for blank in [" ", "\t"] {
+        let indented = format!("{other}{blank}{}", certified.pem);
+        let roots = TlsConnector::builder().roots_from_pem(indented).build();
+        let error = wrong(roots, TlsConfigErrorKind::Malformed, ErrorKind::InvalidData);
+        assert_eq!(
+            error.reason(),
+            format!("a section is indented: {:?}", format!("{blank}-----BEGIN CERTIFICATE-----"))
+        );
+    }
+    let key = TlsIdentity::from_pem(&certified.pem, format!(" {}", certified.key_pem));
+    wrong(key, TlsConfigErrorKind::Malformed, ErrorKind::InvalidData);
+}
+
 #[test]
 fn bad_pem_is_named_and_why_it_is_bad() {
     let files = files();

@@ -144,6 +144,9 @@ impl TlsAcceptorBuilder {
     /// Who the server is to clients that ask for this name (SNI). A star may stand for the first label: `*.example.org`
     /// is for `www.example.org`, neither for `example.org` nor for `a.b.example.org`. A name itself goes before the star.
     ///
+    /// A certificate that is not made out to a name is refused by [`build`](Self::build); with a star it is not looked at,
+    /// for the certificate may have the names one by one.
+    ///
     /// A client that asks for a name that is not known, or for none, gets [`identity`](Self::identity), or is refused if
     /// there is none.
     pub fn identity_for(mut self, name: impl Into<String>, identity: TlsIdentity) -> Self {
@@ -232,8 +235,8 @@ impl TlsAcceptorBuilder {
         self
     }
 
-    /// How many tickets a client gets after a handshake with TLS 1.3 (2). Each is good for one connection. With 0 such
-    /// clients cannot resume.
+    /// How many tickets a client gets after a handshake with TLS 1.3 (2). A client uses each for one connection, but the
+    /// server, which keeps nothing of them, does not see to it. With 0 such clients cannot resume.
     pub fn tls13_tickets(mut self, count: u8) -> Self {
         self.tls13_tickets = Some(count);
         self

@@ -175,6 +175,10 @@ pub struct TlsConnectorBuilder {
 impl TlsConnectorBuilder {
     /// Trusts the authorities whose certificates are in this file in PEM, besides those given already, and in the place of
     /// the platform's. [`build`](Self::build) reads it.
+    ///
+    /// It may be a server's own certificate, which signs itself, but none that says to be an authority's: no server may show
+    /// such a one, and the handshake fails with `CaUsedAsEndEntity`. `openssl req -x509` makes those, unless it is told
+    /// `-addext basicConstraints=critical,CA:FALSE`.
     pub fn roots_from_pem_file(mut self, path: impl AsRef<Path>) -> Self {
         self.roots.add_pem_file(path.as_ref());
         self

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub enum TlsConfigErrorKind {
     /// The file cannot be read.
     Unreadable,
-    /// It is no PEM: a section without an end, a bad first line, bad base64.
+    /// It is no PEM: a section without an end, a bad first line or an indented one, bad base64.
     Malformed,
     /// There is no certificate in it.
     NoCertificate,

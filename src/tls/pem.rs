@@ -18,11 +18,19 @@ impl Pem {
     /// Reads a file.
     pub(super) fn read(path: &Path) -> Result<Self, TlsConfigError> {
         let text = fs::read(path).map_err(|error| TlsConfigError::unreadable(path, &error))?;
-        Ok(Self { origin: Origin::File(path.to_owned()), text })
+        Ok(Self::new(Origin::File(path.to_owned()), text))
     }
 
     pub(super) fn given(what: &'static str, text: &[u8]) -> Self {
-        Self { origin: Origin::Given(what), text: text.to_owned() }
+        Self::new(Origin::Given(what), text.to_owned())
+    }
+
+    fn new(origin: Origin, mut text: Vec<u8>) -> Self {
+        // With it in front the first section would not be seen, and the others would be taken for all there are.
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len());
+        }
+        Self { origin, text }
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -63,7 +71,18 @@ impl Pem {
 
     fn sections(&self) -> impl Iterator<Item = Result<(SectionKind, Vec<u8>), TlsConfigError>> + '_ {
         let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.text);
-        sections.map(|section| section.map_err(|error| self.malformed(&error)))
+        let sections = sections.map(|section| section.map_err(|error| self.malformed(&error)));
+        self.indented().map(Err).into_iter().chain(sections)
+    }
+
+    /// A section that is indented would be passed over without a word.
+    fn indented(&self) -> Option<TlsConfigError> {
+        let mut lines = self.text.split(|byte| matches!(byte, b'\n' | b'\r'));
+        let line = lines.find(|line| {
+            matches!(line.first(), Some(b' ' | b'\t')) && line.trim_ascii_start().starts_with(b"-----BEGIN ")
+        })?;
+        let reason = format!("a section is indented: {:?}", String::from_utf8_lossy(line));
+        Some(self.error(TlsConfigErrorKind::Malformed, reason))
     }
 
     fn malformed(&self, error: &pem::Error) -> TlsConfigError {
@@ -105,6 +124,9 @@ impl Pem {
         first_key == Some("ENCRYPTED PRIVATE KEY") || self.text.windows(header.len()).any(|window| window == header)
     }
 }
+
+/// Some editors put it in front of texts in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The first byte of everything that is looked for here, in DER.
 const SEQUENCE: u8 = 0x30;
