@@ -6,7 +6,7 @@ use std::io;
 use crate::constants::{READ_SIZE, READS_PER_EVENT};
 use crate::os::channel::Kind;
 use crate::os::socket::{recv, would_block};
-use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received};
+use crate::protocol::{AnyProtocol, BaseTransport, KeepOpen, ReadTransport, Received, StreamTransport};
 use crate::transport::actions::Action;
 use crate::transport::lifecycle::Lifecycle;
 use crate::transport::stream::carrier::Carrier;
@@ -237,7 +237,8 @@ impl SocketTransport {
         } else if self.update_life(Lifecycle::end_reading) {
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
-                Some(Ok(KeepOpen::Yes)) if self.half_closes() => {}
+                // A transport that stands on it closes it, when what has arrived is taken.
+                Some(Ok(KeepOpen::Yes)) if self.half_closes() || self.carried().is_some() => {}
                 Some(Ok(KeepOpen::Yes)) => {
                     tracing::warn!(target: "roundelay", "{self:?} is closed: KeepOpen::Yes has no effect over TLS");
                     self.close();
