@@ -245,6 +245,7 @@ impl TlsLayer {
             return;
         }
         let text = format!("TLS handshake is taking longer than {:?}: aborting the connection", self.limits.handshake);
+        self.abort_lower();
         self.handshake_failed(io::Error::new(io::ErrorKind::ConnectionAborted, text));
     }
 
@@ -495,6 +496,13 @@ impl TlsLayer {
         }
     }
 
+    /// It had its time: its own end, which may have none, is not waited for.
+    fn abort_lower(&self) {
+        if let Some(lower) = self.lower.take() {
+            lower.abort();
+        }
+    }
+
     fn arm(&self, time: Duration, on_time: fn(&Self)) {
         let me = self.me.clone();
         let timer = self.el().call_later(time, move || {
@@ -530,7 +538,10 @@ impl TlsLayer {
         let silent = self.core.now().saturating_duration_since(self.moved_at.get());
         match self.limits.shutdown.checked_sub(silent).filter(|rest| !rest.is_zero()) {
             Some(rest) => self.arm(rest, Self::shutdown_is_late),
-            None => self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out")),
+            None => {
+                self.abort_lower();
+                self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
+            }
         }
     }
 
