@@ -145,6 +145,16 @@ impl Protocol for Count {
     }
 }
 
+/// As `Count`, but reads no more after that.
+struct Pausing(Count);
+
+impl Protocol for Pausing {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        self.0.data_received(transport, data);
+        transport.pause_reading();
+    }
+}
+
 /// Notes what comes beside bytes.
 struct Both(Count, Recorder);
 
@@ -258,6 +268,30 @@ on_every_loop! {
         near.close();
         assert_eq!(complete(el, starting).unwrap_err().to_string(), "start_tls: Transport is closing");
         run_until(el, || near.protocol().is_none() && far.protocol().is_none());
+    }
+
+    /// TL-37: a protocol that pauses with every piece gets the next one when it goes on, though nothing more arrives.
+    fn pausing_with_every_piece(el) {
+        for layers in 0..3 {
+            let received = Count::default();
+            let (mut near, mut far) = transports(el);
+            for _ in 0..layers {
+                (near, far) = join_tls(el, &near, &far);
+            }
+            far.set_protocol(AnyProtocol::new(Pausing(received.clone())));
+            let data = pattern(64_000);
+            near.write(&data);
+            calm(el);
+            run_until(el, || {
+                far.resume_reading();
+                received.0.borrow().len() == data.len()
+            });
+            assert!(*received.0.borrow() == data, "{layers} layers");
+            far.resume_reading();
+            near.close();
+            run_until(el, || near.protocol().is_none() && far.protocol().is_none());
+            calm(el);
+        }
     }
 
     /// TL-17: what has arrived before the end of the transports below is delivered when it is asked for, also over TLS, which

@@ -331,8 +331,13 @@ impl TlsLayer {
                     }
                     upper.layer_readable();
                     let is_stuck = self.engine.borrow_mut().has_plaintext();
-                    if is_stuck || !upper.wants_bytes() || self.phase.get() != Phase::Open {
+                    let is_wanted = upper.wants_bytes();
+                    if is_stuck || !is_wanted || self.phase.get() != Phase::Open {
                         self.engine.borrow_mut().keep(data);
+                        if !is_wanted {
+                            // It may have found nothing more before it paused, and is to look again when it goes on.
+                            upper.layer_readable();
+                        }
                         break;
                     }
                 }
