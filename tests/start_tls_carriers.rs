@@ -22,8 +22,8 @@ use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{join, poll};
 use roundelay::{
-    AnyProtocol, BaseTransport, EventLoop, ExtraInfo, KeepOpen, LoopClosed, Protocol, ReadTransport, StartTls, StreamTransport,
-    TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyProtocol, BaseTransport, EventLoop, ExtraInfo, KeepOpen, LoopClosed, Protocol, ReadTransport, StartTls,
+    StreamTransport, TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 
 use certificates::{acceptor, connector};
