@@ -439,6 +439,30 @@ fn the_loop_is_closed_during_the_handshake() {
     });
 }
 
+/// TL-18: a loop that is closed before a protocol has heard of its end lets go of it, with whatever it keeps.
+#[test]
+fn the_loop_is_closed_with_an_end_on_its_way() {
+    /// Keeps its transport.
+    struct Keeping(#[allow(dead_code)] Rc<()>, Option<Transport>);
+    impl Protocol for Keeping {
+        fn data_received(&mut self, transport: &Transport, _: &[u8]) {
+            self.1 = Some(transport.clone());
+        }
+    }
+    let kept = Rc::new(());
+    let given = kept.clone();
+    on_loop(|el| {
+        let (near, far) = transports(el);
+        near.set_protocol(AnyProtocol::new(Keeping(given, None)));
+        let (_, above) = join_tls(el, &near, &far);
+        above.write(b"hello");
+        calm(el);
+        near.set_protocol(AnyProtocol::new(Recorder::new()));
+        el.close();
+    });
+    assert_eq!(Rc::strong_count(&kept), 1);
+}
+
 /// TL-19: awaited in another loop than the transport's it is refused.
 #[test]
 fn another_loop() {

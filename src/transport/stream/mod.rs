@@ -592,6 +592,13 @@ impl Ready for SocketTransport {
             Some(Action::Tell) | None => {}
         });
     }
+
+    fn close(self: Rc<Self>) {
+        // What is below it may be gone already, and then nobody else lets go of it.
+        if self.life.get().is_lost() {
+            self.forget();
+        }
+    }
 }
 
 impl Holder for SocketTransport {
