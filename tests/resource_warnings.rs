@@ -2,6 +2,9 @@
 
 mod common;
 
+#[cfg(feature = "__tls")]
+#[path = "common/certificates.rs"]
+mod certificates;
 #[path = "common/collector.rs"]
 mod collector;
 
@@ -175,6 +178,29 @@ fn closed_transports_and_servers() {
         nothing()
     });
     check(closing, &[]);
+}
+
+/// RW-01: of connections over TLS the ones below are as closed as those above, which have them to say goodbye.
+#[cfg(feature = "__tls")]
+#[test]
+fn transports_over_tls() {
+    for closes in [true, false] {
+        let left = warnings(true, |el| {
+            let server = el.create_server(|| Idle, ("127.0.0.1", 0)).tls(certificates::acceptor());
+            let server = complete(el, server.into_future()).unwrap();
+            let address = server.local_addrs()[0];
+            let client = el.create_connection(|| Idle, address).tls(certificates::connector());
+            let (transport, _) = complete(el, client.server_hostname("localhost").into_future()).unwrap();
+            drop(server.close_on_drop());
+            if closes {
+                server.close_clients();
+                transport.close();
+            }
+            el.close();
+            nothing()
+        });
+        check(left, if closes { &[] } else { &[TRANSPORT, TRANSPORT] });
+    }
 }
 
 /// A server of several sockets warns once; one that never listened does not.

@@ -9,23 +9,25 @@ mod common;
 #[path = "common/tcp.rs"]
 mod tcp;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::io::{AsyncRead, AsyncWrite};
 use futures::{join, poll};
 use roundelay::{
-    AnyProtocol, BaseTransport, EventLoop, ExtraInfo, LoopClosed, Protocol, ReadTransport, StartTls, StreamTransport,
-    TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyProtocol, BaseTransport, EventLoop, ExtraInfo, KeepOpen, LoopClosed, Protocol, ReadTransport, StartTls,
+    StreamTransport, TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 
 use certificates::{acceptor, connector};
-use common::{alone, on_loop, run_until};
+use common::{alone, on_loop, on_manual_clock, run_until};
 use tcp::{Recorder, calm, complete, idle, pattern, plain_pair, receive_all};
 
 /// A carrier of the application's own, which adds nothing to the one below.
@@ -143,12 +145,44 @@ impl Protocol for Count {
     }
 }
 
+/// As `Count`, but reads no more after that.
+struct Pausing(Count);
+
+impl Protocol for Pausing {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        self.0.data_received(transport, data);
+        transport.pause_reading();
+    }
+}
+
+/// Notes what comes beside bytes.
+struct Both(Count, Recorder);
+
+impl Protocol for Both {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        self.0.data_received(transport, data);
+    }
+    fn eof_received(&mut self, transport: &Transport) -> KeepOpen {
+        self.1.eof_received(transport)
+    }
+    fn connection_lost(&mut self, transport: &Transport, error: Option<io::Error>) {
+        self.1.connection_lost(transport, error);
+    }
+}
+
 fn as_client(el: &EventLoop, transport: &Transport) -> StartTls {
     el.start_tls(transport.clone(), transport.protocol().unwrap(), connector()).server_hostname("localhost")
 }
 
 fn as_server(el: &EventLoop, transport: &Transport) -> StartTls {
     el.start_tls(transport.clone(), transport.protocol().unwrap(), acceptor())
+}
+
+/// Both change to TLS.
+fn join_tls(el: &EventLoop, client: &Transport, server: &Transport) -> (Transport, Transport) {
+    let (near, far) = (as_client(el, client).into_future(), as_server(el, server).into_future());
+    let (near, far) = complete(el, async { join!(near, far) });
+    (near.unwrap(), far.unwrap())
 }
 
 /// Both change to TLS, a megabyte goes each way, and both end.
@@ -165,6 +199,30 @@ fn check(el: &EventLoop, client: &Transport, server: &Transport) {
     assert!(received.iter().all(|received| *received.0.borrow() == data));
     near.close();
     run_until(el, || [&near, &far, client, server].iter().all(|transport| transport.protocol().is_none()));
+}
+
+/// A stream that takes everything, and is never done with its end, nor, if it is told so, with what it was given.
+struct Clogged {
+    stream: TcpStream,
+    keeps: Rc<Cell<bool>>,
+}
+
+impl AsyncRead for Clogged {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Clogged {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.keeps.get() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
 }
 
 /// Two transports over two sockets.
@@ -210,6 +268,54 @@ on_every_loop! {
         near.close();
         assert_eq!(complete(el, starting).unwrap_err().to_string(), "start_tls: Transport is closing");
         run_until(el, || near.protocol().is_none() && far.protocol().is_none());
+    }
+
+    /// TL-37: a protocol that pauses with every piece gets the next one when it goes on, though nothing more arrives.
+    fn pausing_with_every_piece(el) {
+        for layers in 0..3 {
+            let received = Count::default();
+            let (mut near, mut far) = transports(el);
+            for _ in 0..layers {
+                (near, far) = join_tls(el, &near, &far);
+            }
+            far.set_protocol(AnyProtocol::new(Pausing(received.clone())));
+            let data = pattern(64_000);
+            near.write(&data);
+            calm(el);
+            run_until(el, || {
+                far.resume_reading();
+                received.0.borrow().len() == data.len()
+            });
+            assert!(*received.0.borrow() == data, "{layers} layers");
+            far.resume_reading();
+            near.close();
+            run_until(el, || near.protocol().is_none() && far.protocol().is_none());
+            calm(el);
+        }
+    }
+
+    /// TL-17: what has arrived before the end of the transports below is delivered when it is asked for, also over TLS, which
+    /// cannot end one direction alone.
+    fn paused_at_the_end(el) {
+        for layers in 0..3 {
+            let (received, heard) = (Count::default(), Recorder::new());
+            let (mut near, mut far) = transports(el);
+            for _ in 0..layers {
+                (near, far) = join_tls(el, &near, &far);
+            }
+            far.set_protocol(AnyProtocol::new(Both(received.clone(), heard.clone())));
+            far.pause_reading();
+            near.write(&pattern(100_000));
+            complete(el, near.flushed()).unwrap();
+            near.abort();
+            calm(el);
+            assert!(heard.take().is_empty());
+            far.resume_reading();
+            run_until(el, || far.protocol().is_none());
+            assert_eq!(heard.take(), ["eof", "lost"]);
+            assert!(*received.0.borrow() == pattern(100_000), "{layers} layers");
+            calm(el);
+        }
     }
 
     /// TL-11: the old transport closed or aborted during the handshake ends it; the protocol hears of it once.
@@ -273,6 +379,47 @@ on_every_loop! {
     }
 }
 
+/// TL-11, TL-24: what takes too long is ended at once, also over a stream that never comes to an end of its own.
+#[test]
+fn timeouts_over_a_stream_without_an_end() {
+    on_manual_clock(|el, clock| {
+        for stands in [true, false] {
+            let (near, far) = plain_pair();
+            let heard = Recorder::new();
+            let (given, keeps) = (heard.clone(), Rc::new(Cell::new(false)));
+            let kept = keeps.clone();
+            let near = complete(el, async move {
+                let el = roundelay::get_running_loop().unwrap();
+                let stream = Clogged { stream: TcpStream::from_std(near).unwrap(), keeps: kept };
+                el.connect_stream(move || given, stream).unwrap().0
+            });
+            let (far, _) = complete(el, el.connect_accepted_socket(idle(), far)).unwrap();
+            if stands {
+                let (client, server) = join_tls(el, &near, &far);
+                server.pause_reading();
+                keeps.set(true);
+                client.close();
+                calm(el);
+                clock.advance(Duration::from_secs(30));
+                calm(el);
+                assert_eq!(heard.take(), ["made", "lost TimedOut"]);
+            } else {
+                keeps.set(true);
+                let task = el.create_task(as_client(el, &near).into_future());
+                calm(el);
+                clock.advance(Duration::from_secs(60));
+                let error = complete(el, task).unwrap().unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+                calm(el);
+                assert_eq!(heard.take(), ["made", "lost ConnectionAborted"]);
+            }
+            assert!(near.protocol().is_none(), "{near:?}");
+            far.abort();
+            calm(el);
+        }
+    });
+}
+
 /// TL-18: a loop that is closed in the middle of a change lets go of everything; what is awaited in it afterwards says so.
 #[test]
 fn the_loop_is_closed_during_the_handshake() {
@@ -290,6 +437,30 @@ fn the_loop_is_closed_during_the_handshake() {
             other => panic!("{other:?}"),
         }
     });
+}
+
+/// TL-18: a loop that is closed before a protocol has heard of its end lets go of it, with whatever it keeps.
+#[test]
+fn the_loop_is_closed_with_an_end_on_its_way() {
+    /// Keeps its transport.
+    struct Keeping(#[allow(dead_code)] Rc<()>, Option<Transport>);
+    impl Protocol for Keeping {
+        fn data_received(&mut self, transport: &Transport, _: &[u8]) {
+            self.1 = Some(transport.clone());
+        }
+    }
+    let kept = Rc::new(());
+    let given = kept.clone();
+    on_loop(|el| {
+        let (near, far) = transports(el);
+        near.set_protocol(AnyProtocol::new(Keeping(given, None)));
+        let (_, above) = join_tls(el, &near, &far);
+        above.write(b"hello");
+        calm(el);
+        near.set_protocol(AnyProtocol::new(Recorder::new()));
+        el.close();
+    });
+    assert_eq!(Rc::strong_count(&kept), 1);
 }
 
 /// TL-19: awaited in another loop than the transport's it is refused.

@@ -249,6 +249,7 @@ impl TlsLayer {
             return;
         }
         let text = format!("TLS handshake is taking longer than {:?}: aborting the connection", self.limits.handshake);
+        self.abort_lower();
         self.handshake_failed(io::Error::new(io::ErrorKind::ConnectionAborted, text));
     }
 
@@ -334,7 +335,8 @@ impl TlsLayer {
                     }
                     upper.layer_readable();
                     let is_stuck = self.engine.borrow_mut().has_plaintext();
-                    if is_stuck || !upper.wants_bytes() || self.phase.get() != Phase::Open {
+                    let is_wanted = upper.wants_bytes();
+                    if is_stuck || !is_wanted || self.phase.get() != Phase::Open {
                         self.engine.borrow_mut().keep(data);
                         // It may have found nothing more before this was kept.
                         upper.layer_has_more();
@@ -529,6 +531,13 @@ impl TlsLayer {
         }
     }
 
+    /// It had its time: its own end, which may have none, is not waited for.
+    fn abort_lower(&self) {
+        if let Some(lower) = self.lower.take() {
+            lower.abort();
+        }
+    }
+
     fn arm(&self, time: Duration, on_time: fn(&Self)) {
         let me = self.me.clone();
         let timer = self.el().call_later(time, move || {
@@ -564,7 +573,10 @@ impl TlsLayer {
         let silent = self.core.now().saturating_duration_since(self.moved_at.get());
         match self.limits.shutdown.checked_sub(silent).filter(|rest| !rest.is_zero()) {
             Some(rest) => self.arm(rest, Self::shutdown_is_late),
-            None => self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out")),
+            None => {
+                self.abort_lower();
+                self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
+            }
         }
     }
 

@@ -560,7 +560,9 @@ impl Handler for SocketTransport {
     }
 
     fn on_close(self: Rc<Self>) {
-        if !self.life.get().is_closing() {
+        // What stands on it and was closed would have closed it.
+        let is_closing = self.life.get().is_closing() || self.carried().is_some_and(|it| it.uppermost().is_closing());
+        if !is_closing {
             self.core.resource_warning(format_args!("unclosed transport {self:?}"));
         }
         self.forget();
@@ -589,6 +591,13 @@ impl Ready for SocketTransport {
             }
             Some(Action::Tell) | None => {}
         });
+    }
+
+    fn close(self: Rc<Self>) {
+        // What is below it may be gone already, and then nobody else lets go of it.
+        if self.life.get().is_lost() {
+            self.forget();
+        }
     }
 }
 

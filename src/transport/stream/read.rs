@@ -237,7 +237,7 @@ impl SocketTransport {
         } else if self.update_life(Lifecycle::end_reading) {
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
-                // The transport that stands on this one closes it, when everything is sent.
+                // A transport that stands on it closes it, when what has arrived is taken.
                 Some(Ok(KeepOpen::Yes)) if self.half_closes() || self.carried().is_some() => {}
                 Some(Ok(KeepOpen::Yes)) => {
                     tracing::warn!(target: "roundelay", "{self:?} is closed: KeepOpen::Yes has no effect over TLS");
