@@ -27,9 +27,6 @@ use roundelay::{EventLoop, KeepOpen, Protocol, Server, TcpStream, Transport};
 use rustls::version;
 use tcp::{Echo, LOOPBACK};
 
-/// What a carrier does to the transport above it.
-type Meddle = fn(&Transport);
-
 /// Notes what it hears.
 #[derive(Clone, Default)]
 struct Side(Rc<Heard>);
@@ -52,12 +49,14 @@ impl Protocol for Side {
     }
 }
 
+/// How often the transport above is called yet, and how.
+type Meddles = Rc<Cell<(usize, fn(&Transport))>>;
+
 /// A stream that calls the transport above whenever it is written to.
 struct Meddler {
     stream: TcpStream,
     upper: Rc<RefCell<Option<Transport>>>,
-    /// What it does, so many times.
-    meddles: Rc<Cell<(usize, Meddle)>>,
+    meddles: Meddles,
 }
 
 impl AsyncRead for Meddler {
@@ -96,7 +95,7 @@ impl AsyncWrite for Meddler {
 /// A client over such a stream, and whom it has met.
 struct Meddling {
     upper: Rc<RefCell<Option<Transport>>>,
-    meddles: Rc<Cell<(usize, Meddle)>>,
+    meddles: Meddles,
     transport: Transport,
     side: Side,
     served: Side,
@@ -110,7 +109,7 @@ impl Meddling {
         let protocol = served.clone();
         let serving = el.create_server(move || protocol.clone(), LOOPBACK).tls(acceptor);
         let server = complete(el, serving).unwrap();
-        let (upper, meddles) = (Rc::default(), Rc::new(Cell::new((0, (|_| {}) as fn(&Transport)))));
+        let (upper, meddles) = (Rc::<RefCell<_>>::default(), Meddles::new(Cell::new((0, |_| {}))));
         let stream = complete(el, TcpStream::connect(server.local_addrs()[0])).unwrap();
         let meddler = Meddler { stream, upper: Rc::clone(&upper), meddles: meddles.clone() };
         let (lower, _) = el.connect_stream(|| tcp::Idle, meddler).unwrap();
