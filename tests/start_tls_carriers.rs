@@ -22,8 +22,9 @@ use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{join, poll};
 use roundelay::{
-    AnyProtocol, BaseTransport, EventLoop, ExtraInfo, KeepOpen, LoopClosed, Protocol, ReadTransport, StartTls,
-    StreamTransport, TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyProtocol, BaseTransport, Buffered, BufferedProtocol, EventLoop, ExtraInfo, KeepOpen, LoopClosed, Protocol,
+    ReadTransport, StartTls, StreamTransport, TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
+    WriteTransport,
 };
 
 use certificates::{acceptor, connector};
@@ -152,6 +153,25 @@ impl Protocol for Pausing {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
         self.0.data_received(transport, data);
         transport.pause_reading();
+    }
+}
+
+/// Takes some bytes at a time.
+struct Little {
+    taken: [u8; 512],
+    received: Count,
+    heard: Recorder,
+}
+
+impl BufferedProtocol for Little {
+    fn get_buffer(&mut self, _: usize) -> &mut [u8] {
+        &mut self.taken
+    }
+    fn buffer_updated(&mut self, _: &Transport, len: usize) {
+        self.received.0.borrow_mut().extend_from_slice(&self.taken[..len]);
+    }
+    fn connection_lost(&mut self, transport: &Transport, error: Option<io::Error>) {
+        self.heard.connection_lost(transport, error);
     }
 }
 
@@ -314,6 +334,32 @@ on_every_loop! {
             run_until(el, || far.protocol().is_none());
             assert_eq!(heard.take(), ["eof", "lost"]);
             assert!(*received.0.borrow() == pattern(100_000), "{layers} layers");
+            calm(el);
+        }
+    }
+
+    /// TL-17: what has arrived before a reset is delivered first, also to a protocol that takes little at a time.
+    fn reset_behind_much(el) {
+        for layers in 0..3 {
+            let (received, heard) = (Count::default(), Recorder::new());
+            let (socket, far) = transports(el);
+            let (mut near, mut far) = (socket.clone(), far);
+            for _ in 0..layers {
+                (near, far) = join_tls(el, &near, &far);
+            }
+            calm(el);
+            let little = Little { taken: [0; 512], received: received.clone(), heard: heard.clone() };
+            far.set_protocol(AnyProtocol::new(Buffered(little)));
+            // Less than what the kernel takes from the other end at once.
+            let data = pattern(50_000);
+            near.write(&data);
+            assert_eq!(near.write_buffer_size(), 0);
+            let view = socket.extra_info().socket.unwrap();
+            view.with(|socket| socket.set_linger(Some(Duration::ZERO)).unwrap()).unwrap();
+            socket.abort();
+            run_until(el, || far.protocol().is_none());
+            assert_eq!(heard.take(), ["lost ConnectionReset"]);
+            assert!(*received.0.borrow() == data, "{layers} layers: {}", received.0.borrow().len());
             calm(el);
         }
     }

@@ -496,6 +496,7 @@ impl TlsLayer {
                 }
             }
             Phase::Open | Phase::Ending => {
+                self.deliver_rest(upper);
                 self.phase.set(Phase::Lost);
                 self.disarm();
                 // A peer that has everything, and does not wait for our last word, is none that has failed.
@@ -506,6 +507,19 @@ impl TlsLayer {
             Phase::Ended | Phase::Lost => upper.layer_lost(None),
         }
         self.lower.replace(None);
+    }
+
+    /// What had arrived comes before the end, also where the protocol takes little at a time, unless it has paused.
+    fn deliver_rest(&self, upper: &Rc<SocketTransport>) {
+        while self.phase.get() == Phase::Open && upper.takes_bytes() && self.has_received() {
+            upper.layer_readable();
+        }
+    }
+
+    /// Whether there is something that nobody has taken.
+    fn has_received(&self) -> bool {
+        let mut engine = self.engine.borrow_mut();
+        engine.has_plaintext() || engine.waiting() > 0
     }
 
     /// Ends the connection with an error.

@@ -185,6 +185,11 @@ impl SocketTransport {
         self.life.get().is_reading()
     }
 
+    /// Whether bytes would be delivered here and now.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        self.wants_bytes() && self.has_begun()
+    }
+
     /// Ends it at once.
     pub(crate) fn abort_layered(&self) {
         self.lose(None);
