@@ -76,7 +76,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // The tests' helpers name the crate as its users do.
-#[cfg(test)]
+#[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
 mod constants;
