@@ -274,10 +274,10 @@ impl Exchange {
         let side = usize::from(step >> 7);
         let end = &mut self.ends[side];
         match step & 15 {
-            0 => self.deliver(side, usize::MAX),
-            1 | 2 => self.deliver(side, size(bytes.next()?)),
+            0 => self.deliver(side, usize::MAX, usize::MAX),
+            1 | 2 => self.deliver(side, size(bytes.next()?), usize::MAX),
             // One byte at a time.
-            3 => (0..size(bytes.next()?)).for_each(|_| self.deliver(side, 1)),
+            3 => self.deliver(side, size(bytes.next()?), 1),
             4 | 5 => {
                 let len = size(bytes.next()?).min(MOST_WRITTEN - self.written[side]);
                 let data = &pattern(side)[self.written[side]..][..len];
@@ -331,13 +331,13 @@ impl Exchange {
         Some(())
     }
 
-    /// Carries so many bytes from one side to the other.
-    fn deliver(&mut self, from: usize, len: usize) {
+    /// Carries so many bytes from one side to the other, in pieces of that length.
+    fn deliver(&mut self, from: usize, len: usize, piece: usize) {
         let sent = &mut self.ends[from].sent;
         let len = len.min(sent.len());
         let data: Vec<u8> = sent.drain(..len).collect();
         if !self.is_cut[from] {
-            self.ends[1 - from].arrive(&data);
+            data.chunks(piece).for_each(|piece| self.ends[1 - from].arrive(piece));
         }
     }
 
@@ -363,7 +363,7 @@ impl Exchange {
             end.read();
         }
         while self.ends.iter().any(|end| !end.sent.is_empty()) {
-            [0, 1].into_iter().for_each(|side| self.deliver(side, usize::MAX));
+            [0, 1].into_iter().for_each(|side| self.deliver(side, usize::MAX, usize::MAX));
             self.check();
         }
         let is_whole = !self.is_changed && self.is_cut == [false; 2];
