@@ -13,25 +13,26 @@
 //! the transport below stops reading when that is too much.
 
 mod handshake;
+mod layer;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io::{self};
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER, TLS_SEND_SIZE};
+use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER};
 use crate::error::{LastingError, invalid_data};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop};
-use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, TransportId};
+use crate::protocol::{AnyProtocol, KeepOpen, Protocol, Transport};
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
 use crate::tls::engine::Engine;
 pub(crate) use crate::tls::transport::handshake::Handshake;
 use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
-use crate::transport::stream::{Closing, Layer, Parts, SocketTransport};
+use crate::transport::stream::{Parts, SocketTransport};
 
 /// How far the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -625,129 +626,4 @@ fn copy_of(error: &io::Error) -> io::Error {
 
 fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-}
-
-/// How many of the pieces are encrypted together: the first one at least.
-fn in_one_go(data: &[IoSlice<'_>]) -> usize {
-    let mut len = 0;
-    let fitting = data.iter().take_while(|piece| {
-        len += piece.len();
-        len <= TLS_SEND_SIZE
-    });
-    fitting.count().max(1)
-}
-
-impl Layer for TlsLayer {
-    fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.phase.get() != Phase::Open {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let received = self.engine.borrow_mut().recv(buffer);
-        self.let_go_if_little();
-        // An answer to a change of keys, or an alert.
-        self.flush();
-        received
-    }
-
-    fn is_drained(&self) -> bool {
-        self.engine.borrow().is_drained()
-    }
-
-    fn send(&self, data: &[u8]) -> io::Result<usize> {
-        self.send_pieces(data.len(), |engine, sent| engine.send(&data[sent..data.len().min(sent + TLS_SEND_SIZE)]))
-    }
-
-    fn send_vectored(&self, mut data: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut sent = 0;
-        while !data.is_empty() {
-            let (these, rest) = data.split_at(in_one_go(data));
-            let len = these.iter().map(|piece| piece.len()).sum();
-            let result = match these {
-                [only] => self.send(only),
-                _ => self.send_pieces(len, |engine, _| engine.send_vectored(these)),
-            };
-            let n = match result {
-                Ok(n) => n,
-                Err(error) if sent == 0 => return Err(error),
-                Err(_) => break,
-            };
-            sent += n;
-            if n < len {
-                break;
-            }
-            data = rest;
-        }
-        Ok(sent)
-    }
-
-    fn settle(&self, ends: bool) -> io::Result<()> {
-        if ends && !self.is_full.get() && self.phase.get() == Phase::Open {
-            self.engine.borrow_mut().close();
-            self.phase.set(Phase::Ending);
-        }
-        if self.phase.get() == Phase::Ending && self.discard_received()? && !self.is_full.get() {
-            self.disarm();
-            self.phase.set(Phase::Ended);
-        }
-        let is_settled = if ends { self.phase.get() == Phase::Ended } else { !self.is_full.get() };
-        if is_settled { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    }
-
-    fn is_flushed(&self) -> bool {
-        !self.is_full.get()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.phase.get() == Phase::Ended
-    }
-
-    fn keeps(&self) -> bool {
-        false
-    }
-
-    fn half_closes(&self) -> bool {
-        false
-    }
-
-    fn closing(&self) -> Closing {
-        match (self.phase.get(), self.standing) {
-            // There is nobody to say goodbye to yet.
-            (Phase::New | Phase::Handshake, Standing::New) => Closing::Discard,
-            (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,
-            _ => {
-                self.await_end();
-                // What is wrong with it is found again when it is settled.
-                let _ = self.discard_received();
-                Closing::Settle
-            }
-        }
-    }
-
-    fn lost(&self, error: Option<&io::Error>) {
-        self.disarm();
-        self.leave_lower(error);
-        let phase = self.phase.replace(Phase::Lost);
-        if matches!(phase, Phase::New | Phase::Handshake) {
-            let text = "the connection was aborted during the TLS handshake";
-            let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
-            self.tell_outcome(Err(error));
-        }
-    }
-
-    fn leave(&self, _: TransportId) {
-        self.lost(None);
-        drop(self.carrier.take());
-    }
-
-    fn extra_info(&self) -> ExtraInfo {
-        // Nothing is borrowed while the stream below is asked.
-        let carrier = self.carrier.borrow().clone();
-        let below = carrier.map(|carrier| carrier.extra_info()).unwrap_or_default();
-        let tls = self.engine.try_borrow().ok().and_then(|engine| engine.info());
-        ExtraInfo { tls, ..below }
-    }
-
-    fn is_closing(&self) -> bool {
-        self.is_up() && self.lower().is_none_or(|lower| lower.is_closing())
-    }
 }

@@ -14,6 +14,7 @@
 
 mod carrier;
 mod end;
+mod idle;
 mod layer;
 mod pipe;
 mod read;
@@ -30,11 +31,10 @@ use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
-use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::event_loop::{Core, LoopRegistration};
 use crate::os::channel::Channel;
 use crate::os::credentials::PeerCredentials;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -47,7 +47,6 @@ use crate::protocol::{
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::context::{self, Slot};
-use crate::sched::handle::TimerHandle;
 use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
 use crate::transport::address::KeptAddress;
@@ -55,6 +54,7 @@ use crate::transport::flow::Flow;
 use crate::transport::lifecycle::{BeginFile, Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
 use crate::transport::stream::carrier::{Carrier, Io};
+use crate::transport::stream::idle::IdleLimit;
 
 /// Hears of the end of a transport: its server.
 pub(crate) trait Owner {
@@ -84,14 +84,6 @@ impl Parts {
 
 /// In place of a turn.
 const NOT_MADE: u64 = u64::MAX;
-
-/// The time after which a silent connection is ended.
-struct IdleLimit {
-    limit: Duration,
-    timer: TimerHandle<()>,
-    /// When bytes last went in either direction.
-    active_at: Instant,
-}
 
 /// How a protocol takes what arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,45 +366,6 @@ impl SocketTransport {
     #[inline]
     fn if_rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> Option<R> {
         self.rare.borrow_mut().as_deref_mut().map(f)
-    }
-
-    /// Ends the connection when nothing was received or sent for so long.
-    pub(crate) fn set_idle_limit(&self, limit: Duration) {
-        let idle = IdleLimit { limit, timer: self.arm_idle(limit), active_at: self.core.now() };
-        let before = self.rare(|rare| rare.idle.replace(idle));
-        drop(before);
-    }
-
-    fn arm_idle(&self, delay: Duration) -> TimerHandle<()> {
-        let me = self.me.clone();
-        EventLoop::handle(self.core.clone()).call_later(delay, move || {
-            if let Some(this) = me.upgrade() {
-                this.check_idle();
-            }
-        })
-    }
-
-    /// Bytes went. A callback may have taken long before it wrote, so the time of the turn would not do.
-    #[inline]
-    fn note_activity(&self) {
-        if self.if_rare(|rare| rare.idle.is_some()) == Some(true) {
-            // The clock may be the application's.
-            let now = self.core.now();
-            self.if_rare(|rare| rare.idle.as_mut().map(|idle| idle.active_at = now));
-        }
-    }
-
-    fn check_idle(&self) {
-        let idle = self.if_rare(|rare| rare.idle.as_ref().map(|idle| (idle.limit, idle.active_at))).flatten();
-        let Some((limit, active_at)) = idle else { return };
-        let silent = self.core.now().saturating_duration_since(active_at);
-        if silent >= limit {
-            self.fail(io::Error::new(io::ErrorKind::TimedOut, format!("nothing was received or sent for {limit:?}")));
-            return;
-        }
-        let timer = self.arm_idle(limit - silent);
-        let before = self.if_rare(|rare| rare.idle.as_mut().map(|idle| std::mem::replace(&mut idle.timer, timer)));
-        drop(before);
     }
 
     /// Calls the protocol, in its context. `None` if there is none any more.
