@@ -562,17 +562,23 @@ impl Error for ConnectErrors {
     }
 }
 
-/// An error that is given out again and again: the operating system's code is kept, and that the loop was closed; of other
+/// An error that is given out again and again: the operating system's code is kept, that the loop was closed, and what is of TLS; of other
 /// errors kind and text.
 #[derive(Clone, Debug)]
 pub(crate) enum LastingError {
     Os(i32),
     LoopClosed,
+    #[cfg(feature = "__tls")]
+    Tls(rustls::Error),
     Other(io::ErrorKind, Rc<str>),
 }
 
 impl LastingError {
     pub(crate) fn new(error: &io::Error) -> Self {
+        #[cfg(feature = "__tls")]
+        if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            return Self::Tls(error.clone());
+        }
         match error.raw_os_error() {
             Some(code) => Self::Os(code),
             None if error.get_ref().is_some_and(|error| error.is::<LoopClosed>()) => Self::LoopClosed,
@@ -584,6 +590,8 @@ impl LastingError {
         match self {
             Self::Os(code) => io::Error::from_raw_os_error(*code),
             Self::LoopClosed => LoopClosed.into(),
+            #[cfg(feature = "__tls")]
+            Self::Tls(error) => invalid_data(error.clone()),
             Self::Other(kind, text) => io::Error::new(*kind, &**text),
         }
     }

@@ -11,12 +11,15 @@ mod common;
 mod tls_peer;
 mod wire;
 
-use std::io::ErrorKind;
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
 
-use certificates::connector;
+use certificates::{acceptor, connector};
 use collector::collect;
-use common::{finish, run_until};
-use roundelay::open_connection;
+use common::{complete, finish, run_until};
+use roundelay::{StreamReader, StreamWriter, open_connection, start_server};
+use socket2::Socket;
 use tls_peer::{Side, TlsPeer, corrupted};
 use wire::{Net, sockets};
 
@@ -74,6 +77,30 @@ on_every_loop! {
         peer.send(b"hello");
         peer.reset();
         finish(el, task).unwrap();
+    }
+
+    /// TL-20: a peer that speaks TLS badly is no fault of the server's handler, which nobody needs to be told of.
+    fn the_error_of_a_handler(el) {
+        let ended = Rc::new(Cell::new(false));
+        let told = ended.clone();
+        let handler = async move |mut reader: StreamReader, _writer: StreamWriter| -> io::Result<()> {
+            let read = reader.read_to_end().await;
+            told.set(read.is_err());
+            read.map(drop)
+        };
+        let server = complete(el, async move { start_server(handler, ("127.0.0.1", 0)).tls(acceptor()).await }).unwrap();
+        let far = Socket::from(std::net::TcpStream::connect(server.local_addrs()[0]).unwrap());
+        let mut peer = TlsPeer::new(Side::Server, far);
+        run_until(el, || {
+            peer.pump();
+            !peer.tls.is_handshaking()
+        });
+        peer.pump();
+        let bad = peer.encrypt(b"bad");
+        peer.send_raw(&corrupted(bad));
+        run_until(el, || ended.get());
+        server.close();
+        complete(el, async move { server.wait_closed().await });
     }
 
     /// SR-21, TL-20: what is wrong with a stream over TLS is for its reader, after what came before.

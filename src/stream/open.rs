@@ -151,7 +151,8 @@ pub struct ServeStreams<H> {
 /// Listens on a TCP endpoint, and runs `handler` in a task of its own for each connection.
 ///
 /// The handler returns nothing or a result; an error is reported to the exception handler, unless it is merely that the
-/// peer of this connection has gone away: a `BrokenPipe`, `ConnectionReset` or `ConnectionAborted`, of a connection that
+/// peer of this connection has gone away, or speaks TLS badly: a `BrokenPipe`, `ConnectionReset` or `ConnectionAborted`, or
+/// an error of rustls, of a connection that
 /// was lost by an error. One that never returns has to say what it would: `async |reader, writer| -> () { loop { .. } }`. When the
 /// handler has dropped both halves, the connection is closed. See [`EventLoop::create_server`] for endpoints and
 /// settings.
@@ -263,7 +264,18 @@ where
 /// Whether an error is what reading or writing gives when the peer has gone away.
 fn is_lost_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) || is_of_tls(error)
+}
+
+/// Whether an error is what a peer gives rise to that sends no TLS, or shows no certificate that counts.
+#[cfg(feature = "__tls")]
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<rustls::Error>())
+}
+
+#[cfg(not(feature = "__tls"))]
+fn is_of_tls(_: &io::Error) -> bool {
+    false
 }
 
 fn report(el: &EventLoop, transport: Transport, error: &io::Error) {

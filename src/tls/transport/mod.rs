@@ -22,7 +22,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER};
-use crate::error::{LastingError, invalid_data};
+use crate::error::LastingError;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop};
 use crate::protocol::{AnyProtocol, KeepOpen, Protocol, Transport};
@@ -294,7 +294,7 @@ impl TlsLayer {
             }
             match self.standing {
                 Standing::New => upper.discard(),
-                Standing::Known { .. } => upper.layer_failed(copy_of(&error)),
+                Standing::Known { .. } => upper.layer_failed(LastingError::new(&error).get()),
             }
         }
         self.tell_outcome(Err(error));
@@ -613,14 +613,6 @@ impl TlsLayer {
         // An answer to a change of keys, or an alert.
         self.flush();
         discarded
-    }
-}
-
-/// The same error for somebody else.
-fn copy_of(error: &io::Error) -> io::Error {
-    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) => invalid_data(error.clone()),
-        None => LastingError::new(error).get(),
     }
 }
 
