@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustls::{Connection, HandshakeKind, InvalidMessage, IoState, ProtocolVersion};
 
+use crate::constants::TLS_SEND_SIZE;
 use crate::error::invalid_data;
 use crate::protocol::{TlsInfo, TlsVersion};
 
@@ -327,6 +328,16 @@ impl<F: FnMut(&[IoSlice<'_>])> Write for Sink<F> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// How many of the pieces are encrypted together: the first one at least.
+pub(crate) fn in_one_go(data: &[IoSlice<'_>]) -> usize {
+    let mut len = 0;
+    let fitting = data.iter().take_while(|piece| {
+        len += piece.len();
+        len <= TLS_SEND_SIZE
+    });
+    fitting.count().max(1)
 }
 
 #[cfg(any(test, fuzzing))]

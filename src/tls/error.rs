@@ -1,9 +1,11 @@
-//! What is wrong with a certificate, a key or a trust store, and in which file.
+//! What is wrong with a certificate, a key or a trust store, and in which file; and errors of connections, looked at.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::error::{LastingError, invalid_data};
 
 /// What kind of thing is wrong with what a TLS configuration is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,4 +133,17 @@ impl fmt::Display for Origin {
             Self::Given(what) => f.write_str(what),
         }
     }
+}
+
+/// The same error for somebody else.
+pub(crate) fn copy_of(error: &io::Error) -> io::Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(error) => invalid_data(error.clone()),
+        None => LastingError::new(error).get(),
+    }
+}
+
+/// Whether the peer has gone without a word.
+pub(crate) fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }

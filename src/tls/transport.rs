@@ -20,13 +20,13 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::constants::{TLS_READ_HIGH_WATER, TLS_READ_LOW_WATER, TLS_SEND_SIZE};
-use crate::error::{LastingError, invalid_data};
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop};
 use crate::protocol::{AnyProtocol, ExtraInfo, KeepOpen, Protocol, Transport, TransportId};
 use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
-use crate::tls::engine::Engine;
+use crate::tls::engine::{Engine, in_one_go};
+use crate::tls::error::{copy_of, is_reset};
 use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::stream::{Closing, Layer, Parts, SocketTransport};
@@ -508,7 +508,9 @@ impl TlsLayer {
     /// Closes the transport below, which has sent everything, or was given an alert; or else aborts it.
     fn leave_lower(&self, error: Option<&io::Error>) {
         let Some(lower) = self.lower.take() else { return };
-        if error.is_some() && !self.is_full.get() || self.phase.get() == Phase::Ended {
+        let is_sent = error.is_some() && !self.is_full.get() || self.phase.get() == Phase::Ended;
+        // In a loop that is being closed nothing waits for an end.
+        if is_sent && self.core.is_open() {
             lower.close();
         } else {
             lower.abort();
@@ -587,28 +589,6 @@ impl TlsLayer {
         self.flush();
         discarded
     }
-}
-
-/// The same error for somebody else.
-fn copy_of(error: &io::Error) -> io::Error {
-    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) => invalid_data(error.clone()),
-        None => LastingError::new(error).get(),
-    }
-}
-
-fn is_reset(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-}
-
-/// How many of the pieces are encrypted together: the first one at least.
-fn in_one_go(data: &[IoSlice<'_>]) -> usize {
-    let mut len = 0;
-    let fitting = data.iter().take_while(|piece| {
-        len += piece.len();
-        len <= TLS_SEND_SIZE
-    });
-    fitting.count().max(1)
 }
 
 impl Layer for TlsLayer {
