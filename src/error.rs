@@ -562,8 +562,8 @@ impl Error for ConnectErrors {
     }
 }
 
-/// An error that is given out again and again: the operating system's code is kept, that the loop was closed, and what is of TLS; of other
-/// errors kind and text.
+/// An error that is given out again and again: the operating system's code is kept, that the loop was closed, and what is
+/// of TLS; of other errors kind and text.
 #[derive(Clone, Debug)]
 pub(crate) enum LastingError {
     Os(i32),

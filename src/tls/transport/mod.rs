@@ -16,7 +16,7 @@ mod handshake;
 mod layer;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self};
+use std::io;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -539,7 +539,9 @@ impl TlsLayer {
     /// Closes the transport below, which has sent everything, or was given an alert; or else aborts it.
     fn leave_lower(&self, error: Option<&io::Error>) {
         let Some(lower) = self.lower.take() else { return };
-        if error.is_some() && !self.is_full.get() || self.phase.get() == Phase::Ended {
+        let is_sent = error.is_some() && !self.is_full.get() || self.phase.get() == Phase::Ended;
+        // In a loop that is being closed nothing waits for an end.
+        if is_sent && self.core.is_open() {
             lower.close();
         } else {
             lower.abort();

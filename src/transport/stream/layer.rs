@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::error::PanicPayload;
 use crate::event_loop::Core;
-use crate::protocol::{ExtraInfo, TransportId};
+use crate::protocol::{BaseTransport, ExtraInfo, StreamTransport, TransportId};
 #[cfg(feature = "__tls")]
 use crate::reactor::{Readiness, slot::Handler};
 #[cfg(feature = "__tls")]
@@ -108,6 +108,14 @@ impl SocketTransport {
             _ => return None,
         };
         Some(f(&*layer))
+    }
+
+    /// Closes the transport, or, where others stand on it, the uppermost of them.
+    pub(crate) fn close_whole(&self) {
+        match self.carried() {
+            Some(upper) => upper.uppermost().close(),
+            None => BaseTransport::close(self),
+        }
     }
 
     /// Closes it.

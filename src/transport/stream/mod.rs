@@ -483,14 +483,6 @@ impl SocketTransport {
         }
         !self.is_layered || self.with_layer(|layer| layer.is_closed()).unwrap_or(true)
     }
-
-    /// Closes the transport, or, where others stand on it, the uppermost of them.
-    pub(crate) fn close_whole(&self) {
-        match self.carried() {
-            Some(upper) => upper.uppermost().close(),
-            None => BaseTransport::close(self),
-        }
-    }
 }
 
 impl Handler for SocketTransport {
@@ -548,7 +540,8 @@ impl Ready for SocketTransport {
 
     fn close(self: Rc<Self>) {
         // What is below it may be gone already, and then nobody else lets go of it.
-        if self.life.get().is_lost() {
+        let life = self.life.get();
+        if self.is_layered && life.is_lost() && !life.is_gone() {
             self.forget();
         }
     }
