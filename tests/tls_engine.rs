@@ -174,7 +174,7 @@ on_every_loop! {
 
     /// What cannot be encrypted is not lost without a word: the connection ends with an error.
     fn keys_that_are_used_up_end_the_connection(el) {
-        let (client, _) = tls_configs::config_with(tls_configs::few_records(20), &version::TLS12);
+        let (client, _) = tls_configs::config_with(tls_configs::few_records(), &version::TLS12);
         let server = complete(el, el.create_server(|| Echo, LOOPBACK).tls(acceptor())).unwrap();
         let side = Side::default();
         let protocol = side.clone();

@@ -73,8 +73,14 @@ fn mutual(version: &'static SupportedProtocolVersion) -> (ClientConfig, ServerCo
     (client, server.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap())
 }
 
-/// Suites whose keys are used up after so many records of TLS 1.2.
-pub fn few_records(limit: u64) -> Arc<CryptoProvider> {
+/// Suites whose keys are used up after twenty records of TLS 1.2.
+pub fn few_records() -> Arc<CryptoProvider> {
+    // rustls wants them for ever, so they are made once.
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| with_limit(20)).clone()
+}
+
+fn with_limit(limit: u64) -> Arc<CryptoProvider> {
     let mut provider = CryptoProvider::clone(&provider());
     for suite in &mut provider.cipher_suites {
         if let SupportedCipherSuite::Tls12(tls12) = *suite {

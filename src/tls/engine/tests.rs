@@ -436,7 +436,7 @@ fn what_cannot_be_encrypted_is_an_error() {
 }
 
 fn cannot_be_encrypted(data: &[u8]) {
-    let (client, server) = config_with(few_records(20), &version::TLS12);
+    let (client, server) = config_with(few_records(), &version::TLS12);
     let (mut client, mut server) = joined(&(Arc::new(client), Arc::new(server)));
     let mut written = 0;
     while client.write(data, 1) {
