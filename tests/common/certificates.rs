@@ -5,14 +5,16 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
 use roundelay::{TlsAcceptor, TlsConnector, TlsIdentity};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 /// A year, a month and a day.
@@ -174,6 +176,35 @@ pub fn authority() -> &'static Authority {
 pub fn localhost() -> &'static Certified {
     static LOCALHOST: OnceLock<Certified> = OnceLock::new();
     LOCALHOST.get_or_init(|| authority().server(&["localhost", "127.0.0.1", "::1"]))
+}
+
+/// The cryptography that the crate uses.
+pub fn provider() -> Arc<CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
+}
+
+/// [`authority`], as rustls wants it.
+pub fn roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority().der()).unwrap();
+    roots
+}
+
+/// A client that trusts [`authority`] alone, as rustls has it.
+pub fn client_config() -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots()).with_no_client_auth())
+}
+
+/// A server that is "localhost", as rustls has it.
+pub fn server_config() -> Arc<ServerConfig> {
+    let (chain, key) = localhost().rustls();
+    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap())
 }
 
 /// A client that trusts [`authority`] alone.

@@ -6,41 +6,16 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 
 use roundelay::{EventLoop, Protocol, Transport};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConnection};
 use socket2::Socket;
 
-use crate::certificates::{authority, connector, localhost};
+use crate::certificates::connector;
+pub use crate::certificates::{client_config, server_config};
 use crate::common::run_until;
 use crate::wire::{Net, sockets};
-
-/// The cryptography that the crate uses.
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(provider)
-}
-
-/// A client that trusts the tests' authority, as rustls has it.
-pub fn client_config() -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority().der()).unwrap();
-    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// A server that is "localhost", as rustls has it.
-pub fn server_config() -> Arc<ServerConfig> {
-    let (chain, key) = localhost().rustls();
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap())
-}
 
 /// See the module.
 pub struct RawTls {

@@ -10,24 +10,16 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CipherSuiteCommon, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
-    Tls12CipherSuite, version,
+    CipherSuiteCommon, ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite,
+    version,
 };
 
-use super::certificates::{authority, localhost};
+pub use super::certificates::provider;
+use super::certificates::{authority, localhost, roots};
 
 pub type Config = (Arc<ClientConfig>, Arc<ServerConfig>);
 
 pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
-
-/// The cryptography that the crate uses.
-pub fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(provider)
-}
 
 /// TLS 1.2 and 1.3, and both with a certificate of the client's. Each handshake is a full one.
 pub fn configs() -> &'static [Config; 4] {
@@ -40,12 +32,6 @@ pub fn configs() -> &'static [Config; 4] {
             (Arc::new(client), Arc::new(server))
         })
     })
-}
-
-fn roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority().der()).unwrap();
-    roots
 }
 
 /// A client and a server that speak one version, with the cryptography of a provider.

@@ -7,13 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use roundelay::{EventLoop, ProtocolRef, Task, TlsAcceptor, TlsConnector, TlsVersion, Transport};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
 };
 
-use crate::certificates::{Authority, authority, localhost};
+use crate::certificates::{Authority, authority, localhost, provider};
 use crate::common::Log;
 use crate::support::{Peer, Recorder, describe, settle, socket_pair};
 
@@ -67,14 +66,6 @@ impl Config {
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config.into()
     }
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(provider)
 }
 
 /// What carries records.
