@@ -13,7 +13,7 @@ use crate::error::invalid_input;
 use crate::protocol::TlsVersion;
 use crate::tls::hostname::dns_name;
 use crate::tls::identity::TlsIdentity;
-use crate::tls::provider::{Common, provider, readable, ticketer};
+use crate::tls::provider::{Common, common_settings, provider, readable, ticketer};
 use crate::tls::resolver::{Identities, TlsClientHello};
 use crate::tls::roots::{Roots, no_roots};
 
@@ -216,17 +216,7 @@ impl TlsAcceptorBuilder {
         self
     }
 
-    /// Speaks no older version than this (TLS 1.2).
-    pub fn min_version(mut self, version: TlsVersion) -> Self {
-        self.common.min_version = version;
-        self
-    }
-
-    /// Speaks no newer version than this (TLS 1.3).
-    pub fn max_version(mut self, version: TlsVersion) -> Self {
-        self.common.max_version = version;
-        self
-    }
+    common_settings!();
 
     /// Whether clients can resume sessions (`true`): by tickets, whose keys are replaced every six hours and which are
     /// worth nothing after twice that, and with TLS 1.2 by the identifiers of the last 256 sessions, too.
@@ -248,14 +238,6 @@ impl TlsAcceptorBuilder {
     /// themselves where their messages end, and many clients just hang up.
     pub fn require_close_notify(mut self, required: bool) -> Self {
         self.common.require_close_notify = required;
-        self
-    }
-
-    /// Whether the keys of connections are appended to the file that the environment variable `SSLKEYLOGFILE` names, if it
-    /// names one (`false`). With them tools such as Wireshark read what was recorded, and so does everybody else who has
-    /// the file.
-    pub fn key_log(mut self, logged: bool) -> Self {
-        self.common.key_log = logged;
         self
     }
 

@@ -14,7 +14,7 @@ use crate::protocol::TlsVersion;
 use crate::tls::error::TlsConfigError;
 use crate::tls::hostname::{server_name, unnamed};
 use crate::tls::identity::TlsIdentity;
-use crate::tls::provider::{Common, provider, readable};
+use crate::tls::provider::{Common, common_settings, provider, readable};
 use crate::tls::roots::{Roots, no_roots, platform_roots};
 use crate::tls::verify::Lenient;
 
@@ -215,17 +215,7 @@ impl TlsConnectorBuilder {
         self
     }
 
-    /// Speaks no older version than this (TLS 1.2).
-    pub fn min_version(mut self, version: TlsVersion) -> Self {
-        self.common.min_version = version;
-        self
-    }
-
-    /// Speaks no newer version than this (TLS 1.3).
-    pub fn max_version(mut self, version: TlsVersion) -> Self {
-        self.common.max_version = version;
-        self
-    }
+    common_settings!();
 
     /// Whether sessions are kept, in memory, and resumed by later connections to the same server (`true`). That saves a
     /// good part of the handshake; but the server, and with TLS 1.2 whoever listens, can tell that it is the same client.
@@ -240,14 +230,6 @@ impl TlsConnectorBuilder {
     /// themselves where their messages end, and many servers just hang up.
     pub fn require_close_notify(mut self, required: bool) -> Self {
         self.common.require_close_notify = required;
-        self
-    }
-
-    /// Whether the keys of connections are appended to the file that the environment variable `SSLKEYLOGFILE` names, if it
-    /// names one (`false`). With them tools such as Wireshark read what was recorded, and so does everybody else who has
-    /// the file.
-    pub fn key_log(mut self, logged: bool) -> Self {
-        self.common.key_log = logged;
         self
     }
 

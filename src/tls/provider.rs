@@ -102,3 +102,29 @@ impl Common {
 pub(super) fn readable(alpn: &[Vec<u8>]) -> Vec<String> {
     alpn.iter().map(|protocol| protocol.escape_ascii().to_string()).collect()
 }
+
+/// The settings that mean the same on both sides, for a builder that has a `common`.
+macro_rules! common_settings {
+    () => {
+        /// Speaks no older version than this (TLS 1.2).
+        pub fn min_version(mut self, version: TlsVersion) -> Self {
+            self.common.min_version = version;
+            self
+        }
+
+        /// Speaks no newer version than this (TLS 1.3).
+        pub fn max_version(mut self, version: TlsVersion) -> Self {
+            self.common.max_version = version;
+            self
+        }
+
+        /// Whether the keys of connections are appended to the file that the environment variable `SSLKEYLOGFILE` names, if it
+        /// names one (`false`). With them tools such as Wireshark read what was recorded, and so does everybody else who has
+        /// the file.
+        pub fn key_log(mut self, logged: bool) -> Self {
+            self.common.key_log = logged;
+            self
+        }
+    };
+}
+pub(super) use common_settings;
