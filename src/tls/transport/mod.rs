@@ -311,7 +311,8 @@ impl TlsLayer {
     fn received(&self, upper: &Rc<SocketTransport>, mut data: &[u8]) {
         loop {
             match self.phase.get() {
-                Phase::New => self.engine.borrow_mut().keep(data),
+                // Whatever is below has not begun: this is for the handshake.
+                Phase::New => return self.engine.borrow_mut().keep(data),
                 Phase::Handshake => {
                     self.engine.borrow_mut().take(&mut data);
                     self.advance_handshake();
@@ -336,8 +337,7 @@ impl TlsLayer {
                     }
                     upper.layer_readable();
                     let is_stuck = self.engine.borrow_mut().has_plaintext();
-                    let is_wanted = upper.wants_bytes();
-                    if is_stuck || !is_wanted || self.phase.get() != Phase::Open {
+                    if is_stuck || !upper.wants_bytes() || self.phase.get() != Phase::Open {
                         self.engine.borrow_mut().keep(data);
                         // It may have found nothing more before this was kept.
                         upper.layer_has_more();
@@ -404,9 +404,7 @@ impl TlsLayer {
         if lower.write_buffer_size() > 0 && !self.is_full.replace(true) && !lower.heed_pause() {
             self.look_for_room_soon();
         }
-        if self.is_up() && self.timer.borrow().is_some() {
-            self.look_for_progress();
-        }
+        self.note_progress();
         flushed
     }
 
@@ -428,6 +426,11 @@ impl TlsLayer {
         if self.is_up() {
             upper.layer_writable();
         }
+        self.note_progress();
+    }
+
+    /// Looks for progress, if the end is waited for.
+    fn note_progress(&self) {
         if self.is_up() && self.timer.borrow().is_some() {
             self.look_for_progress();
         }
