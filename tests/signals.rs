@@ -131,7 +131,7 @@ on_every_loop! {
         let refused = |signal: i32| {
             let captured = DropCounter::new();
             let guard = captured.guard();
-            let error = el.add_signal_handler(signal, move || drop(&guard)).unwrap_err();
+            let error = el.add_signal_handler(signal, move || _ = &guard).unwrap_err();
             assert_eq!((error.kind(), captured.count()), (ErrorKind::InvalidInput, 1));
             let of_stream = el.signal(signal).unwrap_err();
             assert_eq!(of_stream.kind(), ErrorKind::InvalidInput);
@@ -224,7 +224,7 @@ on_every_loop! {
         let captured = DropCounter::new();
         for kind in [ONE, TWO, WINDOW] {
             let guard = captured.guard();
-            el.add_signal_handler(kind, move || drop(&guard)).unwrap();
+            el.add_signal_handler(kind, move || _ = &guard).unwrap();
             assert!(is_caught(kind));
         }
         let mut stream = el.signal(URGENT).unwrap();
@@ -250,7 +250,7 @@ on_every_loop! {
         el.close();
         let captured = DropCounter::new();
         let guard = captured.guard();
-        let error = el.add_signal_handler(ONE, move || drop(&guard)).unwrap_err();
+        let error = el.add_signal_handler(ONE, move || _ = &guard).unwrap_err();
         assert!(error.get_ref().unwrap().is::<LoopClosed>());
         assert_eq!(captured.count(), 1);
         assert!(el.signal(ONE).unwrap_err().get_ref().unwrap().is::<LoopClosed>());
@@ -576,11 +576,11 @@ on_every_loop! {
         run_until(el, || seen.len() == 3);
         assert_eq!(seen.take(), ["once", "added by a destructor", "its own successor"]);
         let adds = Adds(el.clone(), seen);
-        el.add_signal_handler(TWO, move || drop(&adds)).unwrap();
+        el.add_signal_handler(TWO, move || _ = &adds).unwrap();
         assert!(el.remove_signal_handler(TWO));
         assert!(el.remove_signal_handler(TWO));
         let adds = Adds(el.clone(), Log::new());
-        el.add_signal_handler(ONE, move || drop(&adds)).unwrap();
+        el.add_signal_handler(ONE, move || _ = &adds).unwrap();
         el.add_signal_handler(ONE, || ()).unwrap();
         assert!(el.remove_signal_handler(TWO));
     }
@@ -609,7 +609,7 @@ fn no_descriptor_is_left() {
         limit(Some(3));
         let captured = DropCounter::new();
         let guard = captured.guard();
-        let error = el.add_signal_handler(ONE, move || drop(&guard)).unwrap_err();
+        let error = el.add_signal_handler(ONE, move || _ = &guard).unwrap_err();
         let of_stream = el.signal(ONE).unwrap_err();
         limit(before.current);
         assert_eq!([error.raw_os_error(), of_stream.raw_os_error()], [Some(libc::EMFILE); 2]);
