@@ -114,8 +114,9 @@ pub use event_loop::running::get_running_loop;
 pub use event_loop::stats::{Stats, Tally};
 pub use event_loop::tasks::{TaskBuilder, TaskFactory, TaskFuture, TaskMeta};
 pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, LoopKind, SelectorEventLoop};
-pub use executor::thread_pool::ThreadPoolExecutor;
-pub use executor::{Blocking, Executor, Work, spawn_blocking};
+pub use executor::blocking::Blocking;
+pub use executor::thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use executor::{Executor, Work, spawn_blocking};
 pub use net::{
     CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
     CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
