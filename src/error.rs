@@ -328,6 +328,9 @@ pub enum RunError {
     Stopped,
     /// The main task was cancelled.
     Cancelled,
+    /// It was cancelled because of Ctrl-C: see
+    /// [`RunnerBuilder::cancel_on_interrupt`](crate::RunnerBuilder::cancel_on_interrupt).
+    Interrupted,
 }
 
 impl fmt::Display for RunError {
@@ -335,6 +338,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Stopped => Stopped.fmt(f),
             Self::Cancelled => f.write_str("the main task was cancelled"),
+            Self::Interrupted => f.write_str("the main task was interrupted by SIGINT"),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) mod tasks;
 pub(crate) mod timer;
 pub(crate) mod wait;
 pub(crate) mod waiters;
-mod watch;
+pub(crate) mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
 pub use builder::{Builder, LoopKind, SelectorEventLoop};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod ending;
+mod interrupt;
 mod limit;
 
 pub use builder::RunnerBuilder;
@@ -18,6 +19,7 @@ use crate::event_loop::tasks::create_task;
 use crate::event_loop::{EventLoop, running};
 use crate::executor::no_loop;
 use crate::runner::ending::finish;
+use crate::runner::interrupt::Interrupt;
 use crate::sched::active::Kind;
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::join::Task;
@@ -30,7 +32,8 @@ use crate::sched::join::Task;
 /// dropped, and jobs that are not done are abandoned and reported. So a program ends though a lookup hangs or a peer
 /// does not read. A [`Runner`] has settings.
 ///
-/// `SIGINT` is left alone.
+/// `SIGINT` is left alone: Ctrl-C ends the process, as it does any other. [`RunnerBuilder::cancel_on_interrupt`] changes
+/// that.
 ///
 /// # Panics
 ///
@@ -117,6 +120,8 @@ pub struct Runner {
     context: Context,
     shutdown_bound: Duration,
     debug: Option<bool>,
+    /// The grace of [`RunnerBuilder::cancel_on_interrupt`].
+    interrupt_grace: Option<Duration>,
 }
 
 enum State {
@@ -165,12 +170,13 @@ impl Runner {
     /// # Errors
     ///
     /// [`RunError::Stopped`] if the loop was stopped before, [`RunError::Cancelled`] if the future was cancelled, by
-    /// way of its [`TaskInfo`](crate::TaskInfo).
+    /// way of its [`TaskInfo`](crate::TaskInfo), [`RunError::Interrupted`] if that was so because of Ctrl-C: see
+    /// [`RunnerBuilder::cancel_on_interrupt`].
     ///
     /// # Panics
     ///
-    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, and with the panic
-    /// of the future.
+    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, if it is to listen for
+    /// Ctrl-C and cannot for want of descriptors, and with the panic of the future.
     #[track_caller]
     pub fn run<F: IntoFuture>(&mut self, future: F) -> Result<F::Output, RunError> {
         refuse_nesting("Runner::run");
@@ -185,8 +191,17 @@ impl Runner {
             context: Slot::Shared(self.context.clone()),
             spawned_at: Location::caller(),
         };
+        // On a closed loop it is the run that says so.
+        let interrupt = match self.interrupt_grace.filter(|_| !el.is_closed()) {
+            Some(grace) => match Interrupt::watch(&el, grace) {
+                Ok(interrupt) => Some(interrupt),
+                Err(error) => panic!("Runner::run(): cannot listen for SIGINT: {error}"),
+            },
+            None => None,
+        };
         el.core.run_root(how, future.into_future()).map_err(|end| match end {
             RootEnd::Stopped => RunError::Stopped,
+            RootEnd::Cancelled if interrupt.is_some_and(|interrupt| interrupt.was_heard()) => RunError::Interrupted,
             RootEnd::Cancelled => RunError::Cancelled,
         })
     }
