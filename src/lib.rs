@@ -84,6 +84,7 @@ mod dns;
 mod error;
 mod event_loop;
 mod executor;
+mod group;
 mod net;
 mod os;
 pub mod policy;
@@ -115,6 +116,7 @@ pub use event_loop::tasks::{TaskBuilder, TaskFactory, TaskFuture, TaskMeta};
 pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, LoopKind, SelectorEventLoop};
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
+pub use group::{Child, ChildBuilder, ChildError, ChildOutput, GroupError, Scope, TaskGroup};
 pub use net::{
     CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
     CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
