@@ -84,6 +84,7 @@ mod dns;
 mod error;
 mod event_loop;
 mod executor;
+mod group;
 mod net;
 mod os;
 pub mod policy;
@@ -118,6 +119,7 @@ pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, Loop
 pub use executor::blocking::Blocking;
 pub use executor::thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use executor::{Executor, Work, spawn_blocking};
+pub use group::{Child, ChildBuilder, ChildError, ChildOutput, GroupError, Scope, TaskGroup};
 pub use net::{
     CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
     CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
