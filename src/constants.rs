@@ -229,3 +229,7 @@ pub(crate) const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// which has it of Apache).
 #[cfg(feature = "__tls")]
 pub(crate) const TLS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The stack of a thread that waits for the end of a child process and does nothing else; sanitizers make the frames of a few
+/// calls larger than the smallest stack.
+pub(crate) const WAITER_STACK: usize = 256 * 1024;

@@ -28,11 +28,12 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("executor", below_services.clone()),
         ("protocol", below_services.clone()),
         ("signal", below_services),
-        ("dns", executor),
+        ("dns", executor.clone()),
         ("sock", dns),
         ("transport", transport.clone()),
-        ("tls", transport),
+        ("tls", transport.clone()),
         ("net", net),
+        ("process", with(&with(&executor, &transport), &["signal"])),
         ("prelude", all.clone()),
     ]);
     for convenience in conveniences {
