@@ -654,7 +654,7 @@ fn nobody_waits_for_signals_to_come() {
     roundelay::block_on(async {
         let el = roundelay::get_running_loop().unwrap();
         el.add_signal_handler(ONE, || {}).unwrap();
-        roundelay::spawn(async { signal(TWO).unwrap().recv().await });
+        let _waits = roundelay::spawn(async { signal(TWO).unwrap().recv().await });
         yield_now().await;
         assert!(is_caught(ONE) && is_caught(TWO));
     });
@@ -706,7 +706,7 @@ fn kinds() {
     ];
     for (kind, number, name) in named {
         assert_eq!((kind.as_raw(), kind.to_string()), (number, name.to_owned()));
-        assert_eq!(SignalKind::from(number), kind);
+        assert_eq!((SignalKind::from(number), i32::from(kind)), (kind, number));
         assert_eq!(format!("{kind:?}"), format!("SignalKind({name})"));
     }
 }

@@ -56,8 +56,10 @@ pub(crate) use libc::{
 };
 
 use crate::constants::{SIGNAL_LOOKS, SIGNAL_PAUSE, SIGNALS_PER_TURN};
+use crate::os::channel::set_nonblocking;
 use crate::os::fault::{Call, retry};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use crate::os::pipe::pipe;
 
 /// The highest number of a signal. Elsewhere real-time signals are left out.
 pub(crate) const LAST: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 64 } else { 31 };
@@ -403,6 +405,9 @@ impl SignalPipe {
     /// One that does not listen for anything yet.
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe()?;
+        for end in [&reader, &writer] {
+            set_nonblocking(end.as_fd(), true)?;
+        }
         let mut table = Table::lock();
         let line = table.free_line();
         line.pipe.store(writer.as_raw_fd(), SeqCst);
@@ -500,31 +505,6 @@ impl Drop for SignalPipe {
         self.line.clear();
         Table::lock().free.push(self.line);
     }
-}
-
-/// A pipe that does not block, and that children do not inherit.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    use std::os::fd::FromRawFd;
-
-    let mut ends = [NONE; 2];
-    #[cfg(not(target_vendor = "apple"))]
-    // SAFETY: there is room for two numbers.
-    let result = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
-    #[cfg(target_vendor = "apple")]
-    // SAFETY: there is room for two numbers.
-    let result = unsafe { libc::pipe(ends.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: both were opened just now, and nobody else knows of them.
-    let ends = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-    #[cfg(target_vendor = "apple")]
-    for end in &ends {
-        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(end, rustix::fs::fcntl_getfl(end)? | rustix::fs::OFlags::NONBLOCK)?;
-    }
-    let [reader, writer] = ends;
-    Ok((reader, writer))
 }
 
 /// The name of a signal, as in C.
