@@ -181,6 +181,9 @@ pub(crate) const COMMON_PORT_ATTEMPTS: u32 = 16;
 /// they lose their connection, with callbacks that panic fatally.
 pub(crate) const END_ROUNDS: u32 = 100;
 
+/// How many tasks, connections and so on the report of an end that took too long has by name, of each kind.
+pub(crate) const NAMED_AT_END: usize = 20;
+
 /// How deep what a closed loop refuses may nest: destructors that schedule again, whose destructors schedule again. A
 /// test for endlessness, and far from the end of a stack.
 pub(crate) const NESTED_REFUSALS: u32 = 64;

@@ -113,6 +113,7 @@ pub use event_loop::running::get_running_loop;
 pub use event_loop::stats::{Stats, Tally};
 pub use event_loop::tasks::{TaskBuilder, TaskFactory, TaskFuture, TaskMeta};
 pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, LoopKind, SelectorEventLoop};
+pub use executor::job_info::JobInfo;
 pub use executor::thread_pool::ThreadPoolExecutor;
 pub use executor::{Blocking, Executor, Work, spawn_blocking};
 pub use net::{

@@ -42,6 +42,7 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod unfinished;
 pub(crate) mod wait;
 pub(crate) mod waiters;
 mod watch;

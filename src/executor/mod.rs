@@ -1,5 +1,6 @@
 //! Work that would block: executors, and the loop's default one.
 
+pub(crate) mod job_info;
 pub(crate) mod thread_pool;
 
 use std::any::type_name;
@@ -22,6 +23,8 @@ use crate::event_loop::remote::{LostPanic, Remote};
 use crate::event_loop::running;
 use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
+use crate::event_loop::unfinished::{Kind, Unfinished};
+use crate::executor::job_info::JobInfo;
 use crate::executor::thread_pool::ThreadPoolExecutor;
 use crate::sched::handle::HandleInfo;
 
@@ -72,6 +75,7 @@ trait Runs: Send + Sync {
     fn run(&self);
     fn close(&self);
     fn is_wanted(&self) -> bool;
+    fn info(&self, running_for: Option<Duration>) -> JobInfo;
 }
 
 /// What becomes of a job whose [`Blocking`] is dropped.
@@ -130,6 +134,10 @@ where
 
     fn is_wanted(&self) -> bool {
         self.if_forgotten == IfForgotten::Runs || !self.job.is_detached()
+    }
+
+    fn info(&self, running_for: Option<Duration>) -> JobInfo {
+        JobInfo { name: type_name::<F>(), submitted_at: self.created_at, running_for }
     }
 }
 
@@ -308,27 +316,32 @@ impl EventLoop {
     /// waits without end. The loop goes on meanwhile.
     ///
     /// True if all is done. What is not done in time is abandoned: queued jobs never begin, running ones are let go,
-    /// and the exception handler is told how many.
+    /// and the exception handler is told how many, and of the first ones which: they are subjects of type [`JobInfo`].
     ///
     /// # Panics
     ///
     /// If it is polled outside of a running event loop, with a timeout and with jobs that are not done.
     pub async fn shutdown_default_executor(&self, timeout: Option<Duration>) -> bool {
-        self.end_default_executor(timeout.map(Sleep::after), timeout.unwrap_or_default()).await
+        let mut abandoned = Unfinished::default();
+        for job in self.end_default_executor(timeout.map(Sleep::after)).await {
+            abandoned.add(Kind::Job, job);
+        }
+        if !abandoned.is_empty() {
+            let text = executor_overrun(abandoned.len(), timeout.unwrap_or_default());
+            self.call_exception_handler(&abandoned.name_in(ExceptionContext::new(text)));
+        }
+        abandoned.is_empty()
     }
 
-    /// The same with any limit; `bound` is what the report says of it.
-    pub(crate) async fn end_default_executor(&self, limit: Option<impl Future<Output = ()>>, bound: Duration) -> bool {
+    /// The same with any limit. Gives the jobs that are abandoned, and reports nothing.
+    pub(crate) async fn end_default_executor(&self, limit: Option<impl Future<Output = ()>>) -> Vec<JobInfo> {
         let executor = self.core.service::<DefaultExecutor>(self);
         executor.ended.set(true);
         let pool = executor.pool.borrow().clone();
-        let Some(pool) = pool else { return true };
-        let abandoned = pool.shutdown(limit).await;
-        if abandoned > 0 {
-            let text = executor_overrun(abandoned, bound);
-            self.call_exception_handler(&ExceptionContext::new(text));
+        match pool {
+            Some(pool) => pool.shutdown(limit).await,
+            None => Vec::new(),
         }
-        abandoned == 0
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
 use crate::event_loop::job::lock;
+use crate::executor::job_info::JobInfo;
 use crate::executor::{Executor, Runs, Work};
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
@@ -44,8 +45,7 @@ struct Inner {
     /// Threads that are there, and those of them that wait for work.
     threads: usize,
     idle: usize,
-    /// Jobs under way. Not kept alive from here: what they hold must not be dropped under the lock.
-    running: Vec<Weak<dyn Runs>>,
+    running: Vec<UnderWay>,
     /// Nothing more will come: threads end when the queue is empty.
     ended: bool,
     /// Names the threads.
@@ -54,11 +54,25 @@ struct Inner {
     waiters: Vec<Waker>,
 }
 
+/// A job under way.
+struct UnderWay {
+    /// Not kept alive from here: what it holds must not be dropped under the lock.
+    job: Weak<dyn Runs>,
+    since: Instant,
+}
+
 impl Inner {
     /// How many jobs are not done that somebody wants.
     fn left(&self) -> usize {
         let queued = self.queue.iter().filter(|work| work.is_wanted()).count();
-        queued + self.running.iter().filter_map(Weak::upgrade).filter(|work| work.is_wanted()).count()
+        queued + self.running.iter().filter_map(|it| it.job.upgrade()).filter(|work| work.is_wanted()).count()
+    }
+
+    /// Those jobs, to be looked at with nothing locked; the running ones first, with how long they have been.
+    fn unfinished(&self) -> Vec<(Arc<dyn Runs>, Option<Duration>)> {
+        let running = self.running.iter().filter_map(|it| Some((it.job.upgrade()?, Some(it.since.elapsed()))));
+        let queued = self.queue.iter().map(|work| (work.work.clone(), None));
+        running.chain(queued).collect()
     }
 }
 
@@ -81,8 +95,8 @@ impl ThreadPoolExecutor {
         lock(&self.shared.inner).threads
     }
 
-    /// Waits until all jobs are done, or the limit is over; returns how many are abandoned.
-    pub(crate) async fn shutdown(&self, limit: Option<impl Future<Output = ()>>) -> usize {
+    /// Waits until all jobs are done, or the limit is over; returns those that are abandoned.
+    pub(crate) async fn shutdown(&self, limit: Option<impl Future<Output = ()>>) -> Vec<JobInfo> {
         {
             lock(&self.shared.inner).ended = true;
             self.shared.work.notify_all();
@@ -91,16 +105,16 @@ impl ThreadPoolExecutor {
         let left = poll_fn(|cx| {
             let over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
             let mut inner = lock(&self.shared.inner);
-            let left = inner.left();
-            if over || left == 0 {
-                return Poll::Ready(left);
+            if over || inner.left() == 0 {
+                return Poll::Ready(inner.unfinished());
             }
             if !inner.waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
                 inner.waiters.push(cx.waker().clone());
             }
             Poll::Pending
         });
-        let left = left.await;
+        let left = left.await.into_iter().filter(|(job, _)| job.is_wanted());
+        let left = left.map(|(job, running_for)| job.info(running_for)).collect();
         self.abandon();
         left
     }
@@ -160,13 +174,13 @@ impl Pool {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(work) = inner.queue.pop_front() {
-                let running = Arc::downgrade(&work.work);
-                inner.running.push(running.clone());
+                let job = Arc::downgrade(&work.work);
+                inner.running.push(UnderWay { job: job.clone(), since: Instant::now() });
                 drop(inner);
                 // Only a waker that panics gets here. The panic hook has told of it, and the thread is still good.
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
                 inner = lock(&self.inner);
-                inner.running.retain(|other| !other.ptr_eq(&running));
+                inner.running.retain(|other| !other.job.ptr_eq(&job));
                 if !inner.waiters.is_empty() && inner.left() == 0 {
                     let waiters = std::mem::take(&mut inner.waiters);
                     drop(inner);

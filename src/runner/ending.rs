@@ -1,5 +1,6 @@
 //! The orderly end of a loop, step by step.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -10,8 +11,11 @@ use crate::constants::END_ROUNDS;
 use crate::error::Stopped;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::unfinished::{Kind, Unfinished, Why};
+use crate::protocol::{DatagramHandle, Transport};
 use crate::reactor::slot::End;
 use crate::runner::limit::EndLimit;
+use crate::sched::active::TaskInfo;
 use crate::sched::report::Exception;
 use crate::time::yield_now;
 
@@ -21,9 +25,10 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
         return;
     }
     let limit = EndLimit::new(el, bound);
+    let left = RefCell::new(Unfinished::default());
     for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
-        let mut end = pin!(end_step(el, step, &limit));
+        let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
         while panics < END_ROUNDS {
             match catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end.as_mut()))) {
@@ -38,6 +43,9 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
             }
         }
     }
+    let mut left = left.into_inner();
+    tasks(el).for_each(|task| left.add_task(task));
+    left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
 }
 
@@ -49,14 +57,15 @@ enum Step {
     Executor,
 }
 
-async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit) {
+async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit, left: &RefCell<Unfinished>) {
     match step {
         // Connections are left alone: tasks that are about to be cancelled may have something to say on them.
         Step::Listeners => stop_accepting(el),
         Step::Tasks => cancel_tasks(el, limit).await,
-        Step::Connections => end_connections(el, limit).await,
+        Step::Connections => end_connections(el, limit, left).await,
         Step::Executor => {
-            el.end_default_executor(Some(limit.wait()), limit.bound).await;
+            let jobs = el.end_default_executor(Some(limit.wait())).await;
+            jobs.into_iter().for_each(|job| left.borrow_mut().add(Kind::Job, job));
         }
     }
 }
@@ -69,17 +78,22 @@ fn stop_accepting(el: &EventLoop) {
     el.core.services.stop_accepting();
 }
 
+/// The tasks, without the one that runs this.
+fn tasks(el: &EventLoop) -> impl Iterator<Item = TaskInfo> {
+    el.all_tasks().into_iter().filter(|task| !task.is_root)
+}
+
 /// Cancels all tasks but the one that runs this, and waits until their futures are dropped. What is left after that, for
 /// another thread spawns on and on, ends when the loop is closed.
 async fn cancel_tasks(el: &EventLoop, limit: &EndLimit) {
     for _ in 0..END_ROUNDS {
-        let tasks: Vec<_> = el.all_tasks().into_iter().filter(|task| !task.is_root).collect();
-        if tasks.is_empty() {
+        let mut tasks = tasks(el).peekable();
+        if tasks.peek().is_none() {
             return;
         }
-        for task in tasks {
+        tasks.for_each(|task| {
             task.cancel();
-        }
+        });
         yield_now().await;
         if limit.is_over() {
             return;
@@ -88,7 +102,7 @@ async fn cancel_tasks(el: &EventLoop, limit: &EndLimit) {
 }
 
 /// Closes all connections, gives them until the limit to send what is queued, and aborts the rest.
-async fn end_connections(el: &EventLoop, limit: &EndLimit) {
+async fn end_connections(el: &EventLoop, limit: &EndLimit, left: &RefCell<Unfinished>) {
     let end = |how| {
         let handlers = el.core.reactor.borrow().handlers();
         for handler in handlers {
@@ -105,6 +119,7 @@ async fn end_connections(el: &EventLoop, limit: &EndLimit) {
     if in_time.await {
         return;
     }
+    find_connections(el, &mut left.borrow_mut());
     for _ in 0..END_ROUNDS {
         end(End::Now);
         yield_now().await;
@@ -112,4 +127,17 @@ async fn end_connections(el: &EventLoop, limit: &EndLimit) {
             return;
         }
     }
+}
+
+/// Finds those that are still there.
+fn find_connections(el: &EventLoop, left: &mut Unfinished) {
+    let handlers = el.core.reactor.borrow().handlers();
+    for subject in handlers.into_iter().filter_map(|handler| handler.unfinished()) {
+        if let Some(transport) = subject.downcast_ref::<Transport>() {
+            left.add(Kind::Connection, transport.clone());
+        } else if let Some(handle) = subject.downcast_ref::<DatagramHandle>() {
+            left.add(Kind::Connection, handle.clone());
+        }
+    }
+    el.core.services.unfinished(left);
 }

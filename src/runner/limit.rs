@@ -15,7 +15,6 @@ use crate::time::sleep_until;
 /// application's, which may stand still.
 pub(super) struct EndLimit {
     el: EventLoop,
-    pub(super) bound: Duration,
     until: Instant,
     real: Option<Arc<RealLimit>>,
     /// Dropped, it ends the thread that measures the real time.
@@ -52,7 +51,7 @@ impl EndLimit {
             true => Self::measure(bound).unzip(),
             false => (None, None),
         };
-        Self { el: el.clone(), bound, until: deadline(el.time(), bound), real, _end: end }
+        Self { el: el.clone(), until: deadline(el.time(), bound), real, _end: end }
     }
 
     fn measure(bound: Duration) -> Option<(Arc<RealLimit>, mpsc::Sender<()>)> {

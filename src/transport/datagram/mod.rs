@@ -11,6 +11,7 @@ mod mail;
 mod receive;
 mod send;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -357,6 +358,10 @@ impl Handler for DatagramSocket {
             End::Now => self.abort(),
         }
     }
+
+    fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
+        Some(Rc::new(self.handle()))
+    }
 }
 
 impl Ready for DatagramSocket {
@@ -446,6 +451,9 @@ impl fmt::Debug for DatagramSocket {
             if let Some(io) = &*io {
                 write!(f, " fd={}", io.socket.as_raw_fd())?;
             }
+        }
+        if let Peer::Connected(Some(peer)) | Peer::Preset(peer) = &self.peer {
+            write!(f, " peer={peer}")?;
         }
         let read = if life.is_reading() { "polling" } else { "idle" };
         let size = self.queue.try_borrow().map_or(0, |queue| queue.size());

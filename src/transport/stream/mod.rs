@@ -26,6 +26,7 @@ pub(crate) use end::local_addr_of;
 pub(crate) use layer::{Closing, Layer};
 pub(crate) use pipe::{Elsewhere, PipeEnd};
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -519,6 +520,10 @@ impl Handler for SocketTransport {
             End::Now => self.abort(),
         }
     }
+
+    fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
+        Some(Rc::new(self.transport().uppermost()))
+    }
 }
 
 impl Ready for SocketTransport {
@@ -706,6 +711,9 @@ impl fmt::Debug for SocketTransport {
             if let Some(channel) = io.as_ref().and_then(Carrier::channel) {
                 write!(f, " fd={}", channel.as_raw_fd())?;
             }
+        }
+        if self.peer_addr.is_named() {
+            write!(f, " peer={}", self.peer_addr)?;
         }
         if life.write_end().is_none() {
             write!(f, " read={}", if life.is_reading() { "polling" } else { "idle" })?;
