@@ -156,7 +156,7 @@ pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 /// The most bytes that `copy` reads at a time, and has on their way in one direction.
 pub(crate) const COPY_SIZE: usize = 64 * 1024;
 
-/// How long the end of `block_on` waits for the default executor before it reports what it abandons.
+/// How long the end of `block_on` waits, all in all, before it reports what has not ended.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 
 /// How deep reports that an exception handler makes itself go to that handler; beyond it they go to the default one. A

@@ -1,10 +1,8 @@
 //! The orderly end of a loop, step by step.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::constants::END_ROUNDS;
@@ -15,7 +13,7 @@ use crate::event_loop::unfinished::{Kind, Unfinished, Why};
 use crate::protocol::{DatagramHandle, Transport};
 use crate::reactor::slot::End;
 use crate::runner::limit::EndLimit;
-use crate::sched::active::TaskInfo;
+use crate::runner::tasks::{end_tasks, tasks};
 use crate::sched::report::Exception;
 use crate::time::yield_now;
 
@@ -30,7 +28,8 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
         let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
-        while panics < END_ROUNDS {
+        // Where the loop's owner is somebody else, who has let go of it, there is nothing left to end.
+        while panics < END_ROUNDS && !el.is_closed() {
             match catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end.as_mut()))) {
                 Ok(Ok(())) => break,
                 Ok(Err(Stopped)) => {}
@@ -42,6 +41,9 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
                 }
             }
         }
+    }
+    if el.is_closed() {
+        return;
     }
     let mut left = left.into_inner();
     tasks(el).for_each(|task| left.add_task(task));
@@ -61,7 +63,7 @@ async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit, left: &RefCell<U
     match step {
         // Connections are left alone: tasks that are about to be cancelled may have something to say on them.
         Step::Listeners => stop_accepting(el),
-        Step::Tasks => cancel_tasks(el, limit).await,
+        Step::Tasks => end_tasks(el, limit, left).await,
         Step::Connections => end_connections(el, limit, left).await,
         Step::Executor => {
             let jobs = el.end_default_executor(Some(limit.wait())).await;
@@ -78,29 +80,6 @@ fn stop_accepting(el: &EventLoop) {
     el.core.services.stop_accepting();
 }
 
-/// The tasks, without the one that runs this.
-fn tasks(el: &EventLoop) -> impl Iterator<Item = TaskInfo> {
-    el.all_tasks().into_iter().filter(|task| !task.is_root)
-}
-
-/// Cancels all tasks but the one that runs this, and waits until their futures are dropped. What is left after that, for
-/// another thread spawns on and on, ends when the loop is closed.
-async fn cancel_tasks(el: &EventLoop, limit: &EndLimit) {
-    for _ in 0..END_ROUNDS {
-        let mut tasks = tasks(el).peekable();
-        if tasks.peek().is_none() {
-            return;
-        }
-        tasks.for_each(|task| {
-            task.cancel();
-        });
-        yield_now().await;
-        if limit.is_over() {
-            return;
-        }
-    }
-}
-
 /// Closes all connections, gives them until the limit to send what is queued, and aborts the rest.
 async fn end_connections(el: &EventLoop, limit: &EndLimit, left: &RefCell<Unfinished>) {
     let end = |how| {
@@ -111,12 +90,7 @@ async fn end_connections(el: &EventLoop, limit: &EndLimit, left: &RefCell<Unfini
         el.core.services.end(how);
     };
     end(End::Flush);
-    let mut over = pin!(limit.wait());
-    let in_time = poll_fn(|cx| match el.core.poll_transports_gone(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => over.as_mut().poll(cx).map(|()| false),
-    });
-    if in_time.await {
+    if limit.before(|cx| el.core.poll_transports_gone(cx)).await {
         return;
     }
     find_connections(el, &mut left.borrow_mut());
