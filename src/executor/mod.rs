@@ -133,7 +133,7 @@ where
     }
 
     fn is_wanted(&self) -> bool {
-        self.if_forgotten == IfForgotten::Runs || !self.job.is_detached()
+        !self.job.is_cancelled() && (self.if_forgotten == IfForgotten::Runs || !self.job.is_detached())
     }
 
     fn info(&self, running_for: Option<Duration>) -> JobInfo {

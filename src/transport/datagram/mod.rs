@@ -441,11 +441,8 @@ impl fmt::Debug for DatagramSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let life = self.life.get();
         write!(f, "<DatagramTransport {}", self.id)?;
-        if life.is_gone() {
-            return f.write_str(" closed>");
-        }
         if life.is_closing() {
-            f.write_str(" closing")?;
+            f.write_str(if life.is_gone() { " closed" } else { " closing" })?;
         }
         if let Ok(io) = self.io.try_borrow() {
             if let Some(io) = &*io {
@@ -454,6 +451,9 @@ impl fmt::Debug for DatagramSocket {
         }
         if let Peer::Connected(Some(peer)) | Peer::Preset(peer) = &self.peer {
             write!(f, " peer={peer}")?;
+        }
+        if life.is_gone() {
+            return f.write_str(">");
         }
         let read = if life.is_reading() { "polling" } else { "idle" };
         let size = self.queue.try_borrow().map_or(0, |queue| queue.size());

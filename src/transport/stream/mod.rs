@@ -701,11 +701,8 @@ impl fmt::Debug for SocketTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let life = self.life.get();
         write!(f, "<Transport {}", self.id)?;
-        if life.is_gone() {
-            return f.write_str(" closed>");
-        }
         if life.is_closing() {
-            f.write_str(" closing")?;
+            f.write_str(if life.is_gone() { " closed" } else { " closing" })?;
         }
         if let Ok(io) = self.io.try_borrow() {
             if let Some(channel) = io.as_ref().and_then(Carrier::channel) {
@@ -714,6 +711,9 @@ impl fmt::Debug for SocketTransport {
         }
         if self.peer_addr.is_named() {
             write!(f, " peer={}", self.peer_addr)?;
+        }
+        if life.is_gone() {
+            return f.write_str(">");
         }
         if life.write_end().is_none() {
             write!(f, " read={}", if life.is_reading() { "polling" } else { "idle" })?;
