@@ -1,6 +1,5 @@
 //! An address as each connection keeps it.
 
-use std::fmt;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::rc::Rc;
 
@@ -47,25 +46,8 @@ impl KeptAddress {
         matches!(self, Self::V4(_) | Self::V6(_))
     }
 
-    /// Whether it tells this one from others.
-    pub(crate) fn is_named(&self) -> bool {
-        !matches!(self, Self::Unknown | Self::Unnamed)
-    }
-
     pub(crate) fn is_unix(&self) -> bool {
         matches!(self, Self::Unnamed | Self::Unix(_))
-    }
-}
-
-impl fmt::Display for KeptAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("(unknown)"),
-            Self::V4(address) => address.fmt(f),
-            Self::V6(address) => address.fmt(f),
-            Self::Unnamed => UnixAddr::unnamed().fmt(f),
-            Self::Unix(address) => address.fmt(f),
-        }
     }
 }
 
