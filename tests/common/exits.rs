@@ -70,6 +70,7 @@ impl Program {
         command.args([self.test, "--exact", "--nocapture", "--test-threads=1"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(PROGRAM, self.test).env("ROUNDELAY_DEBUG", if self.debug { "1" } else { "" });
+        command.env("RUST_BACKTRACE", "0");
         // What is abandoned is still there at the end, on purpose.
         for (options, add) in [("TSAN_OPTIONS", "report_thread_leaks=0"), ("ASAN_OPTIONS", "detect_leaks=0")] {
             let before = std::env::var(options).unwrap_or_default();
