@@ -22,6 +22,7 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     if el.is_closed() {
         return;
     }
+    el.core.ending.set(true);
     let limit = EndLimit::new(el, bound);
     let left = RefCell::new(Unfinished::default());
     for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
