@@ -57,6 +57,15 @@ pub(crate) const TIMER_BIAS: u64 = 1 << 60;
 /// they post would make each turn longer than the one before.
 pub(crate) const POSTS_PER_TURN: usize = 4096;
 
+/// Signals that one turn takes from the loop's pipe; more wait for the next one.
+pub(crate) const SIGNALS_PER_TURN: usize = 1024;
+
+/// How often a loop that ends to listen for signals looks whether a handler is still at work, before it pauses in between.
+pub(crate) const SIGNAL_LOOKS: u32 = 100;
+
+/// How long such a pause is: a handler is at work for a microsecond, unless its thread does not get to run.
+pub(crate) const SIGNAL_PAUSE: Duration = Duration::from_micros(100);
+
 /// Events taken from the kernel in one wait; more wait for the next turn.
 pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 
@@ -223,3 +232,7 @@ pub(crate) const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// which has it of Apache).
 #[cfg(feature = "__tls")]
 pub(crate) const TLS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The stack of a thread that waits for the end of a child process and does nothing else; sanitizers make the frames of a few
+/// calls larger than the smallest stack.
+pub(crate) const WAITER_STACK: usize = 256 * 1024;

@@ -46,7 +46,7 @@ pub(crate) mod timer;
 pub(crate) mod unfinished;
 pub(crate) mod wait;
 pub(crate) mod waiters;
-mod watch;
+pub(crate) mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
 pub use builder::{Builder, LoopKind, SelectorEventLoop};

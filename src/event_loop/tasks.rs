@@ -7,12 +7,13 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use crate::error::JoinError;
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::{TaskId, TaskInfo};
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::future::LoopFuture;
 use crate::sched::join::Task;
-use crate::sched::task::{self, NewTask};
+use crate::sched::task::{self, Always, NewTask, drop_caught};
 
 /// A boxed future of this thread.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -181,18 +182,36 @@ where
     F::IntoFuture: 'static,
     F::Output: 'static,
 {
+    create_owned_task(core, name, context, spawned_at, future, |future| Always::new(future.into_future()))
+}
+
+/// As `create_task`, of the future that `make` makes of the value. Where that ends with an error, so does the task:
+/// whoever owns it has taken its output.
+#[inline]
+pub(crate) fn create_owned_task<V, F, T>(
+    core: &Rc<Core>,
+    name: Option<Rc<str>>,
+    context: Option<Context>,
+    spawned_at: &'static Location<'static>,
+    value: V,
+    make: impl FnOnce(V) -> F,
+) -> Task<T>
+where
+    F: Future<Output = Result<T, JoinError>> + 'static,
+    T: 'static,
+{
     let id = TaskId::next();
     if !core.is_open() {
-        return refuse(core, future, name, id, spawned_at);
+        return refuse(core, value, name, id, spawned_at);
     }
     let context = context.map_or_else(context::fork_current, Slot::Shared);
     let new = NewTask { id, name, context, spawned_at };
     let factory = core.task_factory.borrow().clone();
     if let Some(factory) = factory {
-        return create_by(&*factory, core, new, future);
+        return create_by(&*factory, core, new, make(value));
     }
     // What makes the future is the application's, and may have closed the loop.
-    let future = future.into_future();
+    let future = make(value);
     if !core.is_open() {
         return refuse(core, future, new.name, id, spawned_at);
     }
@@ -200,44 +219,57 @@ where
 }
 
 /// Makes a task by the factory.
-fn create_by<F>(
+fn create_by<F, T>(
     factory: &dyn Fn(&EventLoop, TaskFuture, &TaskMeta) -> TaskFuture,
     core: &Rc<Core>,
     new: NewTask,
     future: F,
-) -> Task<F::Output>
+) -> Task<T>
 where
-    F: IntoFuture,
-    F::IntoFuture: 'static,
-    F::Output: 'static,
+    F: Future<Output = Result<T, JoinError>> + 'static,
+    T: 'static,
 {
     let meta = TaskMeta { id: new.id, name: new.name.clone(), spawned_at: new.spawned_at };
     let output = Rc::new(Cell::new(None));
-    let (inner, slot) = (future.into_future(), output.clone());
-    let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
+    let slot = output.clone();
+    let boxed: TaskFuture = Box::pin(async move { slot.set(Some(future.await)) });
     let wrapped = factory(&EventLoop::handle(core.clone()), boxed, &meta);
     if !core.is_open() {
         return refuse(core, wrapped, new.name, new.id, new.spawned_at);
     }
     let wrapped = async move {
         wrapped.await;
-        output.take()
+        output.take().unwrap_or_else(|| Err(JoinError::cancelled()))
     };
-    task::spawn_fallible(&core.local, new, wrapped)
+    task::spawn(&core.local, new, wrapped)
 }
 
-/// Drops a future that a closed loop was given, and says so.
+/// Drops the future that a closed loop was given, and says so.
 #[cold]
-fn refuse<F, T: 'static>(
+fn refuse<V, T: 'static>(
     core: &Core,
-    future: F,
+    value: V,
     name: Option<Rc<str>>,
     id: TaskId,
     spawned_at: &'static Location<'static>,
 ) -> Task<T> {
-    core.local.refuse(future, drop);
+    core.local.refuse(value, drop);
     core.local.report_closed("create_task", spawned_at);
-    task::closed(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at })
+    task::ended(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at }, JoinError::closed())
+}
+
+/// The task of a future that its owner does not take any more: the future is dropped, and the task is done as cancelled.
+#[cold]
+pub(crate) fn refuse_task<V, T: 'static>(
+    core: &Core,
+    name: Option<Rc<str>>,
+    spawned_at: &'static Location<'static>,
+    value: V,
+) -> Task<T> {
+    let local = &core.local;
+    local.refuse(value, |value| drop_caught(local, value, "Exception in the destructor of a task's future"));
+    let new = NewTask { id: TaskId::next(), name, context: Slot::EMPTY, spawned_at };
+    task::ended(local, new, JoinError::cancelled())
 }
 
 impl fmt::Debug for TaskBuilder<'_> {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod ending;
+mod interrupt;
 mod limit;
 mod tasks;
 
@@ -19,6 +20,7 @@ use crate::event_loop::tasks::create_task;
 use crate::event_loop::{EventLoop, running};
 use crate::executor::no_loop;
 use crate::runner::ending::finish;
+use crate::runner::interrupt::Interrupt;
 use crate::sched::active::Kind;
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::join::Task;
@@ -36,7 +38,8 @@ use crate::sched::join::Task;
 /// thread computes without end. What blocks the loop's own thread, as a destructor may, is not helped by that. A
 /// [`Runner`] has settings.
 ///
-/// `SIGINT` is left alone.
+/// `SIGINT` is left alone: Ctrl-C ends the process, as it does any other. [`RunnerBuilder::cancel_on_interrupt`] changes
+/// that.
 ///
 /// # Panics
 ///
@@ -123,6 +126,8 @@ pub struct Runner {
     context: Context,
     shutdown_bound: Duration,
     debug: Option<bool>,
+    /// The grace of [`RunnerBuilder::cancel_on_interrupt`].
+    interrupt_grace: Option<Duration>,
 }
 
 enum State {
@@ -171,12 +176,13 @@ impl Runner {
     /// # Errors
     ///
     /// [`RunError::Stopped`] if the loop was stopped before, [`RunError::Cancelled`] if the future was cancelled, by
-    /// way of its [`TaskInfo`](crate::TaskInfo).
+    /// way of its [`TaskInfo`](crate::TaskInfo), [`RunError::Interrupted`] if that was so because of Ctrl-C: see
+    /// [`RunnerBuilder::cancel_on_interrupt`].
     ///
     /// # Panics
     ///
-    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, and with the panic
-    /// of the future.
+    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, if it is to listen for
+    /// Ctrl-C and cannot for want of descriptors, and with the panic of the future.
     #[track_caller]
     pub fn run<F: IntoFuture>(&mut self, future: F) -> Result<F::Output, RunError> {
         refuse_nesting("Runner::run");
@@ -191,8 +197,17 @@ impl Runner {
             context: Slot::Shared(self.context.clone()),
             spawned_at: Location::caller(),
         };
+        // On a closed loop it is the run that says so.
+        let interrupt = match self.interrupt_grace.filter(|_| !el.is_closed()) {
+            Some(grace) => match Interrupt::watch(&el, grace) {
+                Ok(interrupt) => Some(interrupt),
+                Err(error) => panic!("Runner::run(): cannot listen for SIGINT: {error}"),
+            },
+            None => None,
+        };
         el.core.run_root(how, future.into_future()).map_err(|end| match end {
             RootEnd::Stopped => RunError::Stopped,
+            RootEnd::Cancelled if interrupt.is_some_and(|interrupt| interrupt.was_heard()) => RunError::Interrupted,
             RootEnd::Cancelled => RunError::Cancelled,
         })
     }

@@ -24,6 +24,8 @@ pub enum Outcome {
     Cancelled,
     /// It panicked.
     Panicked,
+    /// It is a child of a [`TaskGroup`](crate::TaskGroup) and gave an error, which the group has.
+    Failed,
     /// The loop was closed under it.
     Closed,
 }
@@ -252,7 +254,7 @@ impl<T> Task<T> {
 
     /// Tells of a panic that nobody has asked for, in the context that the task had.
     fn report_lost(&self, error: JoinError) {
-        if error.is_fatal() {
+        if error.is_heard_elsewhere() {
             return;
         }
         let Ok(payload) = error.try_into_panic() else {
@@ -283,6 +285,7 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Finished) => "finished",
             Some(Outcome::Cancelled) => "cancelled",
             Some(Outcome::Panicked) => "panicked",
+            Some(Outcome::Failed) => "failed",
             Some(Outcome::Closed) => "closed",
             None => "pending",
         };

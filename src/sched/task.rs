@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
+use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item, prefetch};
@@ -132,34 +132,33 @@ pub(crate) struct NewTask {
 }
 
 pin_project_lite::pin_project! {
-    /// A future that always has an output, as `spawn_fallible` takes it.
-    struct Always<F> {
+    /// A future that always has an output, as `spawn` takes it.
+    pub(crate) struct Always<F> {
         #[pin]
         future: F,
     }
 }
 
+impl<F> Always<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
 impl<F: Future> Future for Always<F> {
-    type Output = Option<F::Output>;
+    type Output = Result<F::Output, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map(Some)
+        self.project().future.poll(cx).map(Ok)
     }
 }
 
 /// Makes a task and puts it at the tail of the ready queue. The loop must be open.
-pub(crate) fn spawn<F>(local: &Rc<Local>, new: NewTask, future: F) -> Task<F::Output>
+///
+/// The future ends with an error where its owner has taken the output, or to say that the task is to count as cancelled.
+pub(crate) fn spawn<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> Task<T>
 where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    spawn_fallible(local, new, Always { future })
-}
-
-/// As `spawn`, of a future that ends with `None` to say that the task is to count as cancelled.
-pub(crate) fn spawn_fallible<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> Task<T>
-where
-    F: Future<Output = Option<T>> + 'static,
+    F: Future<Output = Result<T, JoinError>> + 'static,
     T: 'static,
 {
     let NewTask { id, name, context, spawned_at } = new;
@@ -189,21 +188,21 @@ where
     Task::new(Held::new(local, joinable))
 }
 
-/// The task of a closed loop: done.
-pub(crate) fn closed<T: 'static>(local: &Rc<Local>, new: NewTask) -> Task<T> {
+/// A task that is done from the beginning, with this error: that of a closed loop, or of a group that takes nobody.
+pub(crate) fn ended<T: 'static>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
     let NewTask { id, name, context, spawned_at } = new;
     let meta = {
         let mut active = local.active.borrow_mut();
         let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
         // SAFETY: it was just made.
-        active.end(unsafe { &*entry }, Outcome::Closed);
+        active.end(unsafe { &*entry }, outcome_of(&error));
         Meta(AtomicPtr::new(entry.cast_mut()))
     };
-    // SAFETY: as in `spawn_fallible`; the future is run to its end here, so that it is never scheduled.
+    // SAFETY: as in `spawn`; the future is run to its end here, so that it is never scheduled.
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
             .metadata(meta)
-            .spawn_unchecked(|_| std::future::ready(Err(JoinError::closed())), std::mem::forget::<Runnable>)
+            .spawn_unchecked(|_| std::future::ready(Err(error)), std::mem::forget::<Runnable>)
     };
     runnable.run();
     Task::new(Held::new(local, joinable))
@@ -305,7 +304,7 @@ struct Guarded<'a, F> {
 
 impl<F, T> Future for Guarded<'_, F>
 where
-    F: Future<Output = Option<T>>,
+    F: Future<Output = Result<T, JoinError>>,
 {
     type Output = Result<T, JoinError>;
 
@@ -348,7 +347,7 @@ impl<F> Guarded<'_, F> {
     #[inline(always)]
     fn poll_inside<T>(&mut self, entry: &Entry, local: &Local, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>
     where
-        F: Future<Output = Option<T>>,
+        F: Future<Output = Result<T, JoinError>>,
     {
         let ending = entry.ending.get();
         if ending != Ending::No {
@@ -374,14 +373,12 @@ impl<F> Guarded<'_, F> {
                     drop_output(local, output);
                     return Poll::Ready(Err(self.end_early_dropped(entry, local, ending)));
                 }
-                let Some(output) = output else {
-                    return Poll::Ready(Err(self.end_early_dropped(entry, local, Ending::Cancelled)));
-                };
-                if self.finish(entry, local, Outcome::Finished) == Handle::Dropped {
+                let outcome = output.as_ref().map_or_else(outcome_of, |_| Outcome::Finished);
+                if self.finish(entry, local, outcome) == Handle::Dropped {
                     drop_output(local, output);
                     return Poll::Ready(Err(JoinError::cancelled()));
                 }
-                Poll::Ready(Ok(output))
+                Poll::Ready(output)
             }
             Err(payload) => {
                 self.drop_future(entry, local);
@@ -464,6 +461,37 @@ impl<F> Guarded<'_, F> {
             local.schedule_done(callback, outcome);
         }
         handle
+    }
+}
+
+/// How a task has ended whose future gave this error.
+fn outcome_of(error: &JoinError) -> Outcome {
+    if error.is_cancelled() {
+        Outcome::Cancelled
+    } else if error.is_panic() {
+        Outcome::Panicked
+    } else if error.is_failed() {
+        Outcome::Failed
+    } else {
+        Outcome::Closed
+    }
+}
+
+/// Lets go of something that belongs to a live task as the task itself would: in its context, as the current task. A
+/// panic is reported. Not for a task that is being polled.
+pub(crate) fn release(local: &Local, task: TaskRef, release: impl FnOnce()) {
+    let context = |slot| match local.active.borrow().get_live(task) {
+        Some(entry) => entry.context.replace(slot),
+        None => slot,
+    };
+    let outer = local.current.replace(Some(task));
+    let (released, left) = context::enter(context(Slot::EMPTY), || catch_unwind(AssertUnwindSafe(release)));
+    local.current.set(outer);
+    // Empty, unless the task has ended meanwhile.
+    local.dispose(context(left));
+    if let Err(payload) = released {
+        let (subject, spawned_at) = subject(local.task_info(task));
+        local.caught("Exception in the destructor of a task's future", payload, subject, spawned_at);
     }
 }
 

@@ -25,7 +25,7 @@ mod write;
 pub(crate) use end::local_addr_of;
 #[cfg_attr(not(feature = "__tls"), allow(unused_imports))]
 pub(crate) use layer::{Closing, Layer};
-pub(crate) use pipe::{Elsewhere, PipeEnd};
+pub(crate) use pipe::{Elsewhere, PipeEnd, open_pipe};
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

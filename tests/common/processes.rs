@@ -1,0 +1,104 @@
+//! A protocol that notes what it is told of a child process.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use roundelay::{ProcessHandle, SubprocessProtocol};
+
+/// What was told, in its order. Data that comes in pieces is one entry per pipe and stretch.
+#[derive(Clone, Default)]
+pub struct Told {
+    entries: Rc<RefCell<Vec<String>>>,
+}
+
+impl Told {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A factory of protocols that write here.
+    pub fn protocol(&self) -> impl FnOnce() -> Recorder + 'static {
+        let told = self.clone();
+        move || Recorder { told, pieces: None }
+    }
+
+    fn push(&self, entry: String) {
+        self.entries.borrow_mut().push(entry);
+    }
+
+    /// The entries so far, which stay.
+    pub fn so_far(&self) -> Vec<String> {
+        self.entries.borrow().clone()
+    }
+
+    /// The entries so far, which are forgotten.
+    pub fn take(&self) -> Vec<String> {
+        self.entries.take()
+    }
+
+    pub fn first(&self) -> String {
+        self.entries.borrow()[0].clone()
+    }
+
+    pub fn has(&self, entry: &str) -> bool {
+        self.entries.borrow().iter().any(|other| other == entry)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.entries.borrow().iter().any(|entry| entry.starts_with("lost"))
+    }
+}
+
+pub struct Recorder {
+    told: Told,
+    pieces: Option<(i32, Vec<u8>)>,
+}
+
+impl Recorder {
+    fn note(&mut self, entry: String) {
+        if let Some((fd, data)) = self.pieces.take() {
+            self.told.push(format!("data {fd} {:?}", String::from_utf8_lossy(&data)));
+        }
+        self.told.push(entry);
+    }
+}
+
+impl SubprocessProtocol for Recorder {
+    fn connection_made(&mut self, _: &ProcessHandle) {
+        self.note("made".into());
+    }
+
+    fn pipe_data_received(&mut self, _: &ProcessHandle, fd: i32, data: &[u8]) {
+        match &mut self.pieces {
+            Some((other, pieces)) if *other == fd => pieces.extend_from_slice(data),
+            _ => {
+                if let Some((fd, data)) = self.pieces.replace((fd, data.to_vec())) {
+                    self.told.push(format!("data {fd} {:?}", String::from_utf8_lossy(&data)));
+                }
+            }
+        }
+    }
+
+    fn pipe_connection_lost(&mut self, _: &ProcessHandle, fd: i32, error: Option<io::Error>) {
+        self.note(format!("pipe lost {fd} {:?}", error.map(|error| error.kind())));
+    }
+
+    fn pause_writing(&mut self, _: &ProcessHandle) {
+        self.note("pause".into());
+    }
+
+    fn resume_writing(&mut self, _: &ProcessHandle) {
+        self.note("resume".into());
+    }
+
+    fn process_exited(&mut self, process: &ProcessHandle) {
+        self.note(format!("exited {}", process.returncode().unwrap()));
+    }
+
+    fn connection_lost(&mut self, _: &ProcessHandle, error: Option<io::Error>) {
+        self.note(format!("lost {:?}", error.map(|error| error.kind())));
+    }
+}
