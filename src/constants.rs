@@ -165,7 +165,7 @@ pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 /// The most bytes that `copy` reads at a time, and has on their way in one direction.
 pub(crate) const COPY_SIZE: usize = 64 * 1024;
 
-/// How long the end of `block_on` waits for the default executor before it reports what it abandons.
+/// How long the end of `block_on` waits, all in all, before it reports what has not ended.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 
 /// How deep reports that an exception handler makes itself go to that handler; beyond it they go to the default one. A
@@ -189,6 +189,9 @@ pub(crate) const COMMON_PORT_ATTEMPTS: u32 = 16;
 /// How often the end starts over: with tasks whose destructors make new ones, with protocols that connect anew when
 /// they lose their connection, with callbacks that panic fatally.
 pub(crate) const END_ROUNDS: u32 = 100;
+
+/// How many tasks, connections and so on the report of an end that took too long has by name, of each kind.
+pub(crate) const NAMED_AT_END: usize = 20;
 
 /// How deep what a closed loop refuses may nest: destructors that schedule again, whose destructors schedule again. A
 /// test for endlessness, and far from the end of a stack.

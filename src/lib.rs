@@ -119,6 +119,7 @@ pub use event_loop::stats::{Stats, Tally};
 pub use event_loop::tasks::{TaskBuilder, TaskFactory, TaskFuture, TaskMeta};
 pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, LoopKind, SelectorEventLoop};
 pub use executor::blocking::Blocking;
+pub use executor::job_info::JobInfo;
 pub use executor::thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use executor::{Executor, Work, spawn_blocking};
 pub use group::{Child, ChildBuilder, ChildError, ChildOutput, GroupError, Scope, TaskGroup};

@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use common::{DropCounter, Log, complete, on_loop, run_until, settle, take_reports, watch_reports};
 use futures::StreamExt;
-use roundelay::{
-    ContextVar, EventLoop, Fatal, LoopClosed, NoRunningLoop, SignalKind, signal, sleep, spawn, yield_now,
-};
+use roundelay::{ContextVar, EventLoop, Fatal, LoopClosed, NoRunningLoop, SignalKind, signal, sleep, spawn, yield_now};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use threads::{join, wait_until};
 

@@ -169,6 +169,7 @@ impl Builder {
             wake,
             run_state: Cell::new(RunState::Idle),
             stopping: Cell::new(false),
+            ending: Cell::new(false),
             hosted: Cell::new(false),
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),

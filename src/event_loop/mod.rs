@@ -43,6 +43,7 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod unfinished;
 pub(crate) mod wait;
 pub(crate) mod waiters;
 pub(crate) mod watch;
@@ -159,6 +160,8 @@ pub(crate) struct Core {
     run_state: Cell<RunState>,
     /// Whether `stop()` was called.
     stopping: Cell<bool>,
+    /// Whether a runner ends it in an orderly way, and closes what is open.
+    pub(crate) ending: Cell<bool>,
     /// Whether a foreign loop was told how to wait for this one.
     hosted: Cell<bool>,
     /// Turns since the selector was asked.

@@ -117,7 +117,7 @@ impl ThreadPoolExecutor {
             queued.chain(inner.running.iter().cloned()).collect()
         };
         pool.work.notify_all();
-        wait_for(jobs, timeout.map(Sleep::after)).await == 0
+        wait_for(jobs, timeout.map(Sleep::after)).await.is_empty()
     }
 }
 

@@ -30,9 +30,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{
-    Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, TaskRef, WakeParts,
-};
+use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item, prefetch};
@@ -487,8 +485,7 @@ pub(crate) fn release(local: &Local, task: TaskRef, release: impl FnOnce()) {
         None => slot,
     };
     let outer = local.current.replace(Some(task));
-    let (released, left) =
-        context::enter(context(Slot::EMPTY), || catch_unwind(AssertUnwindSafe(release)));
+    let (released, left) = context::enter(context(Slot::EMPTY), || catch_unwind(AssertUnwindSafe(release)));
     local.current.set(outer);
     // Empty, unless the task has ended meanwhile.
     local.dispose(context(left));
