@@ -4,6 +4,10 @@
 
 use std::time::Duration;
 
+/// Tasks that may begin inside of each other, on one stack; one more waits for its turn. With a few kilobytes for each, as
+/// unoptimised code needs, it is a small part of a thread's two megabytes.
+pub(crate) const EAGER_DEPTH: usize = 64;
+
 /// Turns after which the selector is asked even though there is ready work. tokio's `event_interval` is 61, too.
 pub(crate) const EVENT_INTERVAL: u32 = 61;
 
