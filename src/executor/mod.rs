@@ -2,6 +2,8 @@
 
 pub(crate) mod blocking;
 pub(crate) mod default;
+#[cfg(feature = "process-pool")]
+pub(crate) mod process_pool;
 pub(crate) mod thread_pool;
 
 use std::fmt;
