@@ -169,6 +169,12 @@ pub use time::{
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use rustls;
 
+#[cfg(feature = "process-pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process-pool")))]
+pub use executor::process_pool::{
+    ProcessFunctions, ProcessJob, ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor,
+};
+
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use protocol::{TlsInfo, TlsVersion};
