@@ -79,6 +79,7 @@
 #[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
+mod combine;
 mod constants;
 mod dns;
 mod error;
@@ -104,6 +105,10 @@ mod time;
 mod tls;
 mod transport;
 
+pub use combine::{
+    AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
+    try_gather, wait,
+};
 pub use dns::addr::{Family, Port};
 pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};

@@ -95,6 +95,18 @@ impl<T> Held<T> {
         Pin::new(&mut *self.joinable).poll(cx)
     }
 
+    /// Lets `look`, which is none of the application's code, see the output of a task that is done. It was not taken yet.
+    /// `None` if it is not there.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&Result<T, JoinError>) -> R) -> Option<R> {
+        let Poll::Ready(result) = self.poll(&mut Context::from_waker(Waker::noop())) else { return None };
+        let seen = look(&result);
+        // async-task shows an output to nobody but gives it away: another one holds it from now on.
+        let joinable = ManuallyDrop::new(done(self.entry(), result));
+        let emptied = std::mem::replace(&mut self.joinable, joinable);
+        ManuallyDrop::into_inner(emptied).detach();
+        Some(seen)
+    }
+
     /// The handle of a live task goes: from now on a count taken for the entry keeps the task.
     fn detach(&self) {
         let entry = self.entry();
@@ -191,23 +203,30 @@ where
 }
 
 /// A task that is done from the beginning, with this error: that of a closed loop, or of a group that takes nobody.
-pub(crate) fn ended<T: 'static>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
+pub(crate) fn ended<T>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
     let NewTask { id, name, context, spawned_at } = new;
-    let meta = {
+    let entry = {
         let mut active = local.active.borrow_mut();
         let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
         // SAFETY: it was just made.
         active.end(unsafe { &*entry }, outcome_of(&error));
-        Meta(AtomicPtr::new(entry.cast_mut()))
+        entry
     };
-    // SAFETY: as in `spawn`; the future is run to its end here, so that it is never scheduled.
+    Task::new(Held::new(local, done(entry, Err(error))))
+}
+
+/// What a handle holds of a task that is done.
+fn done<T>(entry: *const Entry, result: Result<T, JoinError>) -> Joinable<T> {
+    let meta = Meta(AtomicPtr::new(entry.cast_mut()));
+    // SAFETY: as in `spawn`; the future is run to its end here, so that it is never scheduled, and the output leaves by
+    // the handle.
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
             .metadata(meta)
-            .spawn_unchecked(|_| std::future::ready(Err(error)), std::mem::forget::<Runnable>)
+            .spawn_unchecked(|_| std::future::ready(result), std::mem::forget::<Runnable>)
     };
     runnable.run();
-    Task::new(Held::new(local, joinable))
+    joinable
 }
 
 /// Puts a woken task where its loop will find it. Called by wakers, on any thread.
