@@ -110,6 +110,7 @@ pub use error::{
     LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
+pub use event_loop::grace::{CancelRequested, cancel_requested, is_cancel_requested};
 pub use event_loop::remote::{Remote, RemoteHandle, RemoteTask};
 pub use event_loop::running::get_running_loop;
 pub use event_loop::stats::{Stats, Tally};

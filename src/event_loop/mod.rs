@@ -32,6 +32,7 @@ mod builder;
 mod callbacks;
 mod debug;
 pub(crate) mod exception;
+pub(crate) mod grace;
 pub(crate) mod job;
 pub(crate) mod remote;
 pub(crate) mod root;
@@ -67,7 +68,7 @@ use crate::reactor::registration::Registration;
 use crate::reactor::slot::Slot;
 use crate::reactor::{Fired, Notify, Reactor};
 use crate::sched::Local;
-use crate::sched::clock::{Clock, MonotonicClock};
+use crate::sched::clock::ClockSource;
 use crate::sched::ready::Ready;
 
 /// The reactor as the loop uses it.
@@ -133,12 +134,6 @@ impl WakeTargets {
     }
 }
 
-/// The time's source: the usual one without a virtual call.
-enum ClockSource {
-    Monotonic,
-    Custom(Box<dyn Clock>),
-}
-
 /// Where the loop is in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunState {
@@ -195,10 +190,7 @@ impl Core {
     /// The time of the loop's clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        match &self.clock {
-            ClockSource::Monotonic => MonotonicClock.now(),
-            ClockSource::Custom(clock) => clock.now(),
-        }
+        self.clock.now()
     }
 
     /// How long to sleep, at `now`, until a deadline.

@@ -429,7 +429,7 @@ impl Core {
         for due in timers {
             match due {
                 Due::Callback(callback) => local.discard(Item::Callback(callback)),
-                Due::Task(_) => {}
+                Due::Task(_) | Due::Cancel(_) => {}
                 Due::Waker(waker) => local.dispose(waker),
             }
         }

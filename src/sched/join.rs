@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{self, Poll, Waker};
+use std::time::Duration;
 
 use crate::error::JoinError;
 use crate::sched::Local;
@@ -95,6 +96,50 @@ impl<T> Task<T> {
     /// [`JoinError`] as for awaiting the task; most often the one that says that it was cancelled.
     pub async fn cancel_and_wait(self) -> Result<T, JoinError> {
         self.cancel();
+        self.await
+    }
+
+    /// Asks the task to end by itself, and drops its future if it has not done so after `grace`.
+    ///
+    /// The body hears of it by [`cancel_requested`](crate::cancel_requested) or
+    /// [`is_cancel_requested`](crate::is_cancel_requested), may clean up with `await`, and what it returns is the task's
+    /// output: a task that ends in time is not [cancelled](Self::is_cancelled). One whose time is over is, as by
+    /// [`cancel`](Self::cancel).
+    ///
+    /// A task that has looked for neither of the two so far would not hear of it. It is cancelled at once, as by `cancel`:
+    /// nobody waits in vain for the grace to pass. So is any task if `grace` is zero; `Duration::MAX` never ends. The time
+    /// is that of the loop's clock.
+    ///
+    /// True if the task was not done yet. Of several calls the one whose time is over first counts; a `cancel` drops the
+    /// future in the next turn, also during the grace.
+    ///
+    /// ```
+    /// use roundelay::{cancel_requested, sleep, spawn, yield_now};
+    /// use std::time::Duration;
+    ///
+    /// roundelay::block_on(async {
+    ///     let worker = spawn(async {
+    ///         cancel_requested().await;
+    ///         sleep(Duration::from_millis(1)).await; // what was begun is brought to its end
+    ///         "saved"
+    ///     });
+    ///     yield_now().await;
+    ///     worker.cancel_gracefully(Duration::from_secs(5));
+    ///     assert_eq!(worker.await.unwrap(), "saved");
+    /// });
+    /// ```
+    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
+        self.held.local().cancel_gracefully(self.held.entry().task(), grace)
+    }
+
+    /// Asks the task to end by itself within `grace`, and waits until it has ended or its future is dropped. Gives the
+    /// output where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`] as for awaiting the task.
+    pub async fn cancel_gracefully_and_wait(self, grace: Duration) -> Result<T, JoinError> {
+        self.cancel_gracefully(grace);
         self.await
     }
 
@@ -319,6 +364,11 @@ impl Canceller {
     /// As [`Task::cancel`]: true if the task was not done yet.
     pub fn cancel(&self) -> bool {
         self.local.upgrade().is_some_and(|local| local.cancel(self.task))
+    }
+
+    /// As [`Task::cancel_gracefully`]: true if the task was not done yet.
+    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
+        self.local.upgrade().is_some_and(|local| local.cancel_gracefully(self.task, grace))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod active;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod future;
+pub(crate) mod grace;
 pub(crate) mod handle;
 pub(crate) mod inject;
 pub(crate) mod join;
@@ -28,6 +29,7 @@ use std::time::Instant;
 use crate::constants::{DUE_AT_ONCE, NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
+use crate::sched::clock::ClockSource;
 use crate::sched::context::Slot;
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
@@ -76,6 +78,8 @@ pub(crate) enum Due {
     /// A task of the loop, by its entry: no waker need be counted for it.
     Task(TaskRef),
     Waker(Waker),
+    /// The end of the time that a task was given to end by itself.
+    Cancel(TaskRef),
 }
 
 impl Due {
@@ -89,7 +93,7 @@ impl Due {
         match self {
             Self::Task(task) => local.task_of(waker) == Some(*task),
             Self::Waker(own) => own.will_wake(waker),
-            Self::Callback(_) => false,
+            Self::Callback(_) | Self::Cancel(_) => false,
         }
     }
 }
@@ -135,6 +139,7 @@ pub(crate) struct Counters {
 pub(crate) struct Local {
     loop_id: u64,
     shared: Arc<Shared>,
+    clock: ClockSource,
     pub(crate) ready: ReadyQueue,
     /// What was posted by other threads and taken out of their queue.
     posted: RefCell<VecDeque<Injected>>,
@@ -163,7 +168,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// A loop's two parts. `wake` ends its sleep, from any thread.
-    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Rc<Self> {
+    pub(crate) fn new(clock: ClockSource, wake: Box<dyn Fn() + Send + Sync>) -> Rc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let loop_id = NEXT.fetch_add(1, Ordering::Relaxed);
         let local = ThreadBound::empty();
@@ -171,6 +176,7 @@ impl Local {
         let local = Rc::new(Self {
             loop_id,
             shared,
+            clock,
             ready: ReadyQueue::new(),
             posted: RefCell::new(VecDeque::new()),
             marked: Cell::new(0),
@@ -360,6 +366,9 @@ impl Local {
                     Some(Due::Callback(callback)) => self.ready.push(Item::Callback(callback)),
                     Some(Due::Task(_)) => waiting.into_iter().for_each(Waiting::wake),
                     Some(Due::Waker(waker)) => self.wake(waker),
+                    Some(Due::Cancel(task)) => {
+                        self.cancel(task);
+                    }
                     None => {}
                 }
             }
@@ -422,7 +431,7 @@ impl Local {
         let entry = active.get_live(task)?;
         let state = match entry.ending.get() {
             _ if self.current.get() == Some(task) => TaskState::Running,
-            Ending::No => TaskState::Pending,
+            Ending::No if !entry.is_asked() => TaskState::Pending,
             _ => TaskState::Cancelling,
         };
         Some(TaskInfo {
