@@ -58,7 +58,8 @@ pub use self::functions::ProcessFunctions;
 ///
 /// The functions are registered by name, once, [at the top of `main`](Self::functions). What they take and give goes
 /// through [serde](https://serde.rs), as MessagePack: what [`run`](Self::run) is given need not be of the function's own
-/// type, but has to look like it. `&str` and `String` do, `u8` and `u64`, an array and a `Vec`.
+/// type, but has to look like it. `&str` and `String` do, `u8` and `u64`, an array and a `Vec`. (Many bytes are best wrapped
+/// by the crate `serde_bytes`: serde takes those of a `Vec<u8>` one by one.)
 ///
 /// Workers are started when they are needed, up to a limit, and are kept. They are processes of the same program. Their
 /// standard input is empty, standard output and error are this process's, environment and working directory are those that
