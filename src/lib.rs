@@ -155,8 +155,8 @@ pub use stream::{
     open_unix_connection, open_write_pipe, start_server, start_unix_server,
 };
 pub use time::{
-    Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
-    yield_now,
+    Interval, MissedTicks, Sleep, TimeLimit, Timeout, TimeoutScope, WaitFor, YieldNow, interval, interval_at, sleep,
+    sleep_until, timeout, timeout_at, timeout_scope, wait_for, yield_now,
 };
 
 /// The library that TLS is made with: some of its types stand in signatures here, as those of a configuration of one's own.

@@ -52,9 +52,9 @@ pub use scope::Scope;
 /// This is the handle of a group that the body of its [`scope`](Self::scope) is given. It may be cloned, kept and given to
 /// children, which may start siblings.
 ///
-/// A child **fails** if it gives an `Err` or panics. That cancels all other children and drops the body at its await point.
-/// When the futures of all children are gone, the scope gives a [`GroupError`] with everything that went wrong. A child that
-/// somebody cancels has not failed: nobody else is cancelled for it.
+/// A child **fails** if it gives an `Err` or panics. In the next turn of the loop that cancels all other children, and drops
+/// the body at its await point. When the futures of all children are gone, the scope gives a [`GroupError`] with everything
+/// that went wrong. A child that somebody cancels has not failed: nobody else is cancelled for it.
 #[derive(Clone)]
 pub struct TaskGroup {
     group: Rc<Group>,
