@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::{Fatal, JoinError};
 use crate::event_loop::EventLoop;
-use crate::event_loop::tasks::create_task;
+use crate::event_loop::tasks::create_task_at;
 use crate::executor::required_loop;
 use crate::sched::join::Task;
 
@@ -227,7 +227,7 @@ impl<T> Children<T> {
             let gathering = children.gathering.clone();
             let core = gathering.el.core.clone();
             let child = Gathered { future, seat: Seat { gathering, number, is_filled: false } };
-            children.tasks.push(create_task(&core, None, None, spawned_at, child));
+            children.tasks.push(create_task_at(&core, spawned_at, child));
         }
         children
     }

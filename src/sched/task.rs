@@ -165,10 +165,11 @@ impl<F: Future> Future for Always<F> {
     }
 }
 
-/// Makes a task and puts it at the tail of the ready queue. The loop must be open.
+/// Makes a task, which is to be put into the ready queue or polled here and now. The loop must be open.
 ///
 /// The future ends with an error where its owner has taken the output, or to say that the task is to count as cancelled.
-pub(crate) fn spawn<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> Task<T>
+#[inline(always)]
+pub(crate) fn spawn<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> (Runnable, Task<T>)
 where
     F: Future<Output = Result<T, JoinError>> + 'static,
     T: 'static,
@@ -182,10 +183,12 @@ where
     local.counters.tasks.opened();
     // SAFETY: `spawn_unchecked` asks four things.
     // - A future that is not `Send` must be polled and dropped on the thread that made it. Both happen through the
-    //   `Runnable` alone. `schedule` puts it into the queue of the loop the task belongs to, and only that loop, which
-    //   cannot leave its thread, takes it out and runs it. It never drops a `Runnable` unrun: `close` runs what is left,
-    //   which makes `Guarded` drop the future, and waits until no task is live before it closes the queue for other
-    //   threads; only then could `schedule` fail, and then no future is left and async-task calls it no more.
+    //   `Runnable` alone. The first one is given to the caller, who is on the thread of `local`, and leaves it to the
+    //   loop: to its queue, or to `step`, at once. After that `schedule` puts it into the queue of the loop the task
+    //   belongs to, and only that loop, which cannot leave its thread, takes it out and runs it. It never drops a
+    //   `Runnable` unrun: `close` runs what is left, which makes `Guarded` drop the future, and waits until no task is
+    //   live before it closes the queue for other threads; only then could `schedule` fail, and then no future is left
+    //   and async-task calls it no more.
     // - A future that is not `'static` must not outlive what it borrows. The user's future is `'static`; `Guarded`
     //   borrows the metadata, which async-task keeps in the same allocation and drops after the future.
     // - A schedule function that is not `Send + Sync` must stay on its thread. It captures nothing.
@@ -196,8 +199,7 @@ where
             .metadata(meta)
             .spawn_unchecked(|meta| Guarded { meta, future: ManuallyDrop::new(future), dropped: false }, schedule)
     };
-    local.push_with(|| Item::Task(runnable));
-    Task::new(Held::new(local, joinable))
+    (runnable, Task::new(Held::new(local, joinable)))
 }
 
 /// A task that is done from the beginning, with this error: that of a closed loop, or of a group that takes nobody.
@@ -311,6 +313,17 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
         // It may hold values of the application's.
         local.dispose(left);
     }
+}
+
+/// Polls a new task inside of whatever runs just now, which may be another task.
+#[cold]
+pub(crate) fn step_inside(local: &Local, runnable: Runnable) {
+    local.interrupted.borrow_mut().push(local.current.get());
+    // What has just ended may be waking whoever spawns.
+    let left = local.left.replace(Slot::EMPTY);
+    step(local, runnable);
+    local.left.set(left);
+    local.interrupted.borrow_mut().pop();
 }
 
 /// A future whose panics stay inside, and which runs in the task's context.

@@ -1,4 +1,10 @@
 //! What only Unix systems have.
 
+pub(crate) mod child;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
+mod orphans;
+mod pidfd;
+pub(crate) mod pipe;
+pub(crate) mod signal;
+pub(crate) mod spawn;
