@@ -35,8 +35,8 @@
 //!
 //! # Finding your way
 //!
-//! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
+//! * An application: [`block_on`] or [`Runner`], [`spawn`], [`TaskGroup`], [`sleep`], [`timeout`],
+//!   [`open_connection`], [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.

@@ -170,7 +170,10 @@ fn random_trees() {
     on_loop(|el| {
         let mut config = ProptestConfig::with_cases(300);
         config.failure_persistence = None;
-        proptest!(config, |(root in tree(), drop_after in prop_oneof![Just(1000), 0..20_usize])| check(el, root, drop_after)?);
+        proptest!(config, |(root in tree(), drop_after in prop_oneof![Just(1000), 0..20_usize], eager in any::<bool>())| {
+            el.set_eager_tasks(eager);
+            check(el, root, drop_after)?;
+        });
     });
     std::panic::set_hook(hook);
 }
