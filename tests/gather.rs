@@ -376,12 +376,12 @@ fn where_nothing_can_be_gathered() {
         let outside = text(catch_unwind(|| drop(try_gather([async { Ok::<_, JoinError>(()) }]))));
         assert_eq!(outside, "roundelay::try_gather() was called outside of a running event loop");
 
-        let mut whole = complete(el, async { gather([async {}]) });
+        let (mut whole,) = complete(el, async { (gather([async {}]),) });
         complete(el, &mut whole).unwrap();
         let again = text(catch_unwind(AssertUnwindSafe(|| drop(complete(el, &mut whole)))));
         assert_eq!(again, "gather(): polled after it was ready");
 
-        let whole = complete(el, async { gather([pending::<()>()]).return_exceptions() });
+        let (whole,) = complete(el, async { (gather([pending::<()>()]).return_exceptions(),) });
         el.close();
         let results = futures::executor::block_on(whole);
         assert!(results[0].as_ref().unwrap_err().is_closed());

@@ -40,7 +40,7 @@ fn a_failure_inside_of_spawn() {
                     yield_now().await;
                     unreachable!("it is dropped");
                 });
-                let error = scope.await.map(|()| ()).unwrap_err();
+                let error = scope.await.unwrap_err();
                 let text = if panics { "panicked: no" } else { "no" };
                 assert_eq!(error.to_string(), format!("task group failed: failed: {text}"));
                 assert_eq!(drops.count(), 3);

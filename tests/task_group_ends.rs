@@ -201,12 +201,13 @@ fn destructors_that_panic() {
         // A child that is done, and whose future's rest panics.
         let scope = TaskGroup::scope(async |group| {
             let mut loud = Some(Loud);
-            group.spawn_infallible(poll_fn(move |_| {
+            let child = poll_fn(move |_| {
                 let _keep = &mut loud;
                 Poll::Ready(5)
-            }))
+            });
+            (group.spawn_infallible(child),)
         });
-        let done = complete(el, scope).unwrap();
+        let (done,) = complete(el, scope).unwrap();
         assert_eq!(complete(el, done).unwrap(), 5);
         assert_eq!(take_reports().len(), 1);
     });
@@ -298,7 +299,7 @@ fn a_cancelled_group() {
                 turns(1).await;
                 unreachable!("it is cancelled");
             });
-            let error: GroupError = scope.await.map(|()| ()).unwrap_err();
+            let error: GroupError = scope.await.unwrap_err();
             assert!(error.is_cancelled() && !error.is_timed_out());
             assert_eq!((error.to_string().as_str(), error.iter().count()), ("task group was cancelled", 0));
             assert_eq!(io::Error::from(error).kind(), io::ErrorKind::Interrupted);
