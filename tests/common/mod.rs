@@ -285,6 +285,11 @@ impl DropCounter {
     pub fn count(&self) -> usize {
         self.0.get()
     }
+
+    /// Begins again at zero.
+    pub fn reset(&self) {
+        self.0.set(0);
+    }
 }
 
 pub struct DropGuard(Rc<Cell<usize>>);
