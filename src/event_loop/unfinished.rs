@@ -17,12 +17,14 @@ pub(crate) enum Kind {
     Task,
     Connection,
     Job,
+    Generator,
 }
 
-const KINDS: [(Kind, &str, &str); 3] = [
+const KINDS: [(Kind, &str, &str); 4] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
     (Kind::Job, "blocking job", "blocking jobs"),
+    (Kind::Generator, "async generator", "async generators"),
 ];
 
 /// Why the end goes on without them.

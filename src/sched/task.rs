@@ -486,7 +486,9 @@ impl<F> Guarded<'_, F> {
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
         let done_callbacks = entry.take_done_callbacks();
-        local.end_grace(entry.task());
+        if let Some(grace) = entry.take_grace() {
+            local.end_grace(grace);
+        }
         let (handle, extra) = local.active.borrow().end(entry, outcome);
         drop(extra);
         for callback in done_callbacks {
