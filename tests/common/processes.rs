@@ -202,6 +202,12 @@ pub mod unsafe_calls {
         result
     }
 
+    /// Has the system reap all children of this process. For a process that does nothing else.
+    pub fn ignore_sigchld() {
+        // SAFETY: the system's own answer to the signal, no function of ours.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+
     /// Closes the process's standard input. For a process that does nothing else.
     pub fn close_stdin() {
         // SAFETY: nobody else uses it.
