@@ -17,7 +17,8 @@ use std::time::Duration;
 use common::{PATIENCE, take_reports};
 use outlived::{begin, is_closed, now, outlives, panic_of, refused};
 use roundelay::{
-    EventLoop, FutureError, JoinError, LoopClosed, Remote, ThreadPoolExecutor, interval, sleep, sleep_until, timeout,
+    EventLoop, FutureError, JoinError, LoopClosed, Remote, SignalKind, ThreadPoolExecutor, interval, sleep,
+    sleep_until, timeout,
 };
 
 const NEVER: Duration = Duration::from_secs(24 * 3600);
@@ -364,6 +365,33 @@ fn jobs_of_the_default_executor() {
             // One that runs gives its result, unless the loop was gone before it began.
             let first = futures::executor::block_on(jobs.remove(0));
             assert!(first.as_ref().is_ok_and(|n| *n == 0) || first.is_err_and(|error| error.is_closed()));
+        }
+    });
+}
+
+/// SG-07: streams of signals end with the loop, and what the process does about the signal is as it was.
+#[test]
+fn signals() {
+    let caught = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("SigCgt:")).unwrap().to_owned()
+    };
+    outlives(0, async |el, log| {
+        let before = caught();
+        let mut stream = el.signal(SignalKind::user_defined2()).unwrap();
+        el.add_signal_handler(SignalKind::user_defined2(), move || log.push("handler")).unwrap();
+        let mut received = Box::pin(async move { (stream.recv().await, stream) });
+        let woken = begin(&mut received);
+        let handle = el.clone();
+        move || {
+            assert_eq!(caught(), before);
+            assert_eq!(woken.count(), 1, "whoever waits hears of it");
+            let (end, mut stream) = now(received).expect("it does not wait");
+            assert!(end.is_none() && now(stream.recv()) == Some(None));
+            assert_eq!(stream.kind(), SignalKind::user_defined2());
+            assert!(!handle.remove_signal_handler(SignalKind::user_defined2()));
+            refused(handle.add_signal_handler(SignalKind::user_defined2(), || unreachable!()));
+            refused(handle.signal(SignalKind::user_defined2()));
         }
     });
 }
