@@ -4,6 +4,10 @@
 
 use std::time::Duration;
 
+/// Tasks that may begin inside of each other, on one stack; one more waits for its turn. With a few kilobytes for each, as
+/// unoptimised code needs, it is a small part of a thread's two megabytes.
+pub(crate) const EAGER_DEPTH: usize = 64;
+
 /// Turns after which the selector is asked even though there is ready work. tokio's `event_interval` is 61, too.
 pub(crate) const EVENT_INTERVAL: u32 = 61;
 
@@ -179,6 +183,30 @@ pub(crate) const EXECUTOR_EXTRA_THREADS: usize = 4;
 
 /// How long an executor's thread waits for another job before it ends.
 pub(crate) const EXECUTOR_IDLE: Duration = Duration::from_secs(10);
+
+/// How long a worker process may take until it says that it is there: the program's own `main` comes first, and the machine
+/// may be busy.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_START: Duration = Duration::from_secs(60);
+
+/// How long a worker process may take to end by itself when it is told to, before it is killed.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_END: Duration = Duration::from_secs(5);
+
+/// How long the silence of a busy worker is taken for work before the system is asked whether it is alive. Its end is heard
+/// of at once by the end of its connection, unless a process that it has made holds on to that.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a worker process that ends is waited for, at first and at most, before it is looked at again.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_END_LOOK: Duration = Duration::from_millis(1);
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_END_LONGEST_LOOK: Duration = Duration::from_millis(50);
+
+/// What is made room for at a time of a message whose length a process has said, in bytes.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_READ: usize = 1024 * 1024;
 
 /// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
 pub(crate) const CLOSING_WAIT: Duration = Duration::from_millis(10);

@@ -79,6 +79,7 @@
 #[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
+mod combine;
 mod constants;
 mod dns;
 mod error;
@@ -104,12 +105,17 @@ mod time;
 mod tls;
 mod transport;
 
+pub use combine::{
+    AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
+    try_gather, wait,
+};
 pub use dns::addr::{Family, Port};
 pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
     AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, Stopped, TimedOut,
+    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, StartError, Stopped,
+    TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::grace::{CancelRequested, cancel_requested, is_cancel_requested};
@@ -168,6 +174,12 @@ pub use time::{
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use rustls;
+
+#[cfg(feature = "process-pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process-pool")))]
+pub use executor::process_pool::{
+    ProcessFunctions, ProcessJob, ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor,
+};
 
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -181,6 +181,7 @@ impl Builder {
             exception_handler: RefCell::new(None),
             handling: Cell::new(0),
             task_factory: RefCell::new(None),
+            eager_tasks: Cell::new(false),
             debug: Cell::new(self.debug.unwrap_or_else(debug::from_environment)),
             services: Services::default(),
             counters: LoopCounters::default(),

@@ -31,6 +31,7 @@ mod abstract_loop;
 mod builder;
 mod callbacks;
 mod debug;
+mod eager;
 pub(crate) mod exception;
 pub(crate) mod grace;
 pub(crate) mod job;
@@ -180,6 +181,8 @@ pub(crate) struct Core {
     /// How many calls of it are on the stack.
     handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
+    /// Whether tasks begin where they are made.
+    pub(crate) eager_tasks: Cell<bool>,
     debug: Cell<bool>,
     pub(crate) services: Services,
     pub(crate) counters: LoopCounters,

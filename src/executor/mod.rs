@@ -3,6 +3,8 @@
 pub(crate) mod blocking;
 pub(crate) mod default;
 pub(crate) mod job_info;
+#[cfg(feature = "process-pool")]
+pub(crate) mod process_pool;
 pub(crate) mod thread_pool;
 
 use std::fmt;

@@ -308,7 +308,7 @@ impl ChildBuilder<'_> {
         let future = ChildFuture::new(future);
         let key = group.enter(future.clone());
         let child = ChildTask::new(future, into_result, group.clone(), key);
-        let task = create_owned_task(core, name, context, spawned_at, child, |child| child);
+        let task = create_owned_task(core, name, context, core.eager_tasks.get(), spawned_at, child, |child| child);
         group.entered(key, task.canceller());
         Child { task }
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use crate::event_loop::EventLoop;
 use crate::group::child::Revoke;
@@ -49,20 +50,23 @@ pub(super) struct Group {
     /// Those whose futures are there, in the order in which they came.
     children: RefCell<BTreeMap<u64, Member>>,
     next_key: Cell<u64>,
+    /// How long those who are cancelled may take to end by themselves.
+    grace: Duration,
     errors: RefCell<Vec<ChildError>>,
     /// Wakes the scope.
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
 }
 
 impl Group {
-    pub(super) fn new(el: EventLoop) -> Rc<Self> {
+    pub(super) fn new(el: EventLoop, grace: Duration) -> Rc<Self> {
         Rc::new(Self {
             el,
             state: Cell::new(State::Open),
             children: RefCell::default(),
             next_key: Cell::new(0),
+            grace,
             errors: RefCell::default(),
-            waker: RefCell::default(),
+            waker: Cell::new(None),
         })
     }
 
@@ -101,7 +105,7 @@ impl Group {
             member.task = Some(task.clone());
         }
         if is_ending {
-            task.cancel();
+            task.cancel_gracefully(self.grace);
         }
     }
 
@@ -123,14 +127,14 @@ impl Group {
         self.end(Why::Failed);
     }
 
-    /// Cancels all, unless they are already.
+    /// Asks all to end, unless they were already.
     pub(super) fn end(&self, why: Why) {
         if self.state() != State::Open {
             return;
         }
         self.state.set(State::Ending(why));
         for task in self.tasks() {
-            task.cancel();
+            task.cancel_gracefully(self.grace);
         }
         self.wake_scope();
     }
@@ -186,18 +190,11 @@ impl Group {
 
     /// Remembers the scope that waits.
     pub(super) fn wait(&self, cx: &Context<'_>) {
-        if self.waker.borrow().as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
-            return;
-        }
-        // A waker may be the application's: it is cloned and dropped with nothing borrowed.
-        let waker = cx.waker().clone();
-        let before = self.waker.replace(Some(waker));
-        drop(before);
+        drop(self.waker.replace(Some(cx.waker().clone())));
     }
 
     fn wake_scope(&self) {
-        let waker = self.waker.take();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.waker.take() {
             self.local().wake(waker);
         }
     }

@@ -3,8 +3,9 @@
 //!
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
 //! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), files that are
-//! sent (`sendfile`), names (`names`), programs that are started (`spawn`, `child`, `pipe`), signals (`signal`), the native
-//! readiness facility where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).
+//! sent (`sendfile`), names (`names`), programs that are started (`spawn`, `child`, `pipe`), processes of the same program
+//! (`worker`), signals (`signal`), the native readiness facility where it has one (`epoll`), and the call of the portable
+//! selector that needs `unsafe` (`poller`).
 
 pub(crate) mod address;
 pub(crate) mod channel;
@@ -20,6 +21,8 @@ pub(crate) mod names;
 pub(crate) mod poller;
 pub(crate) mod sendfile;
 pub(crate) mod socket;
+#[cfg(feature = "process-pool")]
+pub(crate) mod worker;
 
 #[cfg(unix)]
 mod unix;

@@ -6,7 +6,7 @@ use crate::os::signal as os;
 
 /// A signal, by its number.
 ///
-/// Wherever one is asked for a number does as well, such as those of the `libc` crate.
+/// Wherever one is asked for a number does as well, such as those of the `libc` crate; and it does for a number.
 ///
 /// ```
 /// use roundelay::SignalKind;
@@ -104,6 +104,12 @@ impl SignalKind {
 impl From<i32> for SignalKind {
     fn from(number: i32) -> Self {
         Self(number)
+    }
+}
+
+impl From<SignalKind> for i32 {
+    fn from(kind: SignalKind) -> Self {
+        kind.0
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Desk {
 /// The pipe, in which the operating system's handler puts what it has caught.
 struct Mouth {
     /// Before the pipe: deregistered before it is closed.
-    registration: LoopRegistration,
+    _registration: LoopRegistration,
     pipe: SignalPipe,
 }
 
@@ -149,9 +149,7 @@ impl Handler for Desk {
     fn on_ready(self: Rc<Self>, _: Readiness) {
         let mut signals = Vec::new();
         if let Some(mouth) = &*self.mouth.borrow() {
-            if mouth.pipe.take(&mut signals) {
-                mouth.registration.report_again();
-            }
+            mouth.pipe.take(&mut signals);
         }
         let ears: Vec<Ear> = {
             let listening = self.listening.borrow();
@@ -184,18 +182,22 @@ impl Desk {
         kind: SignalKind,
         callback: Rc<dyn Ready>,
     ) -> io::Result<()> {
-        let before = self.listening.borrow().get(&kind.as_raw()).and_then(|entries| {
-            entries.iter().find_map(|entry| match &entry.ear {
-                Ear::Handler(handler) => Some(handler.clone()),
-                _ => None,
-            })
-        });
-        if let Some(handler) = before {
+        if let Some(handler) = self.handler(kind) {
+            if let Some(mouth) = &*self.mouth.borrow() {
+                mouth.pipe.listen(kind.as_raw())?;
+            }
             handler.replace(Some(callback));
             return Ok(());
         }
         let handler = Replaceable { callback: RefCell::new(Some(callback)) };
         self.enter(el, method, kind, HANDLER, Ear::Handler(Rc::new(handler)))
+    }
+
+    fn handler(&self, kind: SignalKind) -> Option<Rc<Replaceable>> {
+        self.listening.borrow().get(&kind.as_raw())?.iter().find_map(|entry| match &entry.ear {
+            Ear::Handler(handler) => Some(handler.clone()),
+            _ => None,
+        })
     }
 
     pub(super) fn remove_handler(&self, kind: SignalKind) -> bool {
@@ -262,7 +264,7 @@ impl Mouth {
         // By level: what one turn does not take is reported in the next one.
         let listener = Listener::Handler(desk.clone());
         let registration = LoopRegistration::new(&el.core.reactor, &pipe, Interest::READABLE, Mode::Level, listener)?;
-        Ok(Self { registration, pipe })
+        Ok(Self { _registration: registration, pipe })
     }
 }
 

@@ -56,8 +56,10 @@ pub(crate) use libc::{
 };
 
 use crate::constants::{SIGNAL_LOOKS, SIGNAL_PAUSE, SIGNALS_PER_TURN};
+use crate::os::channel::set_nonblocking;
 use crate::os::fault::{Call, retry};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use crate::os::pipe::pipe;
 
 /// The highest number of a signal. Elsewhere real-time signals are left out.
 pub(crate) const LAST: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 64 } else { 31 };
@@ -306,12 +308,12 @@ impl Table {
         PROCESS.store(process, SeqCst);
     }
 
-    /// A line more wants this signal.
-    fn catch(&mut self, signal: i32) -> io::Result<()> {
+    /// A line wants this signal: one more, or one that did before.
+    fn catch(&mut self, signal: i32, more: usize) -> io::Result<()> {
         let mut current = disposition(signal)?;
         let is_ours = is_ours(&current);
         if let Some(caught) = self.caught.get_mut(&signal).filter(|_| is_ours) {
-            caught.lines += 1;
+            caught.lines += more;
             return Ok(());
         }
         if is_ours {
@@ -326,7 +328,7 @@ impl Table {
         set(signal, &action(on_signal as extern "C" fn(c_int) as usize, libc::SA_RESTART | libc::SA_ONSTACK))?;
         // Where there were lines, somebody has replaced ours meanwhile, and is replaced in turn.
         let lines = self.caught.get(&signal).map_or(0, |caught| caught.lines);
-        self.caught.insert(signal, Caught { lines: lines + 1, before: current });
+        self.caught.insert(signal, Caught { lines: lines + more, before: current });
         Ok(())
     }
 
@@ -396,20 +398,24 @@ pub(crate) struct SignalPipe {
     process: i32,
     reader: OwnedFd,
     /// The number of which stands on the line.
-    _writer: OwnedFd,
+    writer: OwnedFd,
 }
 
 impl SignalPipe {
     /// One that does not listen for anything yet.
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe()?;
+        for end in [&reader, &writer] {
+            set_nonblocking(end.as_fd(), true)?;
+        }
         let mut table = Table::lock();
         let line = table.free_line();
         line.pipe.store(writer.as_raw_fd(), SeqCst);
-        Ok(Self { line, process: table.process, reader, _writer: writer })
+        Ok(Self { line, process: table.process, reader, writer })
     }
 
-    /// Begins to listen for a signal, and catches it if nobody did yet.
+    /// Begins to listen for a signal, and catches it if nobody does, or somebody has put another handler in the place of
+    /// ours.
     pub(crate) fn listen(&self, signal: i32) -> io::Result<()> {
         let mut table = Table::lock();
         if table.process != self.process {
@@ -417,11 +423,9 @@ impl SignalPipe {
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         // Wanted before it is caught: what comes in between is told.
-        if self.line.wanted.fetch_or(bit(signal), SeqCst) & bit(signal) != 0 {
-            return Ok(());
-        }
-        let result = table.catch(signal);
-        if result.is_err() {
+        let is_new = self.line.wanted.fetch_or(bit(signal), SeqCst) & bit(signal) == 0;
+        let result = table.catch(signal, usize::from(is_new));
+        if result.is_err() && is_new {
             self.line.wanted.fetch_and(!bit(signal), SeqCst);
         }
         result
@@ -460,24 +464,26 @@ impl SignalPipe {
     }
 
     /// Takes the numbers of signals that were told, in the order in which they came, and at the end those that the full
-    /// pipe did not take. As many at most as a turn may take; true if there may be more.
-    pub(crate) fn take(&self, signals: &mut Vec<i32>) -> bool {
+    /// pipe did not take. As many at most as a turn may take; where there may be more the pipe stays readable.
+    pub(crate) fn take(&self, signals: &mut Vec<i32>) {
         let mut bytes = [0; SIGNALS_PER_TURN];
         // It fails where there is nothing.
         let n = retry(Call::Receive, |_| rustix::io::read(&self.reader, &mut bytes)).unwrap_or(0);
         signals.extend(bytes[..n].iter().filter(|byte| **byte != LOOK).map(|byte| i32::from(*byte)));
-        if n == bytes.len() {
-            return true;
-        }
         let mut room = bytes.len() - n;
-        for (signal, missed) in (0..).zip(&self.line.missed) {
-            // Only handlers change it besides, and they add.
-            let some = room.min(missed.load(SeqCst) as usize);
-            missed.fetch_sub(some as u32, SeqCst);
-            signals.extend(std::iter::repeat_n(signal, some));
-            room -= some;
+        if room > 0 {
+            for (signal, missed) in (0..).zip(&self.line.missed) {
+                // Only handlers change it besides, and they add.
+                let some = room.min(missed.load(SeqCst) as usize);
+                missed.fetch_sub(some as u32, SeqCst);
+                signals.extend(std::iter::repeat_n(signal, some));
+                room -= some;
+            }
         }
-        room == 0
+        if room == 0 {
+            // Where it is full this is not needed.
+            write(self.writer.as_raw_fd(), LOOK);
+        }
     }
 }
 
@@ -499,31 +505,6 @@ impl Drop for SignalPipe {
         self.line.clear();
         Table::lock().free.push(self.line);
     }
-}
-
-/// A pipe that does not block, and that children do not inherit.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    use std::os::fd::FromRawFd;
-
-    let mut ends = [NONE; 2];
-    #[cfg(not(target_vendor = "apple"))]
-    // SAFETY: there is room for two numbers.
-    let result = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
-    #[cfg(target_vendor = "apple")]
-    // SAFETY: there is room for two numbers.
-    let result = unsafe { libc::pipe(ends.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: both were opened just now, and nobody else knows of them.
-    let ends = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-    #[cfg(target_vendor = "apple")]
-    for end in &ends {
-        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(end, rustix::fs::fcntl_getfl(end)? | rustix::fs::OFlags::NONBLOCK)?;
-    }
-    let [reader, writer] = ends;
-    Ok((reader, writer))
 }
 
 /// The name of a signal, as in C.
