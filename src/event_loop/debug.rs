@@ -24,9 +24,9 @@ impl EventLoop {
 }
 
 impl Core {
-    /// In debug mode, tells of something that was left open.
+    /// In debug mode, tells of something that was left open. In a child of `fork` it is the parent's.
     pub(crate) fn resource_warning(&self, text: std::fmt::Arguments<'_>) {
-        if self.debug.get() {
+        if self.debug.get() && !self.is_inherited() {
             emit(tracing::Level::WARN, &format!("resource warning: {text}"));
         }
     }

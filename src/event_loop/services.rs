@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 
 use crate::event_loop::{Core, EventLoop};
@@ -19,6 +20,12 @@ pub(crate) trait Service: Any {
 
     /// The same, and now the connections are to end, and tell whom they have to tell.
     fn end(&self, _: End) {}
+
+    /// The process is a child of `fork`, which has no other thread, and shares with its parent what descriptors refer to:
+    /// forgets what is the parent's alone. The loop may go on then, or may be closed.
+    fn after_fork_child(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The loop is being closed: its tasks are gone, its descriptors still registered.
     fn close(&self) {}
@@ -59,6 +66,12 @@ impl Services {
         for service in self.all() {
             service.end(how);
         }
+    }
+
+    /// Tells all that this is a child of `fork`. One that fails does not keep it from the others.
+    pub(crate) fn after_fork_child(&self) -> io::Result<()> {
+        let told = self.all().into_iter().map(|service| service.after_fork_child());
+        told.fold(Ok(()), io::Result::and)
     }
 
     /// Closes all, the latest first, and forgets them.

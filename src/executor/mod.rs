@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::error::{JoinError, executor_overrun};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::fork::lock_held;
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl};
 use crate::event_loop::remote::{LostPanic, Remote};
 use crate::event_loop::running;
@@ -71,6 +72,8 @@ pub trait Executor {
 trait Runs: Send + Sync {
     fn run(&self);
     fn close(&self);
+    /// See `Job::after_fork_child`.
+    fn after_fork_child(&self) -> bool;
     fn is_wanted(&self) -> bool;
 }
 
@@ -128,6 +131,10 @@ where
         }
     }
 
+    fn after_fork_child(&self) -> bool {
+        self.job.after_fork_child()
+    }
+
     fn is_wanted(&self) -> bool {
         self.if_forgotten == IfForgotten::Runs || !self.job.is_detached()
     }
@@ -141,6 +148,10 @@ trait BlockingControl<T>: JobControl<T> {
 
 impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
     fn forget(&self) {
+        if self.remote.is_inherited() {
+            // A thread that this process does not have may be looking at the job for ever.
+            return;
+        }
         if self.if_forgotten == IfForgotten::IsGivenUp {
             self.job.cancel(IfRunning::LetGo);
         }
@@ -220,6 +231,15 @@ struct DefaultExecutor {
 impl Service for DefaultExecutor {
     fn new(_: &EventLoop) -> Self {
         Self { pool: RefCell::new(None), ended: Cell::new(false) }
+    }
+
+    fn after_fork_child(&self) -> io::Result<()> {
+        match self.pool.take() {
+            Some(pool) if !pool.after_fork_child() => {
+                Err(lock_held("EventLoop::after_fork_child(): a thread was looking at the default executor"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn close(&self) {

@@ -12,12 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
-use crate::event_loop::job::lock;
+use crate::event_loop::job::{lock, try_lock};
 use crate::executor::{Executor, Runs, Work};
+use crate::os::fork::Home;
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
 ///
 /// Dropping it lets the jobs that are queued or running go on; the threads end after them.
+///
+/// A child of `fork` does not have its threads: there it takes nothing, and what it was given before is not done.
 ///
 /// ```
 /// use roundelay::{EventLoop, ThreadPoolExecutor};
@@ -31,6 +34,8 @@ use crate::executor::{Executor, Runs, Work};
 pub struct ThreadPoolExecutor {
     shared: Arc<Pool>,
     limit: usize,
+    /// The process that has the threads.
+    home: Home,
 }
 
 struct Pool {
@@ -73,12 +78,16 @@ impl ThreadPoolExecutor {
         assert!(max_threads > 0, "ThreadPoolExecutor::new(): it needs at least one thread");
         let (queue, running, waiters) = (VecDeque::new(), Vec::new(), Vec::new());
         let inner = Inner { queue, threads: 0, idle: 0, running, ended: false, made: 0, waiters };
-        Self { shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }), limit: max_threads }
+        Self {
+            shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }),
+            limit: max_threads,
+            home: Home::here(),
+        }
     }
 
     /// How many threads there are now.
     pub fn threads(&self) -> usize {
-        lock(&self.shared.inner).threads
+        if self.home.is_here() { lock(&self.shared.inner).threads } else { 0 }
     }
 
     /// Waits until all jobs are done, or the limit is over; returns how many are abandoned.
@@ -105,6 +114,26 @@ impl ThreadPoolExecutor {
         left
     }
 
+    /// In a child of `fork`: whoever awaits a job is told that it will not be done. False if a lock is held by a thread that
+    /// this process does not have.
+    pub(crate) fn after_fork_child(&self) -> bool {
+        let (queue, running) = match try_lock(&self.shared.inner) {
+            Some(mut inner) => (std::mem::take(&mut inner.queue), std::mem::take(&mut inner.running)),
+            None => return false,
+        };
+        let mut are_free = true;
+        for running in running.iter().filter_map(Weak::upgrade) {
+            are_free &= running.after_fork_child();
+        }
+        for work in queue {
+            if !work.work.after_fork_child() {
+                are_free = false;
+                std::mem::forget(work);
+            }
+        }
+        are_free
+    }
+
     /// Lets go of what runs, and drops what is queued.
     pub(crate) fn abandon(&self) {
         let (queue, waiters) = {
@@ -129,6 +158,9 @@ impl Default for ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn submit(&self, work: Work) -> io::Result<()> {
+        if !self.home.is_here() {
+            return Err(io::Error::other("the executor's threads are those of a process that has forked this one"));
+        }
         let mut inner = lock(&self.shared.inner);
         inner.queue.push_back(work);
         // An idle thread that was told of work and has not come for it yet still counts as idle.
@@ -198,6 +230,9 @@ impl Pool {
 
 impl Drop for ThreadPoolExecutor {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            return;
+        }
         lock(&self.shared.inner).ended = true;
         self.shared.work.notify_all();
     }
@@ -205,6 +240,9 @@ impl Drop for ThreadPoolExecutor {
 
 impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.home.is_here() {
+            return f.debug_struct("ThreadPoolExecutor").field("max_threads", &self.limit).finish_non_exhaustive();
+        }
         let inner = lock(&self.shared.inner);
         f.debug_struct("ThreadPoolExecutor")
             .field("max_threads", &self.limit)

@@ -4,7 +4,7 @@
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
 //! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), files that are
 //! sent (`sendfile`), names (`names`), the native readiness facility where it has one (`epoll`), and the call of the portable
-//! selector that needs `unsafe` (`poller`).
+//! selector that needs `unsafe` (`poller`), and which process is at work (`fork`).
 
 pub(crate) mod address;
 pub(crate) mod channel;
@@ -26,6 +26,8 @@ mod unix;
 
 #[cfg(target_os = "linux")]
 pub(crate) use unix::epoll;
+#[cfg(unix)]
+pub(crate) use unix::fork;
 
 #[cfg(not(unix))]
 compile_error!("roundelay does not support this platform yet: see the table of platforms in the README");

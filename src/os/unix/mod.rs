@@ -2,3 +2,4 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
+pub(crate) mod fork;
