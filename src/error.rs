@@ -3,9 +3,12 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -219,6 +222,10 @@ enum Repr {
     Panic(Box<Mutex<PanicPayload>>),
     /// A panic with a [`Fatal`], which has left the loop.
     Fatal,
+    /// A child of a task group, which has the error.
+    Failed,
+    /// A child of a task group, which has the payload. Here is its text, boxed for the same reason.
+    PanicOfChild(Box<String>),
     Closed,
 }
 
@@ -243,9 +250,19 @@ impl JoinError {
         Self { repr: Repr::Fatal }
     }
 
-    /// Whether it is a panic that somebody else hears of.
-    pub(crate) fn is_fatal(&self) -> bool {
-        matches!(self.repr, Repr::Fatal)
+    /// Of a child whose task group has its error.
+    pub(crate) fn failed() -> Self {
+        Self { repr: Repr::Failed }
+    }
+
+    /// Of a child whose task group has the payload of its panic.
+    pub(crate) fn panic_of_child(payload: &(dyn Any + Send)) -> Self {
+        Self { repr: Repr::PanicOfChild(Box::new(panic_text(payload).to_owned())) }
+    }
+
+    /// Whether it is about something that somebody else hears of.
+    pub(crate) fn is_heard_elsewhere(&self) -> bool {
+        matches!(self.repr, Repr::Fatal | Repr::Failed | Repr::PanicOfChild(_))
     }
 
     /// Whether it was cancelled before it ended.
@@ -255,7 +272,13 @@ impl JoinError {
 
     /// Whether it panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.repr, Repr::Panic(_) | Repr::Fatal)
+        matches!(self.repr, Repr::Panic(_) | Repr::Fatal | Repr::PanicOfChild(_))
+    }
+
+    /// Whether it is a child of a [`TaskGroup`](crate::TaskGroup) that gave an error. The error itself is with the
+    /// group.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.repr, Repr::Failed)
     }
 
     /// Whether the loop (or the executor) was closed before it could end, or before it was scheduled.
@@ -264,7 +287,7 @@ impl JoinError {
     }
 
     /// The payload of the panic, to be resumed with [`std::panic::resume_unwind`]; a text in the place of a [`Fatal`],
-    /// which has left the loop.
+    /// which has left the loop, and of one that a [`TaskGroup`](crate::TaskGroup) has.
     ///
     /// # Panics
     ///
@@ -286,6 +309,7 @@ impl JoinError {
         match self.repr {
             Repr::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner())),
             Repr::Fatal => Ok(Box::new(FATAL)),
+            Repr::PanicOfChild(text) => Ok(text),
             repr => Err(Self { repr }),
         }
     }
@@ -297,6 +321,8 @@ impl fmt::Display for JoinError {
             Repr::Cancelled => f.write_str("cancelled"),
             Repr::Closed => f.write_str("event loop is closed"),
             Repr::Fatal => write!(f, "panicked: {FATAL}"),
+            Repr::Failed => f.write_str("failed: the task group has the error"),
+            Repr::PanicOfChild(text) => write!(f, "panicked: {text}"),
             Repr::Panic(payload) => {
                 let payload = payload.lock().unwrap_or_else(|poison| poison.into_inner());
                 write!(f, "panicked: {}", panic_text(&**payload))
@@ -328,6 +354,9 @@ pub enum RunError {
     Stopped,
     /// The main task was cancelled.
     Cancelled,
+    /// It was cancelled because of Ctrl-C: see
+    /// [`RunnerBuilder::cancel_on_interrupt`](crate::RunnerBuilder::cancel_on_interrupt).
+    Interrupted,
 }
 
 impl fmt::Display for RunError {
@@ -335,6 +364,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Stopped => Stopped.fmt(f),
             Self::Cancelled => f.write_str("the main task was cancelled"),
+            Self::Interrupted => f.write_str("the main task was interrupted by SIGINT"),
         }
     }
 }
@@ -431,6 +461,44 @@ impl fmt::Display for AddressError {
 }
 
 impl Error for AddressError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Which program could not be started, and why.
+///
+/// Found inside of an [`io::Error`] of the same kind by [`get_ref`](io::Error::get_ref) and a downcast; the operating
+/// system's code is in [`error`](Self::error).
+#[derive(Debug)]
+pub struct StartError {
+    /// The program, as it was to be found.
+    pub program: OsString,
+    /// The directory in which it was to begin, if that was said. The system does not tell which of the two it has missed.
+    pub current_dir: Option<PathBuf>,
+    /// The operating system's error.
+    pub error: io::Error,
+}
+
+impl StartError {
+    pub(crate) fn wrap(command: &Command, error: io::Error) -> io::Error {
+        let program = command.get_program().to_owned();
+        let current_dir = command.get_current_dir().map(Path::to_owned);
+        io::Error::new(error.kind(), Self { program, current_dir, error })
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start {:?}", self.program)?;
+        if let Some(dir) = &self.current_dir {
+            write!(f, " in {dir:?}")?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
     }

@@ -79,42 +79,56 @@
 #[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
+mod combine;
 mod constants;
 mod dns;
 mod error;
 mod event_loop;
 mod executor;
+mod group;
 mod net;
 mod os;
 pub mod policy;
 pub mod prelude;
+mod process;
 mod protocol;
 mod reactor;
 mod runner;
 mod sched;
+mod signal;
 mod sock;
 mod stdio;
 mod stream;
+mod subprocess;
 mod time;
 #[cfg(feature = "__tls")]
 mod tls;
 mod transport;
 
+pub use combine::{
+    AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
+    try_gather, wait,
+};
 pub use dns::addr::{Family, Port};
 pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
     AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, Stopped, TimedOut,
+    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, StartError, Stopped,
+    TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
+pub use event_loop::grace::{CancelRequested, cancel_requested, is_cancel_requested};
 pub use event_loop::remote::{Remote, RemoteHandle, RemoteTask};
 pub use event_loop::running::get_running_loop;
 pub use event_loop::stats::{Stats, Tally};
 pub use event_loop::tasks::{TaskBuilder, TaskFactory, TaskFuture, TaskMeta};
 pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, LoopKind, SelectorEventLoop};
-pub use executor::thread_pool::ThreadPoolExecutor;
-pub use executor::{Blocking, Executor, Work, spawn_blocking};
+pub use executor::blocking::Blocking;
+pub use executor::job_info::JobInfo;
+pub use executor::thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use executor::{Executor, Work, spawn_blocking};
+pub use group::{Child, ChildBuilder, ChildError, ChildOutput, GroupError, Scope, TaskGroup};
 pub use net::{
     CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
     CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
@@ -122,10 +136,13 @@ pub use net::{
 };
 pub use os::address::{Address, UnixAddr};
 pub use os::credentials::PeerCredentials;
+pub use os::spawn::PreExec;
+pub use process::{StartSubprocess, StartingSubprocess, Stdio};
 pub use protocol::{
-    AnyDatagramProtocol, AnyProtocol, BaseTransport, Buffered, BufferedProtocol, DatagramHandle, DatagramProtocol,
-    DatagramTransport, ExtraInfo, KeepOpen, PipeView, Protocol, ProtocolRef, ReadTransport, SocketView,
-    StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady, WriteTransport,
+    AnyDatagramProtocol, AnyProtocol, AnySubprocessProtocol, BaseTransport, Buffered, BufferedProtocol, DatagramHandle,
+    DatagramProtocol, DatagramTransport, Exited, ExtraInfo, KeepOpen, PipeView, ProcessHandle, Protocol, ProtocolRef,
+    ReadTransport, SocketView, StreamTransport, SubprocessProtocol, SubprocessTransport, Transport, TransportId,
+    WaiterId, WaterMarks, WriteReady, WriteTransport,
 };
 pub use runner::{Runner, RunnerBuilder, block_on, spawn};
 pub use sched::active::{TaskId, TaskInfo, TaskState};
@@ -135,6 +152,7 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use signal::{SignalKind, Signals, signal};
 pub use sock::sendfile::{Sendfile, SendingFile};
 pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stdio::{stderr, stdin, stdout};
@@ -146,6 +164,7 @@ pub use stream::{
     UnixListener, UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_read_pipe,
     open_unix_connection, open_write_pipe, start_server, start_unix_server,
 };
+pub use subprocess::{CreateSubprocess, CreatingSubprocess, Process, create_subprocess_exec, create_subprocess_shell};
 pub use time::{
     Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
     yield_now,
@@ -155,6 +174,12 @@ pub use time::{
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use rustls;
+
+#[cfg(feature = "process-pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process-pool")))]
+pub use executor::process_pool::{
+    ProcessFunctions, ProcessJob, ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor,
+};
 
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

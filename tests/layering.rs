@@ -27,12 +27,14 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("reactor", with(&l0, &["os"])),
         ("event_loop", event_loop),
         ("executor", below_services.clone()),
-        ("protocol", below_services),
-        ("dns", executor),
+        ("protocol", below_services.clone()),
+        ("signal", below_services),
+        ("dns", executor.clone()),
         ("sock", dns),
         ("transport", transport.clone()),
-        ("tls", transport),
+        ("tls", transport.clone()),
         ("net", net),
+        ("process", with(&with(&executor, &transport), &["signal"])),
         ("prelude", all.clone()),
     ]);
     for convenience in conveniences {

@@ -13,10 +13,10 @@ use crate::error::invalid_input;
 use crate::event_loop::root::RootWakers;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
-use crate::event_loop::{ClockSource, Core, EventLoop, RunState, WakeTargets, debug};
+use crate::event_loop::{Core, EventLoop, RunState, WakeTargets, debug};
 use crate::reactor::{Reactor, Selector, default_selector};
 use crate::sched::Local;
-use crate::sched::clock::{Clock, MonotonicClock};
+use crate::sched::clock::{Clock, ClockSource, MonotonicClock};
 use crate::sched::inject::Wake;
 use crate::sched::report::Report;
 
@@ -71,7 +71,7 @@ impl Builder {
 
     /// Uses this clock instead of the operating system's monotonic one.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = ClockSource::Custom(Box::new(clock));
+        self.clock = ClockSource::Custom(Rc::new(clock));
         self
     }
 
@@ -136,7 +136,7 @@ impl Builder {
         };
         let wake = Arc::new(WakeTargets::new(selector.notifier()));
         let targets = wake.clone();
-        let local = Local::new(Box::new(move || targets.wake()));
+        let local = Local::new(self.clock.clone(), Box::new(move || targets.wake()));
         let mut clock_wake = None;
         if let ClockSource::Custom(clock) = &self.clock {
             // A clock outlives its loops, and then wakes nobody.
@@ -170,6 +170,7 @@ impl Builder {
             wake,
             run_state: Cell::new(RunState::Idle),
             stopping: Cell::new(false),
+            ending: Cell::new(false),
             hosted: Cell::new(false),
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),
@@ -181,6 +182,7 @@ impl Builder {
             exception_handler: RefCell::new(None),
             handling: Cell::new(0),
             task_factory: RefCell::new(None),
+            eager_tasks: Cell::new(false),
             debug: Cell::new(self.debug.unwrap_or_else(debug::from_environment)),
             services: Services::default(),
             counters: LoopCounters::default(),

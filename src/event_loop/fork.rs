@@ -78,8 +78,8 @@ impl EventLoop {
                 "EventLoop::after_fork_child(): the process was forked inside of a callback of the loop",
             ));
         }
-        core.services.after_fork_child()?;
         let notifier = core.reactor.borrow_mut().after_fork_child()?;
+        core.services.after_fork_child(self)?;
         if let Some(lent) = core.backend_fd.get() {
             let reactor = core.reactor.borrow();
             let fd = reactor.selector().and_then(|selector| selector.backend_fd());

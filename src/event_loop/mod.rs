@@ -31,8 +31,10 @@ mod abstract_loop;
 mod builder;
 mod callbacks;
 mod debug;
+mod eager;
 pub(crate) mod exception;
 pub(crate) mod fork;
+pub(crate) mod grace;
 pub(crate) mod job;
 pub(crate) mod remote;
 pub(crate) mod root;
@@ -43,9 +45,10 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod unfinished;
 pub(crate) mod wait;
 pub(crate) mod waiters;
-mod watch;
+pub(crate) mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
 pub use builder::{Builder, LoopKind, SelectorEventLoop};
@@ -68,7 +71,7 @@ use crate::reactor::registration::Registration;
 use crate::reactor::slot::Slot;
 use crate::reactor::{Fired, Notify, Reactor};
 use crate::sched::Local;
-use crate::sched::clock::{Clock, MonotonicClock};
+use crate::sched::clock::ClockSource;
 use crate::sched::ready::Ready;
 
 /// The reactor as the loop uses it.
@@ -149,12 +152,6 @@ impl WakeTargets {
     }
 }
 
-/// The time's source: the usual one without a virtual call.
-enum ClockSource {
-    Monotonic,
-    Custom(Box<dyn Clock>),
-}
-
 /// Where the loop is in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunState {
@@ -180,6 +177,8 @@ pub(crate) struct Core {
     run_state: Cell<RunState>,
     /// Whether `stop()` was called.
     stopping: Cell<bool>,
+    /// Whether a runner ends it in an orderly way, and closes what is open.
+    pub(crate) ending: Cell<bool>,
     /// Whether a foreign loop was told how to wait for this one.
     hosted: Cell<bool>,
     /// Turns since the selector was asked.
@@ -198,6 +197,8 @@ pub(crate) struct Core {
     /// How many calls of it are on the stack.
     handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
+    /// Whether tasks begin where they are made.
+    pub(crate) eager_tasks: Cell<bool>,
     debug: Cell<bool>,
     pub(crate) services: Services,
     pub(crate) counters: LoopCounters,
@@ -211,10 +212,7 @@ impl Core {
     /// The time of the loop's clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        match &self.clock {
-            ClockSource::Monotonic => MonotonicClock.now(),
-            ClockSource::Custom(clock) => clock.now(),
-        }
+        self.clock.now()
     }
 
     /// How long to sleep, at `now`, until a deadline.

@@ -648,12 +648,18 @@ impl<F: Future> Future for CatchUnwind<F, F::Output> {
     }
 }
 
-/// The job of [`RemoteTask::cancel`].
-struct CancelTask(TaskRef);
+/// The job of [`RemoteTask::cancel`] and of [`RemoteTask::cancel_gracefully`], which gives a grace.
+struct CancelTask {
+    task: TaskRef,
+    grace: Option<Duration>,
+}
 
 impl RemoteJob for CancelTask {
     fn run(self: Arc<Self>, local: &Local) {
-        local.cancel(self.0);
+        match self.grace {
+            Some(grace) => local.cancel_gracefully(self.task, grace),
+            None => local.cancel(self.task),
+        };
     }
 
     fn close(self: Arc<Self>, _: &Local) {}
@@ -721,16 +727,29 @@ impl<T> RemoteTask<T> {
     /// Asks the task to end, as [`Task::cancel`](crate::Task::cancel) does, in a turn of its loop: true if it was not
     /// done yet.
     pub fn cancel(&self) -> bool {
+        self.end(None)
+    }
+
+    /// Asks the task to end by itself within `grace`, as [`Task::cancel_gracefully`](crate::Task::cancel_gracefully)
+    /// does, in a turn of its loop: true if it was not done yet. The grace counts from that turn.
+    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
+        self.end(Some(grace))
+    }
+
+    fn end(&self, grace: Option<Duration>) -> bool {
         let task = {
             let mut inner = lock(&self.state.inner);
             if !matches!(inner.progress, Progress::Waiting) {
                 return false;
             }
-            inner.cancelled = true;
+            // A task that does not exist yet has not looked whether it was asked to end: it need not begin.
+            if grace.is_none() || inner.task.is_none() {
+                inner.cancelled = true;
+            }
             inner.task
         };
         // On a closed loop the task has ended.
-        task.is_none_or(|task| self.remote.post_job(Arc::new(CancelTask(task))).is_ok())
+        task.is_none_or(|task| self.remote.post_job(Arc::new(CancelTask { task, grace })).is_ok())
     }
 
     /// Whether the task has ended, in whichever way.

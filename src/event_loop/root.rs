@@ -136,8 +136,10 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
 
 impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
     fn drop(&mut self) {
+        let local = &self.core.local;
+        local.end_grace(self.task);
         let ended = {
-            let active = self.core.local.active.borrow();
+            let active = local.active.borrow();
             active.get(self.task).map(|entry| {
                 let context = entry.context.replace(Slot::EMPTY);
                 (active.end(entry, Outcome::Finished), context)

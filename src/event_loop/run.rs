@@ -448,13 +448,9 @@ impl Core {
         for due in timers {
             match due {
                 Due::Callback(callback) => local.discard(Item::Callback(callback)),
-                Due::Task(_) => {}
+                Due::Task(_) | Due::Cancel(_) => {}
                 Due::Waker(waker) => local.dispose(waker),
             }
-        }
-        if local.is_inherited() {
-            // Those that cannot do it have nothing of the parent's left that could be disturbed.
-            let _ = self.services.after_fork_child();
         }
         self.services.close(local);
         let (slots, selector) = self.reactor.borrow_mut().close();

@@ -2,25 +2,25 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::sync::{Arc, Condvar, Mutex, Weak};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
 use crate::event_loop::job::{lock, try_lock};
-use crate::executor::{Executor, Runs, Work};
+use crate::event_loop::timer::Sleep;
+use crate::executor::{Executor, Runs, Work, wait_for};
 use crate::os::fork::Home;
+use crate::sched::clock::deadline;
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
 ///
-/// Dropping it lets the jobs that are queued or running go on; the threads end after them.
+/// Clones are the same pool, which any number of loops and threads may share. When the last one is dropped, the jobs that
+/// are queued or running go on; the threads end after them.
 ///
-/// A child of `fork` does not have its threads: there it takes nothing, and what it was given before is not done.
+/// A child of `fork` does not have the threads: there the pool begins anew, with none of the jobs that it had.
 ///
 /// ```
 /// use roundelay::{EventLoop, ThreadPoolExecutor};
@@ -31,19 +31,26 @@ use crate::os::fork::Home;
 /// assert_eq!(el.run_until_complete(answer).unwrap().unwrap(), 42);
 /// # std::io::Result::Ok(())
 /// ```
+#[derive(Clone)]
 pub struct ThreadPoolExecutor {
-    shared: Arc<Pool>,
-    limit: usize,
-    /// The process that has the threads.
-    home: Home,
+    owner: Arc<Owner>,
+}
+
+/// What the application holds: the threads end when it is gone.
+struct Owner {
+    pool: Arc<Pool>,
 }
 
 struct Pool {
+    settings: ThreadPoolBuilder,
+    /// The process that has the threads.
+    home: Home,
     inner: Mutex<Inner>,
     /// Told when there is work, or when threads are to end.
     work: Condvar,
 }
 
+#[derive(Default)]
 struct Inner {
     queue: VecDeque<Work>,
     /// Threads that are there, and those of them that wait for work.
@@ -55,16 +62,6 @@ struct Inner {
     ended: bool,
     /// Names the threads.
     made: usize,
-    /// Who waits for the end of all jobs.
-    waiters: Vec<Waker>,
-}
-
-impl Inner {
-    /// How many jobs are not done that somebody wants.
-    fn left(&self) -> usize {
-        let queued = self.queue.iter().filter(|work| work.is_wanted()).count();
-        queued + self.running.iter().filter_map(Weak::upgrade).filter(|work| work.is_wanted()).count()
-    }
 }
 
 impl ThreadPoolExecutor {
@@ -76,100 +73,83 @@ impl ThreadPoolExecutor {
     #[track_caller]
     pub fn new(max_threads: usize) -> Self {
         assert!(max_threads > 0, "ThreadPoolExecutor::new(): it needs at least one thread");
-        let (queue, running, waiters) = (VecDeque::new(), Vec::new(), Vec::new());
-        let inner = Inner { queue, threads: 0, idle: 0, running, ended: false, made: 0, waiters };
-        Self {
-            shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }),
-            limit: max_threads,
-            home: Home::here(),
+        Self::builder().max_threads(max_threads).build()
+    }
+
+    /// A pool with settings of your own.
+    pub fn builder() -> ThreadPoolBuilder {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        ThreadPoolBuilder {
+            max_threads: EXECUTOR_MAX_THREADS.min(processors + EXECUTOR_EXTRA_THREADS),
+            name_prefix: "roundelay".to_owned(),
+            idle_timeout: EXECUTOR_IDLE,
+            stack_size: None,
         }
     }
 
     /// How many threads there are now.
     pub fn threads(&self) -> usize {
-        if self.home.is_here() { lock(&self.shared.inner).threads } else { 0 }
+        self.owner.pool.lock().map_or(0, |inner| inner.threads)
     }
 
-    /// Waits until all jobs are done, or the limit is over; returns how many are abandoned.
-    pub(crate) async fn shutdown(&self, limit: Option<impl Future<Output = ()>>) -> usize {
-        {
-            lock(&self.shared.inner).ended = true;
-            self.shared.work.notify_all();
-        }
-        let mut limit = pin!(limit);
-        let left = poll_fn(|cx| {
-            let over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
-            let mut inner = lock(&self.shared.inner);
-            let left = inner.left();
-            if over || left == 0 {
-                return Poll::Ready(left);
-            }
-            if !inner.waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                inner.waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        });
-        let left = left.await;
-        self.abandon();
-        left
-    }
-
-    /// In a child of `fork`: whoever awaits a job is told that it will not be done. False if a lock is held by a thread that
-    /// this process does not have.
-    pub(crate) fn after_fork_child(&self) -> bool {
-        let (queue, running) = match try_lock(&self.shared.inner) {
-            Some(mut inner) => (std::mem::take(&mut inner.queue), std::mem::take(&mut inner.running)),
-            None => return false,
-        };
-        let mut are_free = true;
-        for running in running.iter().filter_map(Weak::upgrade) {
-            are_free &= running.after_fork_child();
-        }
-        for work in queue {
-            if !work.work.after_fork_child() {
-                are_free = false;
-                std::mem::forget(work);
-            }
-        }
-        are_free
-    }
-
-    /// Lets go of what runs, and drops what is queued.
-    pub(crate) fn abandon(&self) {
-        let (queue, waiters) = {
-            let mut inner = lock(&self.shared.inner);
+    /// Ends the pool, whoever else has a clone of it: it takes nothing more, and what it has is waited for, at most
+    /// `timeout` long; `None` waits without end. The threads end as soon as they have nothing to do.
+    ///
+    /// True if all is done. What is not done in time is abandoned: queued jobs never begin, running ones are let go.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled outside of a running event loop, with a timeout and with jobs that are not done.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use roundelay::{ThreadPoolExecutor, get_running_loop};
+    ///
+    /// roundelay::block_on(async {
+    ///     let (el, pool) = (get_running_loop().unwrap(), ThreadPoolExecutor::new(1));
+    ///     let job = el.run_in_executor(Some(&pool), || "done");
+    ///     assert!(pool.shutdown(Some(Duration::from_secs(60))).await);
+    ///     assert_eq!(job.await.unwrap(), "done");
+    /// });
+    /// ```
+    pub async fn shutdown(&self, timeout: Option<Duration>) -> bool {
+        let pool = &self.owner.pool;
+        let jobs = {
+            let Some(mut inner) = pool.lock() else { return true };
             inner.ended = true;
-            (std::mem::take(&mut inner.queue), std::mem::take(&mut inner.waiters))
+            let queued = inner.queue.iter().map(|work| Arc::downgrade(&work.work));
+            queued.chain(inner.running.iter().cloned()).collect()
         };
-        self.shared.work.notify_all();
-        drop(queue);
-        // There may be nothing left to wait for.
-        waiters.into_iter().for_each(Waker::wake);
+        pool.work.notify_all();
+        wait_for(jobs, timeout.map(Sleep::after)).await.is_empty()
     }
 }
 
 impl Default for ThreadPoolExecutor {
     /// A pool of `min(32, processors + 4)` threads, as in Python.
     fn default() -> Self {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        Self::new(EXECUTOR_MAX_THREADS.min(processors + EXECUTOR_EXTRA_THREADS))
+        Self::builder().build()
     }
 }
 
 impl Executor for ThreadPoolExecutor {
     fn submit(&self, work: Work) -> io::Result<()> {
-        if !self.home.is_here() {
-            return Err(io::Error::other("the executor's threads are those of a process that has forked this one"));
+        let pool = &self.owner.pool;
+        let Some(mut inner) = pool.lock() else {
+            return Err(io::Error::other("a thread was looking at the pool when this process was forked"));
+        };
+        if inner.ended {
+            drop(inner);
+            drop(work);
+            return Err(io::Error::other("the pool was shut down"));
         }
-        let mut inner = lock(&self.shared.inner);
         inner.queue.push_back(work);
         // An idle thread that was told of work and has not come for it yet still counts as idle.
-        if inner.idle < inner.queue.len() && inner.threads < self.limit {
+        if inner.idle < inner.queue.len() && inner.threads < pool.settings.max_threads {
             inner.threads += 1;
             inner.made += 1;
-            let name = format!("roundelay_{}", inner.made - 1);
-            let shared = self.shared.clone();
-            if let Err(error) = thread::Builder::new().name(name).spawn(move || shared.work()) {
+            if let Err(error) = Pool::spawn(pool, inner.made - 1) {
                 inner.threads -= 1;
                 // With other threads at work it is merely late.
                 if inner.threads == 0 {
@@ -181,12 +161,40 @@ impl Executor for ThreadPoolExecutor {
             }
         }
         drop(inner);
-        self.shared.work.notify_one();
+        pool.work.notify_one();
         Ok(())
     }
 }
 
 impl Pool {
+    /// `None` in a child of `fork`, if a thread has the lock that is not there.
+    fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        if self.home.is_here() {
+            return Some(lock(&self.inner));
+        }
+        let mut inner = try_lock(&self.inner)?;
+        let left = std::mem::take(&mut *inner);
+        (inner.ended, inner.made) = (left.ended, left.made);
+        self.home.move_here();
+        drop(inner);
+        let running = left.running.iter().filter_map(Weak::upgrade);
+        for job in running.chain(left.queue.iter().map(|work| work.work.clone())) {
+            job.after_fork_child();
+        }
+        // Whoever was looking at one of them, and has its lock, is not there.
+        std::mem::forget(left.queue);
+        Some(lock(&self.inner))
+    }
+
+    fn spawn(pool: &Arc<Self>, number: usize) -> io::Result<()> {
+        let mut thread = thread::Builder::new().name(format!("{}_{number}", pool.settings.name_prefix));
+        if let Some(stack_size) = pool.settings.stack_size {
+            thread = thread.stack_size(stack_size);
+        }
+        let pool = pool.clone();
+        thread.spawn(move || pool.work()).map(drop)
+    }
+
     /// What each thread does.
     fn work(&self) {
         let mut inner = lock(&self.inner);
@@ -199,18 +207,12 @@ impl Pool {
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
                 inner = lock(&self.inner);
                 inner.running.retain(|other| !other.ptr_eq(&running));
-                if !inner.waiters.is_empty() && inner.left() == 0 {
-                    let waiters = std::mem::take(&mut inner.waiters);
-                    drop(inner);
-                    waiters.into_iter().for_each(Waker::wake);
-                    inner = lock(&self.inner);
-                }
                 continue;
             }
             if inner.ended {
                 break;
             }
-            let until = Instant::now() + EXECUTOR_IDLE;
+            let until = deadline(Instant::now(), self.settings.idle_timeout);
             inner.idle += 1;
             while inner.queue.is_empty() && !inner.ended {
                 let left = until.saturating_duration_since(Instant::now());
@@ -228,27 +230,94 @@ impl Pool {
     }
 }
 
-impl Drop for ThreadPoolExecutor {
+impl Drop for Owner {
     fn drop(&mut self) {
-        if !self.home.is_here() {
-            return;
+        if let Some(mut inner) = self.pool.lock() {
+            inner.ended = true;
+            drop(inner);
+            self.pool.work.notify_all();
         }
-        lock(&self.shared.inner).ended = true;
-        self.shared.work.notify_all();
     }
 }
 
 impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.home.is_here() {
-            return f.debug_struct("ThreadPoolExecutor").field("max_threads", &self.limit).finish_non_exhaustive();
-        }
-        let inner = lock(&self.shared.inner);
-        f.debug_struct("ThreadPoolExecutor")
-            .field("max_threads", &self.limit)
+        let mut debug = f.debug_struct("ThreadPoolExecutor");
+        debug.field("max_threads", &self.owner.pool.settings.max_threads);
+        let Some(inner) = self.owner.pool.lock() else { return debug.finish_non_exhaustive() };
+        debug
             .field("threads", &inner.threads)
             .field("queued", &inner.queue.len())
             .field("running", &inner.running.len())
             .finish()
+    }
+}
+
+/// Settings for a [`ThreadPoolExecutor`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let pool = roundelay::ThreadPoolExecutor::builder()
+///     .max_threads(4)
+///     .name_prefix("database")
+///     .idle_timeout(Duration::from_secs(60))
+///     .stack_size(256 * 1024)
+///     .build();
+/// assert_eq!(pool.threads(), 0);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before build()"]
+pub struct ThreadPoolBuilder {
+    max_threads: usize,
+    name_prefix: String,
+    idle_timeout: Duration,
+    stack_size: Option<usize>,
+}
+
+impl ThreadPoolBuilder {
+    /// The most threads that there are at a time (`min(32, processors + 4)`).
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn max_threads(mut self, max_threads: usize) -> Self {
+        assert!(max_threads > 0, "ThreadPoolBuilder::max_threads(): a pool needs at least one thread");
+        self.max_threads = max_threads;
+        self
+    }
+
+    /// What the threads' names begin with (`roundelay`); an underscore and a number follow. Linux shows the first 15 bytes.
+    ///
+    /// # Panics
+    ///
+    /// If a byte of it is zero: the system could not be told.
+    #[track_caller]
+    pub fn name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        assert!(!prefix.contains('\0'), "ThreadPoolBuilder::name_prefix(): a byte of it is zero");
+        self.name_prefix = prefix;
+        self
+    }
+
+    /// How long a thread waits for another job before it ends (10 seconds). With zero it waits for none.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How large the threads' stacks are, in bytes; without it, as large as those of other threads.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Makes the pool. Its threads are made when they are needed.
+    pub fn build(self) -> ThreadPoolExecutor {
+        let (inner, work) = (Mutex::new(Inner::default()), Condvar::new());
+        ThreadPoolExecutor {
+            owner: Arc::new(Owner { pool: Arc::new(Pool { settings: self, home: Home::here(), inner, work }) }),
+        }
     }
 }

@@ -18,7 +18,7 @@ pub use datagram::{CreateDatagramEndpoint, DatagramAddr, OpeningDatagrams};
 pub(crate) use endpoint::EndpointKind;
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub use pipe::ConnectPipe;
-pub(crate) use pipe::{Way, open_pipe, take_pipe};
+pub(crate) use pipe::{Way, take_pipe};
 pub(crate) use security::Security;
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, first_listener, server_settings, serving_settings};

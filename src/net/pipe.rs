@@ -2,17 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::rc::Rc;
 
 use crate::error::{LoopClosed, invalid_input};
-use crate::event_loop::{Core, EventLoop, running};
+use crate::event_loop::{EventLoop, running};
 use crate::net::connect::{Connecting, introduce};
 use crate::os::channel::{Channel, Sort, directions};
 use crate::os::fd::{AsFd, OwnedFd};
-use crate::protocol::{AnyProtocol, Protocol, ProtocolRef, Transport};
-use crate::transport::address::KeptAddress;
+use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::transport::lifecycle::Watch;
-use crate::transport::stream::{Parts, PipeEnd, SocketTransport};
+use crate::transport::stream::{PipeEnd, open_pipe};
 
 /// Which direction of a descriptor is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,16 +191,4 @@ pub(crate) fn take_pipe(el: &EventLoop, function: &str, fd: OwnedFd, way: Way) -
         return Err(invalid_input(format!("{function}(): the descriptor is not open for {purpose}")));
     }
     Ok((Channel::end(fd, sort)?, end))
-}
-
-/// A transport over one end.
-pub(crate) fn open_pipe(
-    core: &Rc<Core>,
-    channel: Channel,
-    end: PipeEnd,
-    try_first: bool,
-    protocol: AnyProtocol,
-) -> io::Result<Rc<SocketTransport>> {
-    let parts = Parts::new(protocol, KeptAddress::Unknown, KeptAddress::Unknown);
-    SocketTransport::open_end(core, channel, end, try_first, parts)
 }

@@ -43,6 +43,10 @@ pub enum Call {
     File,
     /// `epoll_ctl`.
     Watch,
+    /// `pipe2`.
+    Pipe,
+    /// `pidfd_open`.
+    Process,
 }
 
 /// How much of its buffer a call may use: all of it, unless a test wants a short count.

@@ -135,6 +135,8 @@ pub struct ExtraInfo {
     pub socket: Option<SocketView>,
     /// The descriptor of a pipe transport, whatever it is of; `None` where there is none.
     pub pipe: Option<PipeView>,
+    /// The number of the process, of a child; `None` of others.
+    pub process: Option<u32>,
     /// What was agreed on with the peer of a TLS connection, from the handshake until `connection_lost` has returned; `None`
     /// of others.
     #[cfg(feature = "__tls")]

@@ -18,6 +18,7 @@ mod datagram;
 pub(crate) mod erased;
 mod extra;
 mod reference;
+mod subprocess;
 mod transport;
 
 pub use datagram::{AnyDatagramProtocol, DatagramHandle, DatagramProtocol, DatagramTransport};
@@ -28,6 +29,7 @@ pub use extra::{ExtraInfo, PipeView, SocketView};
 #[cfg(feature = "__tls")]
 pub use extra::{TlsInfo, TlsVersion};
 pub use reference::ProtocolRef;
+pub use subprocess::{AnySubprocessProtocol, Exited, ProcessHandle, SubprocessProtocol, SubprocessTransport};
 pub(crate) use transport::FileSink;
 pub use transport::{
     BaseTransport, ReadTransport, StreamTransport, Transport, TransportId, WaiterId, WaterMarks, WriteReady,

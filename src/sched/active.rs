@@ -10,9 +10,11 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{RawWakerVTable, Waker};
+use std::time::Duration;
 
 use crate::sched::Local;
 use crate::sched::context::Slot;
+use crate::sched::grace::Grace;
 use crate::sched::join::{Canceller, Outcome};
 
 /// Marks the end of the list of free places.
@@ -108,11 +110,13 @@ pub(crate) struct Extra {
     pub(crate) name: Option<Rc<str>>,
     pub(crate) done_callbacks: Vec<DoneCallback>,
     pub(crate) panicked: Option<Panicked>,
+    /// `None` for a task that never looks whether it was asked to end.
+    pub(crate) grace: Option<Grace>,
 }
 
 impl Extra {
     fn is_empty(&self) -> bool {
-        self.name.is_none() && self.done_callbacks.is_empty() && self.panicked.is_none()
+        self.name.is_none() && self.done_callbacks.is_empty() && self.panicked.is_none() && self.grace.is_none()
     }
 }
 
@@ -258,7 +262,7 @@ impl Entry {
         })
     }
 
-    /// Whether it has a name, callbacks, or the record of a panic.
+    /// Whether it has a name, callbacks, the record of a panic, or looks whether it was asked to end.
     #[inline]
     pub(crate) fn has_extra(&self) -> bool {
         self.has_extra.get()
@@ -266,7 +270,7 @@ impl Entry {
 
     /// `f` runs no code of the application's.
     #[cold]
-    fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+    pub(crate) fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
         let mut boxed = self.extra.take();
         let mut none = Extra::default();
         let result = f(boxed.as_deref_mut().unwrap_or(&mut none));
@@ -395,11 +399,13 @@ pub enum TaskState {
     Running,
     /// It is in the queue for the first time, or waits for something.
     Pending,
-    /// It was asked to end and will be dropped when its turn comes.
+    /// It was asked to end: it will be dropped when its turn comes, or when the time is over in which it may end by
+    /// itself.
     Cancelling,
 }
 
-/// What is known of a live task. A snapshot, except for [`cancel`](Self::cancel), which acts on the task itself.
+/// What is known of a live task. A snapshot, except for [`cancel`](Self::cancel) and
+/// [`cancel_gracefully`](Self::cancel_gracefully), which act on the task itself.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct TaskInfo {
@@ -423,6 +429,12 @@ impl TaskInfo {
     /// Cancels the task, as [`Task::cancel`](crate::Task::cancel) does: true if it was not done yet.
     pub fn cancel(&self) -> bool {
         self.canceller.cancel()
+    }
+
+    /// Asks the task to end by itself within `grace`, as [`Task::cancel_gracefully`](crate::Task::cancel_gracefully)
+    /// does: true if it was not done yet.
+    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
+        self.canceller.cancel_gracefully(grace)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where the loop takes its time from.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -38,6 +39,23 @@ impl Clock for MonotonicClock {
     #[inline]
     fn now(&self) -> Instant {
         Instant::now()
+    }
+}
+
+/// The source of a loop's time: the usual one without a virtual call.
+#[derive(Clone)]
+pub(crate) enum ClockSource {
+    Monotonic,
+    Custom(Rc<dyn Clock>),
+}
+
+impl ClockSource {
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Monotonic => MonotonicClock.now(),
+            Self::Custom(clock) => clock.now(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{self, Poll, Waker};
+use std::time::Duration;
 
 use crate::error::JoinError;
 use crate::sched::Local;
@@ -23,6 +24,8 @@ pub enum Outcome {
     Cancelled,
     /// It panicked.
     Panicked,
+    /// It is a child of a [`TaskGroup`](crate::TaskGroup) and gave an error, which the group has.
+    Failed,
     /// The loop was closed under it.
     Closed,
 }
@@ -98,6 +101,50 @@ impl<T> Task<T> {
         self.await
     }
 
+    /// Asks the task to end by itself, and drops its future if it has not done so after `grace`.
+    ///
+    /// The body hears of it by [`cancel_requested`](crate::cancel_requested) or
+    /// [`is_cancel_requested`](crate::is_cancel_requested), may clean up with `await`, and what it returns is the task's
+    /// output: a task that ends in time is not [cancelled](Self::is_cancelled). One whose time is over is, as by
+    /// [`cancel`](Self::cancel).
+    ///
+    /// A task that has looked for neither of the two so far would not hear of it. It is cancelled at once, as by `cancel`:
+    /// nobody waits in vain for the grace to pass. So is any task if `grace` is zero; `Duration::MAX` never ends. The time
+    /// is that of the loop's clock.
+    ///
+    /// True if the task was not done yet. Of several calls the one whose time is over first counts; a `cancel` drops the
+    /// future in the next turn, also during the grace.
+    ///
+    /// ```
+    /// use roundelay::{cancel_requested, sleep, spawn, yield_now};
+    /// use std::time::Duration;
+    ///
+    /// roundelay::block_on(async {
+    ///     let worker = spawn(async {
+    ///         cancel_requested().await;
+    ///         sleep(Duration::from_millis(1)).await; // what was begun is brought to its end
+    ///         "saved"
+    ///     });
+    ///     yield_now().await;
+    ///     worker.cancel_gracefully(Duration::from_secs(5));
+    ///     assert_eq!(worker.await.unwrap(), "saved");
+    /// });
+    /// ```
+    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
+        self.held.local().cancel_gracefully(self.held.entry().task(), grace)
+    }
+
+    /// Asks the task to end by itself within `grace`, and waits until it has ended or its future is dropped. Gives the
+    /// output where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`] as for awaiting the task.
+    pub async fn cancel_gracefully_and_wait(self, grace: Duration) -> Result<T, JoinError> {
+        self.cancel_gracefully(grace);
+        self.await
+    }
+
     /// A handle that can do nothing but cancel, to be cloned into a timer, say.
     ///
     /// ```
@@ -113,6 +160,29 @@ impl<T> Task<T> {
     /// ```
     pub fn canceller(&self) -> Canceller {
         Canceller { local: self.held.weak_local(), task: self.held.entry().task() }
+    }
+
+    /// Whether it is done; if not, the waker is woken when it is. Leaves the output where it is.
+    ///
+    /// # Panics
+    ///
+    /// If another loop than the task's own runs.
+    pub(crate) fn watch(&mut self, waker: &Waker) -> bool {
+        if super::runs_another_loop(self.held.entry().local) {
+            refuse_foreign(self.held.local());
+        }
+        let is_done = self.is_done();
+        if !is_done {
+            // There is no output yet that it could take.
+            let polled = self.held.poll(&mut task::Context::from_waker(waker));
+            debug_assert!(polled.is_pending());
+        }
+        is_done
+    }
+
+    /// Lets `look` see the output, which stays where it is. `None` if there is none, or it was taken.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&Result<T, JoinError>) -> R) -> Option<R> {
+        if self.held.entry().handle.get() == Handle::Held { self.held.look(look) } else { None }
     }
 
     /// Calls `callback` in the turn after the task's end, in a copy of the context of this call; in the next turn if the
@@ -207,7 +277,7 @@ impl<T> Task<T> {
 
     /// Tells of a panic that nobody has asked for, in the context that the task had.
     fn report_lost(&self, error: JoinError) {
-        if error.is_fatal() {
+        if error.is_heard_elsewhere() {
             return;
         }
         let Ok(payload) = error.try_into_panic() else {
@@ -238,6 +308,7 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Finished) => "finished",
             Some(Outcome::Cancelled) => "cancelled",
             Some(Outcome::Panicked) => "panicked",
+            Some(Outcome::Failed) => "failed",
             Some(Outcome::Closed) => "closed",
             None => "pending",
         };
@@ -319,6 +390,11 @@ impl Canceller {
     /// As [`Task::cancel`]: true if the task was not done yet.
     pub fn cancel(&self) -> bool {
         self.local.upgrade().is_some_and(|local| local.cancel(self.task))
+    }
+
+    /// As [`Task::cancel_gracefully`]: true if the task was not done yet.
+    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
+        self.local.upgrade().is_some_and(|local| local.cancel_gracefully(self.task, grace))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod active;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod future;
+pub(crate) mod grace;
 pub(crate) mod handle;
 pub(crate) mod inject;
 pub(crate) mod join;
@@ -29,6 +30,7 @@ use crate::constants::{DUE_AT_ONCE, NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::os::fork::Home;
 use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
+use crate::sched::clock::ClockSource;
 use crate::sched::context::Slot;
 use crate::sched::handle::NewCallback;
 use crate::sched::inject::{Inject, Wake};
@@ -77,6 +79,8 @@ pub(crate) enum Due {
     /// A task of the loop, by its entry: no waker need be counted for it.
     Task(TaskRef),
     Waker(Waker),
+    /// The end of the time that a task was given to end by itself.
+    Cancel(TaskRef),
 }
 
 impl Due {
@@ -90,7 +94,7 @@ impl Due {
         match self {
             Self::Task(task) => local.task_of(waker) == Some(*task),
             Self::Waker(own) => own.will_wake(waker),
-            Self::Callback(_) => false,
+            Self::Callback(_) | Self::Cancel(_) => false,
         }
     }
 }
@@ -138,6 +142,7 @@ pub(crate) struct Local {
     /// The process that the loop is of. The shared part has another one, which other threads do not keep from this cache.
     home: Home,
     shared: Arc<Shared>,
+    clock: ClockSource,
     pub(crate) ready: ReadyQueue,
     /// What was posted by other threads and taken out of their queue.
     posted: RefCell<VecDeque<Injected>>,
@@ -147,6 +152,8 @@ pub(crate) struct Local {
     pub(crate) active: RefCell<Active>,
     /// The task that is being polled.
     pub(crate) current: Cell<Option<TaskRef>>,
+    /// What was being polled where a task began inside of something else, the innermost last; `None` for a callback.
+    pub(crate) interrupted: RefCell<Vec<Option<TaskRef>>>,
     /// The context of the task that has just ended, to be dropped when nothing of the task is on the stack.
     pub(crate) left: Cell<Slot>,
     pub(crate) phase: Cell<Phase>,
@@ -166,7 +173,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// A loop's two parts. `wake` ends its sleep, from any thread.
-    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Rc<Self> {
+    pub(crate) fn new(clock: ClockSource, wake: Box<dyn Fn() + Send + Sync>) -> Rc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let loop_id = NEXT.fetch_add(1, Ordering::Relaxed);
         let local = ThreadBound::empty();
@@ -175,12 +182,14 @@ impl Local {
             loop_id,
             home: Home::here(),
             shared,
+            clock,
             ready: ReadyQueue::new(),
             posted: RefCell::new(VecDeque::new()),
             marked: Cell::new(0),
             timers: RefCell::new(Timers::new()),
             active: RefCell::new(Active::new()),
             current: Cell::new(None),
+            interrupted: RefCell::new(Vec::new()),
             left: Cell::new(Slot::EMPTY),
             phase: Cell::new(Phase::Open),
             fatal: Cell::new(None),
@@ -382,6 +391,9 @@ impl Local {
                     Some(Due::Callback(callback)) => self.ready.push(Item::Callback(callback)),
                     Some(Due::Task(_)) => waiting.into_iter().for_each(Waiting::wake),
                     Some(Due::Waker(waker)) => self.wake(waker),
+                    Some(Due::Cancel(task)) => {
+                        self.cancel(task);
+                    }
                     None => {}
                 }
             }
@@ -443,8 +455,10 @@ impl Local {
         let active = self.active.borrow();
         let entry = active.get_live(task)?;
         let state = match entry.ending.get() {
-            _ if self.current.get() == Some(task) => TaskState::Running,
-            Ending::No => TaskState::Pending,
+            _ if self.current.get() == Some(task) || self.interrupted.borrow().contains(&Some(task)) => {
+                TaskState::Running
+            }
+            Ending::No if !entry.is_asked() => TaskState::Pending,
             _ => TaskState::Cancelling,
         };
         Some(TaskInfo {

@@ -12,14 +12,13 @@ use std::rc::Rc;
 use crate::constants::STREAM_LIMIT;
 use crate::event_loop::EventLoop;
 use crate::executor::required_loop;
-use crate::net::open_pipe;
 use crate::os::channel::Sort;
 use crate::os::lease::{self, Opened, Standard};
 use crate::protocol::{ProtocolRef, Transport};
 use crate::stdio::file::FileCalls;
 use crate::stream::{StreamProtocol, StreamReader, StreamWriter};
 use crate::transport::lifecycle::Watch;
-use crate::transport::stream::PipeEnd;
+use crate::transport::stream::{PipeEnd, open_pipe};
 
 /// The process's standard input as a stream, whatever it is: a terminal, a pipe, a socket, a file, `/dev/null`.
 ///

@@ -38,6 +38,7 @@ pub use copy::{copy, copy_bidirectional};
 pub use feeder::StreamFeeder;
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use listening::Incoming;
+pub(crate) use open::check_limit;
 pub use open::{OpenConnection, Opening, ServeStreams, StreamHandlerOutput, open_connection, start_server};
 pub use open_unix::{OpenUnixConnection, ServeUnixStreams, open_unix_connection, start_unix_server};
 pub use pipe::{OpenReadPipe, OpenWritePipe, OpeningPipe, open_read_pipe, open_write_pipe};

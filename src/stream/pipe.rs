@@ -11,13 +11,14 @@ use crate::constants::STREAM_LIMIT;
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::required_loop;
-use crate::net::{Way, introduce, open_pipe, take_pipe};
+use crate::net::{Way, introduce, take_pipe};
 use crate::os::fd::OwnedFd;
 use crate::protocol::ProtocolRef;
 use crate::stream::open::check_limit;
 use crate::stream::protocol::StreamProtocol;
 use crate::stream::reader::StreamReader;
 use crate::stream::writer::StreamWriter;
+use crate::transport::stream::open_pipe;
 
 /// A pipe that is about to be read: see [`open_read_pipe`]. Await it.
 #[must_use = "nothing happens before it is awaited"]

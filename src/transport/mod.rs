@@ -1,6 +1,6 @@
 //! Transports over descriptors: the implementations behind [`Transport`](crate::Transport).
 
-mod actions;
+pub(crate) mod actions;
 pub(crate) mod address;
 pub(crate) mod datagram;
 pub(crate) mod flow;

@@ -13,9 +13,10 @@ use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, LoopRegistration};
 use crate::os::channel::{Channel, Kind, is_hung_up};
 use crate::os::socket::would_block;
-use crate::protocol::BaseTransport;
+use crate::protocol::{AnyProtocol, BaseTransport};
 use crate::reactor::slot::{Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
+use crate::transport::address::KeptAddress;
 use crate::transport::lifecycle::{Lifecycle, Watch};
 use crate::transport::stream::carrier::Carrier;
 use crate::transport::stream::{Parts, SocketTransport};
@@ -45,9 +46,20 @@ pub(super) fn check_unwatched(kind: Kind, interest: Interest) -> io::Result<()> 
     Ok(())
 }
 
+/// A transport over one end. With `try_first` it reads without waiting to be told that there is something.
+pub(crate) fn open_pipe(
+    core: &Rc<Core>,
+    channel: Channel,
+    end: PipeEnd,
+    try_first: bool,
+    protocol: AnyProtocol,
+) -> io::Result<Rc<SocketTransport>> {
+    let parts = Parts::new(protocol, KeptAddress::Unknown, KeptAddress::Unknown);
+    SocketTransport::open_end(core, channel, end, try_first, parts)
+}
+
 impl SocketTransport {
-    /// A transport over one end. With `try_first` it reads without waiting to be told that there is something.
-    pub(crate) fn open_end(
+    fn open_end(
         core: &Rc<Core>,
         channel: Channel,
         end: PipeEnd,
