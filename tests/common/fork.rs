@@ -58,6 +58,9 @@ pub fn fork_process() -> Option<Child> {
 
 /// Runs `body` and exits, without a look at what else there is in this process's memory.
 pub fn exit_with(body: impl FnOnce()) -> ! {
+    // One that hangs is ended by a signal.
+    // SAFETY: there is nothing to keep to.
+    unsafe { libc::alarm(60) };
     let status = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 1 };
     // SAFETY: ends the process.
     unsafe { libc::_exit(status) }
