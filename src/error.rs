@@ -3,9 +3,12 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -221,8 +224,8 @@ enum Repr {
     Fatal,
     /// A child of a task group, which has the error.
     Failed,
-    /// A child of a task group, which has the payload. Here is its text, boxed for the same reason.
-    PanicOfChild(Box<String>),
+    /// A child of a task group, which has the payload. Here is its text in the place of it.
+    PanicOfChild(Box<Mutex<PanicPayload>>),
     Closed,
 }
 
@@ -254,7 +257,8 @@ impl JoinError {
 
     /// Of a child whose task group has the payload of its panic.
     pub(crate) fn panic_of_child(payload: &(dyn Any + Send)) -> Self {
-        Self { repr: Repr::PanicOfChild(Box::new(panic_text(payload).to_owned())) }
+        let text: PanicPayload = Box::new(panic_text(payload).to_owned());
+        Self { repr: Repr::PanicOfChild(Box::new(Mutex::new(text))) }
     }
 
     /// Whether it is about something that somebody else hears of.
@@ -304,9 +308,10 @@ impl JoinError {
     /// The error unchanged, if it is not about a panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
         match self.repr {
-            Repr::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner())),
+            Repr::Panic(payload) | Repr::PanicOfChild(payload) => {
+                Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner()))
+            }
             Repr::Fatal => Ok(Box::new(FATAL)),
-            Repr::PanicOfChild(text) => Ok(text),
             repr => Err(Self { repr }),
         }
     }
@@ -319,8 +324,7 @@ impl fmt::Display for JoinError {
             Repr::Closed => f.write_str("event loop is closed"),
             Repr::Fatal => write!(f, "panicked: {FATAL}"),
             Repr::Failed => f.write_str("failed: the task group has the error"),
-            Repr::PanicOfChild(text) => write!(f, "panicked: {text}"),
-            Repr::Panic(payload) => {
+            Repr::Panic(payload) | Repr::PanicOfChild(payload) => {
                 let payload = payload.lock().unwrap_or_else(|poison| poison.into_inner());
                 write!(f, "panicked: {}", panic_text(&**payload))
             }
@@ -458,6 +462,44 @@ impl fmt::Display for AddressError {
 }
 
 impl Error for AddressError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Which program could not be started, and why.
+///
+/// Found inside of an [`io::Error`] of the same kind by [`get_ref`](io::Error::get_ref) and a downcast; the operating
+/// system's code is in [`error`](Self::error).
+#[derive(Debug)]
+pub struct StartError {
+    /// The program, as it was to be found.
+    pub program: OsString,
+    /// The directory in which it was to begin, if that was said. The system does not tell which of the two it has missed.
+    pub current_dir: Option<PathBuf>,
+    /// The operating system's error.
+    pub error: io::Error,
+}
+
+impl StartError {
+    pub(crate) fn wrap(command: &Command, error: io::Error) -> io::Error {
+        let program = command.get_program().to_owned();
+        let current_dir = command.get_current_dir().map(Path::to_owned);
+        io::Error::new(error.kind(), Self { program, current_dir, error })
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start {:?}", self.program)?;
+        if let Some(dir) = &self.current_dir {
+            write!(f, " in {dir:?}")?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
     }
@@ -643,6 +685,24 @@ pub(crate) fn of_method(method: &str, error: io::Error) -> io::Error {
 /// The panic of a protocol callback as the `io::Error` that `connection_lost` gets.
 pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> io::Error {
     io::Error::other(format!("{callback} panicked: {}", panic_text(payload)))
+}
+
+/// An async generator is to come to its end: nobody will take what its body [emits](crate::Emitter::emit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the async generator is being closed")
+    }
+}
+
+impl Error for Closed {}
+
+impl From<Closed> for io::Error {
+    fn from(closed: Closed) -> Self {
+        Self::other(closed)
+    }
 }
 
 /// A payload for [`std::panic::panic_any`] that no callback's guard swallows.

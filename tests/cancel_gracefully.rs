@@ -443,12 +443,12 @@ fn it_outlives_its_task() {
         let task = el.create_task(async move {
             let mut requested = Box::pin(cancel_requested());
             assert!(poll_with(requested.as_mut(), &waker).is_pending());
-            requested
+            (requested,)
         });
         settle(el);
         assert_eq!(std::sync::Arc::strong_count(&counter), 1);
         let next = cleaner(el, &DropCounter::new(), Duration::ZERO);
-        let mut requested = finish(el, task).unwrap();
+        let (mut requested,) = finish(el, task).unwrap();
         assert!(poll_with(requested.as_mut(), Waker::noop()).is_pending());
         drop(requested);
         next.cancel_gracefully(SECOND);

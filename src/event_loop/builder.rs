@@ -143,8 +143,9 @@ impl Builder {
             let (targets, shared) = (Arc::downgrade(&wake), Arc::downgrade(&local.shared()));
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
                 let Some((targets, shared)) = targets.upgrade().zip(shared.upgrade()) else { return };
-                match shared.inject_queue().claim_wake() {
+                match shared.claim_wake() {
                     Wake::Needed => targets.wake(),
+                    Wake::NotNeeded if shared.is_inherited() => {}
                     // The selector all the same: the new time counts for the next wait, too.
                     Wake::NotNeeded => targets.notify(),
                 }
@@ -169,6 +170,7 @@ impl Builder {
             wake,
             run_state: Cell::new(RunState::Idle),
             stopping: Cell::new(false),
+            ending: Cell::new(false),
             hosted: Cell::new(false),
             turns_since_wait: Cell::new(0),
             waited_at: Cell::new(now),
@@ -180,6 +182,7 @@ impl Builder {
             exception_handler: RefCell::new(None),
             handling: Cell::new(0),
             task_factory: RefCell::new(None),
+            eager_tasks: Cell::new(false),
             debug: Cell::new(self.debug.unwrap_or_else(debug::from_environment)),
             services: Services::default(),
             counters: LoopCounters::default(),

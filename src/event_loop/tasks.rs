@@ -45,7 +45,8 @@ impl EventLoop {
         LoopFuture::new(self.core.local.clone(), Location::caller())
     }
 
-    /// Makes a task of a future. It starts in the next turn, in a copy of the current [`Context`](crate::Context).
+    /// Makes a task of a future. It starts in the next turn, in a copy of the current [`Context`](crate::Context); at
+    /// once if the loop makes [eager tasks](Self::set_eager_tasks).
     ///
     /// On a closed loop the future is dropped unpolled, the task is done with
     /// [`JoinError::is_closed`](crate::JoinError::is_closed), and the exception handler is told.
@@ -70,9 +71,9 @@ impl EventLoop {
         self.task_builder().spawn(future)
     }
 
-    /// As [`create_task`](Self::create_task), with a name or a context.
+    /// As [`create_task`](Self::create_task), with a name or a context, or to start at once.
     pub fn task_builder(&self) -> TaskBuilder<'_> {
-        TaskBuilder { el: self, name: None, context: None }
+        TaskBuilder { el: self, name: None, context: None, eager: None }
     }
 
     /// Sets a function that may wrap the future of each new task; `None` makes tasks as they are.
@@ -127,6 +128,8 @@ pub struct TaskBuilder<'a> {
     el: &'a EventLoop,
     name: Option<Rc<str>>,
     context: Option<Context>,
+    /// `None`: as the loop says.
+    eager: Option<bool>,
 }
 
 impl TaskBuilder<'_> {
@@ -139,6 +142,21 @@ impl TaskBuilder<'_> {
     /// Runs the task in this context itself, not in a copy of the current one.
     pub fn context(mut self, context: &Context) -> Self {
         self.context = Some(context.clone());
+        self
+    }
+
+    /// Starts the task here and now, inside of [`spawn`](Self::spawn), or, with `false`, in the next turn, whatever
+    /// [`EventLoop::set_eager_tasks`] says, which has the details.
+    ///
+    /// ```
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop().unwrap();
+    ///     let task = el.task_builder().eager(true).spawn(async { "no turn of the loop was needed" });
+    ///     assert!(task.is_done());
+    /// });
+    /// ```
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.eager = Some(eager);
         self
     }
 
@@ -164,16 +182,30 @@ impl TaskBuilder<'_> {
         F::IntoFuture: 'static,
         F::Output: 'static,
     {
-        create_task(&self.el.core, self.name, self.context, spawned_at, future)
+        let Self { el, name, context, eager } = self;
+        let eager = eager.unwrap_or_else(|| el.core.eager_tasks.get());
+        create_task(&el.core, name, context, eager, spawned_at, future)
     }
+}
+
+/// As [`EventLoop::create_task`], with the place to be named as that of creation.
+#[inline]
+pub(crate) fn create_task_at<F>(core: &Rc<Core>, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
+where
+    F: IntoFuture,
+    F::IntoFuture: 'static,
+    F::Output: 'static,
+{
+    create_task(core, None, None, core.eager_tasks.get(), spawned_at, future)
 }
 
 /// Makes a task, in `context` itself or in a copy of the current one.
 #[inline]
-pub(crate) fn create_task<F>(
+fn create_task<F>(
     core: &Rc<Core>,
     name: Option<Rc<str>>,
     context: Option<Context>,
+    eager: bool,
     spawned_at: &'static Location<'static>,
     future: F,
 ) -> Task<F::Output>
@@ -182,7 +214,7 @@ where
     F::IntoFuture: 'static,
     F::Output: 'static,
 {
-    create_owned_task(core, name, context, spawned_at, future, |future| Always::new(future.into_future()))
+    create_owned_task(core, name, context, eager, spawned_at, future, |future| Always::new(future.into_future()))
 }
 
 /// As `create_task`, of the future that `make` makes of the value. Where that ends with an error, so does the task:
@@ -192,6 +224,7 @@ pub(crate) fn create_owned_task<V, F, T>(
     core: &Rc<Core>,
     name: Option<Rc<str>>,
     context: Option<Context>,
+    eager: bool,
     spawned_at: &'static Location<'static>,
     value: V,
     make: impl FnOnce(V) -> F,
@@ -208,14 +241,16 @@ where
     let new = NewTask { id, name, context, spawned_at };
     let factory = core.task_factory.borrow().clone();
     if let Some(factory) = factory {
-        return create_by(&*factory, core, new, make(value));
+        return create_by(&*factory, core, new, eager, make(value));
     }
     // What makes the future is the application's, and may have closed the loop.
     let future = make(value);
     if !core.is_open() {
         return refuse(core, future, new.name, id, spawned_at);
     }
-    task::spawn(&core.local, new, future)
+    let (runnable, task) = task::spawn(&core.local, new, future);
+    core.start_task(runnable, eager);
+    task
 }
 
 /// Makes a task by the factory.
@@ -223,6 +258,7 @@ fn create_by<F, T>(
     factory: &dyn Fn(&EventLoop, TaskFuture, &TaskMeta) -> TaskFuture,
     core: &Rc<Core>,
     new: NewTask,
+    eager: bool,
     future: F,
 ) -> Task<T>
 where
@@ -241,7 +277,9 @@ where
         wrapped.await;
         output.take().unwrap_or_else(|| Err(JoinError::cancelled()))
     };
-    task::spawn(&core.local, new, wrapped)
+    let (runnable, task) = task::spawn(&core.local, new, wrapped);
+    core.start_task(runnable, eager);
+    task
 }
 
 /// Drops the future that a closed loop was given, and says so.

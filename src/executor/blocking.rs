@@ -7,10 +7,12 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use crate::error::JoinError;
-use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock};
+use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock, try_lock};
 use crate::event_loop::remote::{LostPanic, Remote};
+use crate::executor::job_info::JobInfo;
 use crate::executor::{Runs, Work};
 use crate::sched::handle::HandleInfo;
 
@@ -26,7 +28,7 @@ pub(super) enum IfForgotten {
 /// Whether a job's end is still to be waited for.
 enum End {
     /// Yes, and these wait.
-    Awaited(Vec<Waker>),
+    Awaited { wakers: Vec<Waker>, begun_at: Option<Instant> },
     /// It has ended, never begins, or was given up.
     Over,
 }
@@ -52,7 +54,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (job, end) = (Job::new(function), Mutex::new(End::Awaited(Vec::new())));
+    let (job, end) = (Job::new(function), Mutex::new(End::Awaited { wakers: Vec::new(), begun_at: None }));
     let job = Arc::new(BlockingJob { job, end, if_forgotten, remote, created_at });
     (Work { work: job.clone() }, Blocking { control: job })
 }
@@ -77,6 +79,9 @@ where
 {
     fn run(&self) {
         let Some(function) = self.job.begin() else { return };
+        if let End::Awaited { begun_at, .. } = &mut *lock(&self.end) {
+            *begun_at = Some(Instant::now());
+        }
         let _over = OverOnDrop(&self.end);
         let result = catch_unwind(AssertUnwindSafe(function)).map_err(JoinError::panic);
         match self.job.finish(result) {
@@ -100,6 +105,14 @@ where
         }
     }
 
+    fn after_fork_child(&self) -> bool {
+        let are_free = self.job.after_fork_child() && try_lock(&self.end).is_some();
+        if are_free {
+            end(&self.end);
+        }
+        are_free
+    }
+
     fn is_over(&self) -> bool {
         matches!(*lock(&self.end), End::Over)
     }
@@ -109,17 +122,25 @@ where
         let waker = cx.waker().clone();
         match &mut *lock(&self.end) {
             End::Over => return Poll::Ready(()),
-            End::Awaited(wakers) if wakers.iter().any(|other| other.will_wake(&waker)) => {}
-            End::Awaited(wakers) => wakers.push(waker),
+            End::Awaited { wakers, .. } if wakers.iter().any(|other| other.will_wake(&waker)) => {}
+            End::Awaited { wakers, .. } => wakers.push(waker),
         }
         Poll::Pending
+    }
+
+    fn info(&self) -> JobInfo {
+        let running_for = match *lock(&self.end) {
+            End::Awaited { begun_at, .. } => begun_at.map(|begun_at| begun_at.elapsed()),
+            End::Over => None,
+        };
+        JobInfo { name: type_name::<F>(), submitted_at: self.created_at, running_for }
     }
 }
 
 /// Tells whoever waits that a job is over.
 fn end(end: &Mutex<End>) {
     let before = std::mem::replace(&mut *lock(end), End::Over);
-    if let End::Awaited(wakers) = before {
+    if let End::Awaited { wakers, .. } = before {
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -152,6 +173,10 @@ impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
     }
 
     fn forget(&self) {
+        if self.remote.is_inherited() {
+            // A thread that this process does not have may be looking at the job for ever.
+            return;
+        }
         let given_up = self.if_forgotten == IfForgotten::IsGivenUp;
         if given_up {
             self.job.cancel(IfRunning::LetGo);

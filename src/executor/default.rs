@@ -14,9 +14,12 @@ use std::time::Duration;
 use crate::error::executor_overrun;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::fork::lock_held;
 use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
+use crate::event_loop::unfinished::{Kind, Unfinished};
 use crate::executor::blocking::{self, Blocking, IfForgotten};
+use crate::executor::job_info::JobInfo;
 use crate::executor::thread_pool::ThreadPoolExecutor;
 use crate::executor::{Executor, Runs, Work, wait_for};
 
@@ -34,6 +37,20 @@ impl Service for DefaultExecutor {
         Self { executor: RefCell::new(None), jobs: RefCell::new(Vec::new()), ended: Cell::new(false) }
     }
 
+    /// What is at work is not here. An executor of threads begins anew by itself.
+    fn after_fork_child(&self, _: &EventLoop) -> io::Result<()> {
+        if self.let_go() {
+            return Ok(());
+        }
+        Err(lock_held("EventLoop::after_fork_child(): a thread was looking at a job of the default executor"))
+    }
+
+    fn close_inherited(&self) {
+        self.ended.set(true);
+        self.let_go();
+        drop(self.executor.take());
+    }
+
     fn close(&self) {
         self.ended.set(true);
         for job in self.jobs.take().iter().filter_map(Weak::upgrade) {
@@ -44,6 +61,13 @@ impl Service for DefaultExecutor {
 }
 
 impl DefaultExecutor {
+    /// In a child of `fork`: whoever awaits a job is told that it will not be done. False if that cannot be, for one of them.
+    fn let_go(&self) -> bool {
+        let jobs = self.jobs.take();
+        let jobs = jobs.iter().filter_map(Weak::upgrade);
+        jobs.fold(true, |all, job| job.after_fork_child() && all)
+    }
+
     fn submit(&self, work: Work) -> io::Result<()> {
         if self.ended.get() {
             return Err(io::Error::other("the default executor was shut down"));
@@ -167,7 +191,8 @@ impl EventLoop {
     /// most `timeout` long; `None` waits without end. The loop goes on meanwhile.
     ///
     /// True if all is done. What is not done in time is abandoned: queued jobs never begin, running ones are let go,
-    /// and the exception handler is told how many.
+    /// and the exception handler is told how many, and of the first ones which: they are subjects of type
+    /// [`JobInfo`].
     ///
     /// The loop's own pool is gone then. An executor of the application's, which other loops may share, is merely let go
     /// of: to end it is up to the application, as by [`ThreadPoolExecutor::shutdown`].
@@ -176,21 +201,25 @@ impl EventLoop {
     ///
     /// If it is polled outside of a running event loop, with a timeout and with jobs that are not done.
     pub async fn shutdown_default_executor(&self, timeout: Option<Duration>) -> bool {
-        self.end_default_executor(timeout.map(Sleep::after), timeout.unwrap_or_default()).await
+        let mut abandoned = Unfinished::default();
+        for job in self.end_default_executor(timeout.map(Sleep::after)).await {
+            abandoned.add(Kind::Job, job);
+        }
+        if !abandoned.is_empty() {
+            let text = executor_overrun(abandoned.len(), timeout.unwrap_or_default());
+            self.call_exception_handler(&abandoned.name_in(ExceptionContext::new(text)));
+        }
+        abandoned.is_empty()
     }
 
-    /// The same with any limit; `bound` is what the report says of it.
-    pub(crate) async fn end_default_executor(&self, limit: Option<impl Future<Output = ()>>, bound: Duration) -> bool {
+    /// The same with any limit. Gives the jobs that are abandoned, and reports nothing.
+    pub(crate) async fn end_default_executor(&self, limit: Option<impl Future<Output = ()>>) -> Vec<JobInfo> {
         let service = self.core.service::<DefaultExecutor>(self);
         service.ended.set(true);
         // They stay there while they are waited for, so that a second call waits, too.
         let jobs = service.jobs.borrow().clone();
         let abandoned = wait_for(jobs, limit).await;
         drop(service.executor.take());
-        if abandoned > 0 {
-            let text = executor_overrun(abandoned, bound);
-            self.call_exception_handler(&ExceptionContext::new(text));
-        }
-        abandoned == 0
+        abandoned
     }
 }

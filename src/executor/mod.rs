@@ -2,6 +2,9 @@
 
 pub(crate) mod blocking;
 pub(crate) mod default;
+pub(crate) mod job_info;
+#[cfg(feature = "process-pool")]
+pub(crate) mod process_pool;
 pub(crate) mod thread_pool;
 
 use std::fmt;
@@ -15,6 +18,7 @@ use std::task::{Context, Poll};
 
 use crate::event_loop::{EventLoop, running};
 use crate::executor::blocking::Blocking;
+use crate::executor::job_info::JobInfo;
 
 /// One piece of work for an [`Executor`].
 ///
@@ -99,15 +103,21 @@ trait Runs: Send + Sync {
     /// It does not begin any more.
     fn close(&self);
 
+    /// In a child of `fork`: its end does not come, for the thread that would see to it is not there. False if that one was
+    /// just looking at it, and so will for ever.
+    fn after_fork_child(&self) -> bool;
+
     /// Whether it has ended, or nobody waits for its end any more.
     fn is_over(&self) -> bool;
 
     /// The same, and whoever asks is woken.
     fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    fn info(&self) -> JobInfo;
 }
 
-/// Waits until jobs are over, or the limit is. What is queued then never begins, what runs is let go; how many they are.
-async fn wait_for(jobs: Vec<Weak<dyn Runs>>, limit: Option<impl Future<Output = ()>>) -> usize {
+/// Waits until jobs are over, or the limit is. What is queued then never begins, what runs is let go; which these are.
+async fn wait_for(jobs: Vec<Weak<dyn Runs>>, limit: Option<impl Future<Output = ()>>) -> Vec<JobInfo> {
     let (mut limit, mut over) = (pin!(limit), 0);
     poll_fn(|cx| {
         // One after the other: all of them have to end.
@@ -122,8 +132,9 @@ async fn wait_for(jobs: Vec<Weak<dyn Runs>>, limit: Option<impl Future<Output = 
     })
     .await;
     let left: Vec<_> = jobs[over..].iter().filter_map(Weak::upgrade).filter(|job| !job.is_over()).collect();
+    let infos = left.iter().map(|job| job.info()).collect();
     left.iter().for_each(|job| job.close());
-    left.len()
+    infos
 }
 
 /// Runs a function that may block on a thread of the running loop's default executor.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::Fatal;
+use crate::event_loop::grace::{CancelRequested, cancel_requested};
 use crate::event_loop::timer::Sleep;
 use crate::executor::required_loop;
 use crate::group::TaskGroup;
@@ -34,6 +35,9 @@ pin_project_lite::pin_project! {
         group: Option<Members>,
         into_result: fn(F::Output) -> Result<T, BoxError>,
         limit: Option<Sleep>,
+        grace: Duration,
+        // Whether the task itself was asked to end; `None` where that is no concern of the scope's.
+        asked: Option<CancelRequested>,
     }
 }
 
@@ -59,7 +63,16 @@ impl Drop for Members {
 
 impl<B, F: Future, T> Scope<B, F, T> {
     pub(super) fn new(body: B, into_result: fn(F::Output) -> Result<T, BoxError>) -> Self {
-        Self { body: Some(body), future: None, progress: Progress::Running, group: None, into_result, limit: None }
+        Self {
+            body: Some(body),
+            future: None,
+            progress: Progress::Running,
+            group: None,
+            into_result,
+            limit: None,
+            grace: Duration::ZERO,
+            asked: None,
+        }
     }
 
     /// Limits the time of the body and all children, counted from the first poll. When it is over they are cancelled,
@@ -72,6 +85,37 @@ impl<B, F: Future, T> Scope<B, F, T> {
     /// As [`timeout`](Self::timeout), until a moment of the loop's clock.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.limit = Some(Sleep::until(deadline));
+        self
+    }
+
+    /// Cancels gracefully: children that look whether they were [asked to end](crate::cancel_requested) may take so long
+    /// to do so (no time at all).
+    ///
+    /// Then the scope looks, too: if its own task is [asked to end](crate::Task::cancel_gracefully), it cancels the group,
+    /// and goes on when the children have ended. The body, as in every end, is dropped at its await point.
+    ///
+    /// ```
+    /// use roundelay::{TaskGroup, cancel_requested, sleep, yield_now};
+    /// use std::time::Duration;
+    ///
+    /// roundelay::block_on(async {
+    ///     let group = TaskGroup::scope(async |group| {
+    ///         let saved = group.spawn_infallible(async {
+    ///             cancel_requested().await;
+    ///             sleep(Duration::from_millis(1)).await;
+    ///             "saved"
+    ///         });
+    ///         yield_now().await;
+    ///         group.cancel();
+    ///         saved
+    ///     });
+    ///     let saved = group.grace(Duration::from_secs(5)).await.unwrap();
+    ///     assert_eq!(saved.await.unwrap(), "saved");
+    /// });
+    /// ```
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self.asked = (!grace.is_zero()).then(cancel_requested);
         self
     }
 }
@@ -91,7 +135,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         assert!(!matches!(this.progress, Progress::Over), "TaskGroup::scope(): polled after it was ready");
-        let members = this.group.get_or_insert_with(|| Members(Group::new(required_loop("TaskGroup::scope"))));
+        let grace = *this.grace;
+        let members = this.group.get_or_insert_with(|| Members(Group::new(required_loop("TaskGroup::scope"), grace)));
         let group = members.0.clone();
         refuse_foreign(&group);
         group.wait(cx);
@@ -114,9 +159,14 @@ where
         }
 
         let is_waiting = matches!(this.progress, Progress::Running) || !group.is_empty();
-        if let (State::Open, true, Some(limit)) = (group.state(), is_waiting, this.limit.as_mut()) {
-            if Pin::new(limit).poll(cx).is_ready() {
+        if is_waiting && group.state() == State::Open {
+            let mut is_time = |future: Option<Pin<&mut dyn Future<Output = ()>>>| {
+                future.is_some_and(|future| future.poll(cx).is_ready())
+            };
+            if is_time(this.limit.as_mut().map(|limit| Pin::new(limit) as _)) {
                 group.end(Why::TimedOut);
+            } else if is_time(this.asked.as_mut().map(|asked| Pin::new(asked) as _)) {
+                group.end(Why::Cancelled);
             }
         }
 
@@ -133,7 +183,7 @@ where
             return Poll::Pending;
         }
 
-        *this.limit = None;
+        (*this.limit, *this.asked) = (None, None);
         let why = match group.state() {
             State::Ending(why) => why,
             State::Open | State::Over => Why::Failed,
@@ -154,13 +204,13 @@ where
 
 impl<T> Progress<T> {
     /// The body has panicked, or one of the values that it held.
-    fn panicked(&mut self, group: &Group, payload: Box<dyn Any + Send>) {
+    fn panicked(&mut self, group: &Rc<Group>, payload: Box<dyn Any + Send>) {
         if let Self::Panicked(_) = self {
             // Only one can unwind.
             return group.local().caught("Exception in the destructor of a task group's body", payload, None, None);
         }
         *self = Self::Panicked(payload);
-        group.end(Why::Failed);
+        group.end_by_failure();
     }
 }
 

@@ -6,10 +6,12 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use crate::event_loop::EventLoop;
 use crate::group::child::Revoke;
 use crate::group::error::ChildError;
+use crate::sched::context::Context as Variables;
 use crate::sched::join::Canceller;
 use crate::sched::report::{Exception, Problem};
 use crate::sched::{Local, task};
@@ -49,20 +51,23 @@ pub(super) struct Group {
     /// Those whose futures are there, in the order in which they came.
     children: RefCell<BTreeMap<u64, Member>>,
     next_key: Cell<u64>,
+    /// How long those who are cancelled may take to end by themselves.
+    grace: Duration,
     errors: RefCell<Vec<ChildError>>,
     /// Wakes the scope.
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
 }
 
 impl Group {
-    pub(super) fn new(el: EventLoop) -> Rc<Self> {
+    pub(super) fn new(el: EventLoop, grace: Duration) -> Rc<Self> {
         Rc::new(Self {
             el,
             state: Cell::new(State::Open),
             children: RefCell::default(),
             next_key: Cell::new(0),
+            grace,
             errors: RefCell::default(),
-            waker: RefCell::default(),
+            waker: Cell::new(None),
         })
     }
 
@@ -101,7 +106,7 @@ impl Group {
             member.task = Some(task.clone());
         }
         if is_ending {
-            task.cancel();
+            task.cancel_gracefully(self.grace);
         }
     }
 
@@ -115,24 +120,48 @@ impl Group {
     }
 
     /// Keeps an error, the first of which ends the group. One that comes when there is no scope any more is reported.
-    pub(super) fn fail(&self, error: ChildError) {
+    pub(super) fn fail(self: &Rc<Self>, error: ChildError) {
         if self.state() == State::Over {
             return self.report(DROPPED, &error);
         }
         self.errors.borrow_mut().push(error);
-        self.end(Why::Failed);
+        self.end_by_failure();
     }
 
-    /// Cancels all, unless they are already.
-    pub(super) fn end(&self, why: Why) {
-        if self.state() != State::Open {
+    /// Ends the group, unless it does already. Those who are left are asked to end in the next turn: who fails in this one
+    /// is heard, wherever in the queue he is.
+    pub(super) fn end_by_failure(self: &Rc<Self>) {
+        if !self.begin_end(Why::Failed) {
             return;
         }
-        self.state.set(State::Ending(why));
-        for task in self.tasks() {
-            task.cancel();
+        if self.el.core.is_open() {
+            let group = self.clone();
+            drop(self.el.call_soon_in(&Variables::new(), move || group.cancel_children()));
+        } else {
+            self.cancel_children();
         }
-        self.wake_scope();
+    }
+
+    /// Asks all to end, unless the group does already.
+    pub(super) fn end(&self, why: Why) {
+        if self.begin_end(why) {
+            self.cancel_children();
+        }
+    }
+
+    fn begin_end(&self, why: Why) -> bool {
+        let begins = self.state() == State::Open;
+        if begins {
+            self.state.set(State::Ending(why));
+            self.wake_scope();
+        }
+        begins
+    }
+
+    fn cancel_children(&self) {
+        for task in self.tasks() {
+            task.cancel_gracefully(self.grace);
+        }
     }
 
     fn tasks(&self) -> Vec<Canceller> {
@@ -186,18 +215,11 @@ impl Group {
 
     /// Remembers the scope that waits.
     pub(super) fn wait(&self, cx: &Context<'_>) {
-        if self.waker.borrow().as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
-            return;
-        }
-        // A waker may be the application's: it is cloned and dropped with nothing borrowed.
-        let waker = cx.waker().clone();
-        let before = self.waker.replace(Some(waker));
-        drop(before);
+        drop(self.waker.replace(Some(cx.waker().clone())));
     }
 
     fn wake_scope(&self) {
-        let waker = self.waker.take();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.waker.take() {
             self.local().wake(waker);
         }
     }

@@ -47,7 +47,8 @@ impl RunnerBuilder {
         self
     }
 
-    /// How long the end waits for what has to be sent and for blocking jobs (5 seconds).
+    /// How long the end waits, all in all, for tasks that clean up, for what has to be sent and for blocking jobs
+    /// (5 seconds). It is measured by the loop's clock, and where that is one of the application's by real time, too.
     pub fn shutdown_bound(mut self, bound: Duration) -> Self {
         self.shutdown_bound = bound;
         self

@@ -4,6 +4,7 @@ mod builder;
 mod ending;
 mod interrupt;
 mod limit;
+mod tasks;
 
 pub use builder::RunnerBuilder;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use crate::constants::SHUTDOWN_BOUND;
 use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::root::{RootEnd, RunRoot};
-use crate::event_loop::tasks::create_task;
+use crate::event_loop::tasks::create_task_at;
 use crate::event_loop::{EventLoop, running};
 use crate::executor::no_loop;
 use crate::runner::ending::finish;
@@ -26,11 +27,16 @@ use crate::sched::join::Task;
 
 /// Makes an event loop, runs the future on it, ends everything in an orderly way, and returns the future's output.
 ///
-/// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for; open
-/// connections are closed and their protocols get `connection_lost`; the default executor is shut down; the loop is
-/// closed. All of it takes at most 5 seconds beyond what the application's own code takes: what is not sent by then is
-/// dropped, and jobs that are not done are abandoned and reported. So a program ends though a lookup hangs or a peer
-/// does not read. A [`Runner`] has settings.
+/// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for,
+/// [gracefully](Task::cancel_gracefully) where a task looks whether it was asked to end; open connections are closed and
+/// their protocols get `connection_lost`; the default executor is shut down; the loop is closed.
+///
+/// All of it takes at most 5 seconds beyond what the application's own code takes. A task that still cleans up is dropped
+/// then, and so is what is not sent; a job that is not done is abandoned. The exception handler is told by one report,
+/// which names them: its subjects are a [`TaskInfo`](crate::TaskInfo), a [`Transport`](crate::Transport) (or another
+/// handle) or a [`JobInfo`](crate::JobInfo) each. So a program ends though a lookup hangs, a peer does not read or a
+/// thread computes without end. What blocks the loop's own thread, as a destructor may, is not helped by that. A
+/// [`Runner`] has settings.
 ///
 /// `SIGINT` is left alone: Ctrl-C ends the process, as it does any other. [`RunnerBuilder::cancel_on_interrupt`] changes
 /// that.
@@ -95,7 +101,7 @@ where
     F::Output: 'static,
 {
     let spawned_at = Location::caller();
-    match running::with_current(|core| core.map(|core| create_task(core, None, None, spawned_at, future))) {
+    match running::with_current(|core| core.map(|core| create_task_at(core, spawned_at, future))) {
         Some(task) => task,
         None => no_loop("spawn"),
     }

@@ -162,6 +162,29 @@ impl<T> Task<T> {
         Canceller { local: self.held.weak_local(), task: self.held.entry().task() }
     }
 
+    /// Whether it is done; if not, the waker is woken when it is. Leaves the output where it is.
+    ///
+    /// # Panics
+    ///
+    /// If another loop than the task's own runs.
+    pub(crate) fn watch(&mut self, waker: &Waker) -> bool {
+        if super::runs_another_loop(self.held.entry().local) {
+            refuse_foreign(self.held.local());
+        }
+        let is_done = self.is_done();
+        if !is_done {
+            // There is no output yet that it could take.
+            let polled = self.held.poll(&mut task::Context::from_waker(waker));
+            debug_assert!(polled.is_pending());
+        }
+        is_done
+    }
+
+    /// Lets `look` see the output, which stays where it is. `None` if there is none, or it was taken.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&Result<T, JoinError>) -> R) -> Option<R> {
+        if self.held.entry().handle.get() == Handle::Held { self.held.look(look) } else { None }
+    }
+
     /// Calls `callback` in the turn after the task's end, in a copy of the context of this call; in the next turn if the
     /// task is done already. Several are called in the order in which they were added.
     ///
@@ -215,11 +238,12 @@ impl<T> Future for Task<T> {
 
     /// # Panics
     ///
-    /// If it is polled again after it was ready, or by another loop than the task's own.
+    /// If it is polled again after it was ready, or by another loop than the task's own before it is done.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let entry = self.held.entry();
         assert!(entry.handle.get() == Handle::Held, "Task polled after its output was taken");
-        if super::runs_another_loop(entry.local) {
+        // What is done, as by the end of its loop, nobody has to be woken for.
+        if super::runs_another_loop(entry.local) && entry.outcome().is_none() {
             refuse_foreign(self.held.local());
         }
         let result = std::task::ready!(self.held.poll(cx));

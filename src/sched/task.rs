@@ -95,6 +95,18 @@ impl<T> Held<T> {
         Pin::new(&mut *self.joinable).poll(cx)
     }
 
+    /// Lets `look`, which is none of the application's code, see the output of a task that is done. It was not taken yet.
+    /// `None` if it is not there.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&Result<T, JoinError>) -> R) -> Option<R> {
+        let Poll::Ready(result) = self.poll(&mut Context::from_waker(Waker::noop())) else { return None };
+        let seen = look(&result);
+        // async-task shows an output to nobody but gives it away: another one holds it from now on.
+        let joinable = ManuallyDrop::new(done(self.entry(), result));
+        let emptied = std::mem::replace(&mut self.joinable, joinable);
+        ManuallyDrop::into_inner(emptied).detach();
+        Some(seen)
+    }
+
     /// The handle of a live task goes: from now on a count taken for the entry keeps the task.
     fn detach(&self) {
         let entry = self.entry();
@@ -153,10 +165,11 @@ impl<F: Future> Future for Always<F> {
     }
 }
 
-/// Makes a task and puts it at the tail of the ready queue. The loop must be open.
+/// Makes a task, which is to be put into the ready queue or polled here and now. The loop must be open.
 ///
 /// The future ends with an error where its owner has taken the output, or to say that the task is to count as cancelled.
-pub(crate) fn spawn<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> Task<T>
+#[inline(always)]
+pub(crate) fn spawn<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> (Runnable, Task<T>)
 where
     F: Future<Output = Result<T, JoinError>> + 'static,
     T: 'static,
@@ -170,10 +183,12 @@ where
     local.counters.tasks.opened();
     // SAFETY: `spawn_unchecked` asks four things.
     // - A future that is not `Send` must be polled and dropped on the thread that made it. Both happen through the
-    //   `Runnable` alone. `schedule` puts it into the queue of the loop the task belongs to, and only that loop, which
-    //   cannot leave its thread, takes it out and runs it. It never drops a `Runnable` unrun: `close` runs what is left,
-    //   which makes `Guarded` drop the future, and waits until no task is live before it closes the queue for other
-    //   threads; only then could `schedule` fail, and then no future is left and async-task calls it no more.
+    //   `Runnable` alone. The first one is given to the caller, who is on the thread of `local`, and leaves it to the
+    //   loop: to its queue, or to `step`, at once. After that `schedule` puts it into the queue of the loop the task
+    //   belongs to, and only that loop, which cannot leave its thread, takes it out and runs it. It never drops a
+    //   `Runnable` unrun: `close` runs what is left, which makes `Guarded` drop the future, and waits until no task is
+    //   live before it closes the queue for other threads; only then could `schedule` fail, and then no future is left
+    //   and async-task calls it no more.
     // - A future that is not `'static` must not outlive what it borrows. The user's future is `'static`; `Guarded`
     //   borrows the metadata, which async-task keeps in the same allocation and drops after the future.
     // - A schedule function that is not `Send + Sync` must stay on its thread. It captures nothing.
@@ -184,28 +199,34 @@ where
             .metadata(meta)
             .spawn_unchecked(|meta| Guarded { meta, future: ManuallyDrop::new(future), dropped: false }, schedule)
     };
-    local.push_with(|| Item::Task(runnable));
-    Task::new(Held::new(local, joinable))
+    (runnable, Task::new(Held::new(local, joinable)))
 }
 
 /// A task that is done from the beginning, with this error: that of a closed loop, or of a group that takes nobody.
-pub(crate) fn ended<T: 'static>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
+pub(crate) fn ended<T>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
     let NewTask { id, name, context, spawned_at } = new;
-    let meta = {
+    let entry = {
         let mut active = local.active.borrow_mut();
         let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
         // SAFETY: it was just made.
         active.end(unsafe { &*entry }, outcome_of(&error));
-        Meta(AtomicPtr::new(entry.cast_mut()))
+        entry
     };
-    // SAFETY: as in `spawn`; the future is run to its end here, so that it is never scheduled.
+    Task::new(Held::new(local, done(entry, Err(error))))
+}
+
+/// What a handle holds of a task that is done.
+fn done<T>(entry: *const Entry, result: Result<T, JoinError>) -> Joinable<T> {
+    let meta = Meta(AtomicPtr::new(entry.cast_mut()));
+    // SAFETY: as in `spawn`; the future is run to its end here, so that it is never scheduled, and the output leaves by
+    // the handle.
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
             .metadata(meta)
-            .spawn_unchecked(|_| std::future::ready(Err(error)), std::mem::forget::<Runnable>)
+            .spawn_unchecked(|_| std::future::ready(result), std::mem::forget::<Runnable>)
     };
     runnable.run();
-    Task::new(Held::new(local, joinable))
+    joinable
 }
 
 /// Puts a woken task where its loop will find it. Called by wakers, on any thread.
@@ -226,7 +247,8 @@ fn schedule(runnable: Runnable) {
     // the loop be closed, before the wake-up call is made.
     let shared: Arc<Shared> = shared.clone();
     if let Err(Injected::Task(refused)) = shared.inject(Injected::Task(runnable)) {
-        // Cannot happen, see the proof in `spawn`. Were it wrong, leaking is what keeps memory safe.
+        // Happens in a child of `fork` alone, which does not have the loop's thread: see the proof in `spawn`. Leaking is what
+        // keeps memory safe.
         std::mem::forget(refused);
     }
 }
@@ -292,6 +314,17 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
         // It may hold values of the application's.
         local.dispose(left);
     }
+}
+
+/// Polls a new task inside of whatever runs just now, which may be another task.
+#[cold]
+pub(crate) fn step_inside(local: &Local, runnable: Runnable) {
+    local.interrupted.borrow_mut().push(local.current.get());
+    // What has just ended may be waking whoever spawns.
+    let left = local.left.replace(Slot::EMPTY);
+    step(local, runnable);
+    local.left.set(left);
+    local.interrupted.borrow_mut().pop();
 }
 
 /// A future whose panics stay inside, and which runs in the task's context.
@@ -454,7 +487,9 @@ impl<F> Guarded<'_, F> {
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
         let done_callbacks = entry.take_done_callbacks();
-        local.end_grace(entry.task());
+        if let Some(grace) = entry.take_grace() {
+            local.end_grace(grace);
+        }
         let (handle, extra) = local.active.borrow().end(entry, outcome);
         drop(extra);
         for callback in done_callbacks {

@@ -4,11 +4,13 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 pub(crate) use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
+use crate::error::StartError;
 use crate::os::fd::{AsFd, AsRawFd, OwnedFd};
 use crate::os::unix::child::Child;
 use crate::os::unix::orphans;
@@ -20,15 +22,24 @@ pub(crate) const SHELL: &str = "/bin/sh";
 pub struct PreExec(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
 
 impl PreExec {
-    /// A function that the child calls after everything else was set up, and before the program is loaded. An error of it is
+    /// A function that the child calls when everything else was set up, and before the program is loaded. An error of it is
     /// the error of starting.
     ///
     /// ```
-    /// use roundelay::PreExec;
+    /// use roundelay::{PreExec, create_subprocess_shell};
     ///
-    /// // SAFETY: it makes one system call, which may be made after a fork.
-    /// let hook = unsafe { PreExec::new(|| rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).map_err(Into::into)) };
-    /// # let _ = hook;
+    /// roundelay::block_on(async {
+    ///     let new_files = || {
+    ///         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    ///         Ok(())
+    ///     };
+    ///     // SAFETY: it makes one system call, which may be made after a fork.
+    ///     let hook = unsafe { PreExec::new(new_files) };
+    ///     let shell = create_subprocess_shell("test $(umask) -eq 77").pre_exec(hook).await?;
+    ///     assert!(shell.wait().await?.success());
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
     /// ```
     ///
     /// # Safety
@@ -80,6 +91,10 @@ pub(crate) fn spawn(mut command: Command, streams: [End; 3], extras: Extras) -> 
     let [stdin, stdout, stderr] = streams.map(End::into_std);
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     // Only where they are needed: without a hook the library need not copy the process.
+    if blocks_signals() {
+        // SAFETY: two calls that may be made after a fork.
+        unsafe { command.pre_exec(unblock_signals) };
+    }
     if new_session {
         // SAFETY: one system call, which may be made after a fork.
         unsafe { command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into)) };
@@ -92,8 +107,40 @@ pub(crate) fn spawn(mut command: Command, streams: [End; 3], extras: Extras) -> 
         // SAFETY: whoever has made it has said that it may be called there.
         unsafe { command.pre_exec(hook) };
     }
-    let child = command.spawn()?;
-    Ok(Child::new(child, kill_on_drop))
+    match command.spawn() {
+        Ok(child) => Ok(Child::new(child, kill_on_drop)),
+        Err(error) => Err(StartError::wrap(&command, error)),
+    }
+}
+
+fn no_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the call makes a whole set of it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Whether this thread blocks a signal, as the standard library would have the child do, too.
+fn blocks_signals() -> bool {
+    const MOST: i32 = 64; // also of those that bear no name
+    let mut blocked = no_signals();
+    // SAFETY: with no new set the call writes the present one into ours, which the other one reads.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut blocked);
+        (1..=MOST).any(|signal| libc::sigismember(&raw const blocked, signal) == 1)
+    }
+}
+
+/// In a child, which has no signals pending.
+fn unblock_signals() -> io::Result<()> {
+    let none = no_signals();
+    // SAFETY: a set of ours, and nobody asks what it was before.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// Lets a descriptor stay open in the program.
