@@ -687,6 +687,24 @@ pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> i
     io::Error::other(format!("{callback} panicked: {}", panic_text(payload)))
 }
 
+/// An async generator is to come to its end: nobody will take what its body [emits](crate::Emitter::emit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the async generator is being closed")
+    }
+}
+
+impl Error for Closed {}
+
+impl From<Closed> for io::Error {
+    fn from(closed: Closed) -> Self {
+        Self::other(closed)
+    }
+}
+
 /// A payload for [`std::panic::panic_any`] that no callback's guard swallows.
 ///
 /// The loop catches the panics of callbacks, tasks and protocols and reports them. A panic that carries a `Fatal`

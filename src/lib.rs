@@ -79,6 +79,7 @@
 #[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
+mod asyncgen;
 mod combine;
 mod constants;
 mod dns;
@@ -105,6 +106,7 @@ mod time;
 mod tls;
 mod transport;
 
+pub use asyncgen::{AsyncGen, AsyncGenInfo, AsyncGenOutput, Emitter, async_gen, try_async_gen};
 pub use combine::{
     AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
     try_gather, wait,
@@ -113,9 +115,9 @@ pub use dns::addr::{Family, Port};
 pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
-    AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, StartError, Stopped,
-    TimedOut,
+    AddressError, Cancelled, Closed, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError,
+    LimitOverrun, LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable,
+    StartError, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::grace::{CancelRequested, cancel_requested, is_cancel_requested};

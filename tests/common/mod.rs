@@ -71,6 +71,9 @@ impl Selector for LevelOnly {
     fn notifier(&self) -> Arc<dyn Notify> {
         self.0.notifier()
     }
+    fn after_fork_child(&mut self) -> io::Result<()> {
+        self.0.after_fork_child()
+    }
     fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.backend_fd()
     }
