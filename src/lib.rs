@@ -35,8 +35,8 @@
 //!
 //! # Finding your way
 //!
-//! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
+//! * An application: [`block_on`] or [`Runner`], [`spawn`], [`TaskGroup`], [`sleep`], [`timeout`],
+//!   [`open_connection`], [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
@@ -168,8 +168,8 @@ pub use stream::{
 };
 pub use subprocess::{CreateSubprocess, CreatingSubprocess, Process, create_subprocess_exec, create_subprocess_shell};
 pub use time::{
-    Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
-    yield_now,
+    Interval, MissedTicks, Sleep, TimeLimit, Timeout, TimeoutScope, WaitFor, YieldNow, interval, interval_at, sleep,
+    sleep_until, timeout, timeout_at, timeout_scope, wait_for, yield_now,
 };
 
 /// The library that TLS is made with: some of its types stand in signatures here, as those of a configuration of one's own.

@@ -16,6 +16,7 @@ use crate::sched::report::Subject;
 pub(crate) enum Kind {
     Task,
     Connection,
+    Process,
     Job,
     Generator,
 }
@@ -23,6 +24,7 @@ pub(crate) enum Kind {
 const KINDS: [(Kind, &str, &str); 4] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
+    (Kind::Process, "child process", "child processes"),
     (Kind::Job, "blocking job", "blocking jobs"),
     (Kind::Generator, "async generator", "async generators"),
 ];
