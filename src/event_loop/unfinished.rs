@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     Generator,
 }
 
-const KINDS: [(Kind, &str, &str); 4] = [
+const KINDS: [(Kind, &str, &str); 5] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
     (Kind::Process, "child process", "child processes"),

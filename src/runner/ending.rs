@@ -27,9 +27,7 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     el.core.ending.set(true);
     let limit = EndLimit::new(el, bound);
     let left = RefCell::new(Unfinished::default());
-    let tasks_end = [Step::Tasks, Step::Generators];
-    let steps = [Step::Listeners].into_iter().chain(tasks_end).chain([Step::Connections]).chain(tasks_end);
-    for step in steps.chain([Step::Executor]) {
+    for step in STEPS {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
         let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
@@ -56,6 +54,10 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
 }
+
+/// The end of the connections may leave new tasks and generators behind.
+const STEPS: [Step; 7] =
+    [Step::Listeners, Step::Tasks, Step::Generators, Step::Connections, Step::Tasks, Step::Generators, Step::Executor];
 
 #[derive(Clone, Copy)]
 enum Step {
