@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::asyncgen;
+use crate::asyncgen::unfinished;
 use crate::constants::END_ROUNDS;
 use crate::error::Stopped;
 use crate::event_loop::EventLoop;
@@ -50,7 +50,7 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     }
     let mut left = left.into_inner();
     tasks(el).for_each(|task| left.add_task(task));
-    asyncgen::unfinished(el).into_iter().for_each(|generator| left.add(Kind::Generator, generator));
+    unfinished(el).into_iter().for_each(|generator| left.add(Kind::Generator, generator));
     left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
 }
