@@ -75,6 +75,21 @@ fn echo_streams_talks_to_itself() {
     assert_eq!(lines("echo_streams", &[]), ["echoed: one", "echoed: two", "echoed: three"]);
 }
 
+#[test]
+fn async_generator_says_good_bye() {
+    let expected = [
+        "item 1",
+        "item 2",
+        "item 3",
+        "(the server says good-bye after 3)",
+        "closed",
+        "item 1",
+        "dropped",
+        "(the server says good-bye after 1)",
+    ];
+    assert_eq!(lines("async_generator", &[]), expected);
+}
+
 /// Sends a megabyte and reads it back, in one go and while sending.
 fn check_echo(name: &str) {
     let mut server = Running::start(Command::new(example(name)).arg("127.0.0.1:0"));
