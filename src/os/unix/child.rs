@@ -74,7 +74,7 @@ impl Child {
                 Ok(Some(status)) => break Reaped::Now(status),
                 Ok(None) => return Reaped::NotYet,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody else's fault is possible with a number that is right.
+                // There is no such child any more.
                 Err(_) => break Reaped::Elsewhere,
             }
         };

@@ -21,7 +21,10 @@ fn is_left(child: &mut Child) -> bool {
 
 /// Reaps those that have ended of the ones that nobody waits for.
 pub(super) fn reap() {
-    lock(&LEFT).retain_mut(is_left);
+    // Another thread may be at it; in a child of `fork`, for ever.
+    if let Ok(mut left) = LEFT.try_lock() {
+        left.retain_mut(is_left);
+    }
 }
 
 /// Reaps a child, when it ends.
