@@ -3,9 +3,12 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -431,6 +434,44 @@ impl fmt::Display for AddressError {
 }
 
 impl Error for AddressError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Which program could not be started, and why.
+///
+/// Found inside of an [`io::Error`] of the same kind by [`get_ref`](io::Error::get_ref) and a downcast; the operating
+/// system's code is in [`error`](Self::error).
+#[derive(Debug)]
+pub struct StartError {
+    /// The program, as it was to be found.
+    pub program: OsString,
+    /// The directory in which it was to begin, if that was said. The system does not tell which of the two it has missed.
+    pub current_dir: Option<PathBuf>,
+    /// The operating system's error.
+    pub error: io::Error,
+}
+
+impl StartError {
+    pub(crate) fn wrap(command: &Command, error: io::Error) -> io::Error {
+        let program = command.get_program().to_owned();
+        let current_dir = command.get_current_dir().map(Path::to_owned);
+        io::Error::new(error.kind(), Self { program, current_dir, error })
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start {:?}", self.program)?;
+        if let Some(dir) = &self.current_dir {
+            write!(f, " in {dir:?}")?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
     }

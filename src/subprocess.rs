@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
-use std::process::ExitStatus;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::process::{ExitStatus, Output};
+use std::task::{Context, Poll, ready};
 
 use crate::constants::STREAM_LIMIT;
 use crate::error::invalid_input;
@@ -29,7 +29,32 @@ fn all_inherited() -> [Stdio; 3] {
     [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()]
 }
 
-/// Starts a program. Its standard streams are those of this process, unless it is said otherwise.
+/// Starts a program. Its standard streams are those of this process, unless it is said otherwise; those that are
+/// [pipes](Stdio::piped) are streams of the [`Process`].
+///
+/// See [`EventLoop::subprocess_exec`] for how it is started and watched. Dropping the future before it is ready kills the
+/// process; the loop reaps it all the same.
+///
+/// ```
+/// use roundelay::{Stdio, create_subprocess_exec};
+///
+/// roundelay::block_on(async {
+///     let mut sort = create_subprocess_exec("sort", ["-n"]).stdin(Stdio::piped()).stdout(Stdio::piped()).await?;
+///     let (output, _) = sort.communicate(Some(b"10\n9\n")).await?;
+///     assert_eq!(output.unwrap(), b"9\n10\n");
+///     assert_eq!(sort.returncode(), Some(0));
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`EventLoop::subprocess_exec`]; `InvalidInput` for a limit of zero.
+///
+/// # Panics
+///
+/// Outside of a running event loop.
 #[track_caller]
 pub fn create_subprocess_exec(
     program: impl AsRef<OsStr>,
@@ -40,7 +65,31 @@ pub fn create_subprocess_exec(
     CreateSubprocess { el, settings, limit: STREAM_LIMIT }
 }
 
-/// As [`create_subprocess_exec`], of a command for the shell, `/bin/sh -c`.
+/// As [`create_subprocess_exec`], of a command for the shell: `/bin/sh -c`.
+///
+/// Whoever has a say in a part of the command can have the shell run whatever they like: see
+/// [`EventLoop::subprocess_shell`].
+///
+/// ```
+/// use roundelay::{Stdio, create_subprocess_shell};
+///
+/// roundelay::block_on(async {
+///     let mut shell = create_subprocess_shell("echo $((6 * 7)); exit 3").stdout(Stdio::piped()).await?;
+///     let line = shell.stdout.as_mut().unwrap().readline().await?;
+///     assert_eq!(line, b"42\n");
+///     assert_eq!(shell.wait().await?.code(), Some(3));
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`EventLoop::subprocess_shell`]; `InvalidInput` for a limit of zero.
+///
+/// # Panics
+///
+/// Outside of a running event loop.
 #[track_caller]
 pub fn create_subprocess_shell(command: impl AsRef<OsStr>) -> CreateSubprocess {
     let el = required_loop("create_subprocess_shell");
@@ -106,12 +155,17 @@ struct Unheard;
 
 impl SubprocessProtocol for Unheard {}
 
-/// A child process with its standard streams.
+/// A child process with its standard streams. Made by [`create_subprocess_exec`] and [`create_subprocess_shell`].
+///
+/// Dropping it closes the streams that were not taken out; the process goes on and is reaped by the loop, unless
+/// [`kill_on_drop`](CreateSubprocess::kill_on_drop) was asked for.
 pub struct Process {
-    /// Writes to the process's standard input, if that is a pipe. Dropped, it is closed, and the process comes to the end of
-    /// its input.
+    /// Writes to the process's standard input, if that is a pipe. When it is closed or dropped, and what is queued was
+    /// written, the process comes to the end of its input. Writing to a process that does not read any more gives, by
+    /// [`drain`](StreamWriter::drain), a `BrokenPipe`.
     pub stdin: Option<StreamWriter>,
-    /// Reads what the process writes to its output, if that is a pipe. Dropped, it is closed.
+    /// Reads what the process writes to its output, if that is a pipe. Once it is dropped, the process gets a `SIGPIPE` for
+    /// what it writes.
     pub stdout: Option<StreamReader>,
     /// The same for what it writes to its errors.
     pub stderr: Option<StreamReader>,
@@ -153,7 +207,12 @@ impl Process {
         self.handle.status()
     }
 
-    /// Waits until the process has exited.
+    /// Waits until the process has exited; also while somebody else, such as a child of its own, still has its pipes. Several
+    /// may wait, and whoever gives up changes nothing. The future borrows nothing, so that the streams can be used meanwhile.
+    ///
+    /// It does nothing for the process to come to its end: one that reads its input until the end waits for
+    /// [`stdin`](Self::stdin) to be closed, and one that writes much for somebody who reads. [`communicate`](Self::communicate)
+    /// sees to both.
     ///
     /// # Errors
     ///
@@ -162,24 +221,58 @@ impl Process {
         self.handle.wait()
     }
 
-    /// Writes `input` to the process, closes its input, reads its output and its errors to their ends, and waits for it.
+    /// Writes `input` to the process and closes its input, reads its output and its errors to their ends, and waits for it.
+    /// What is no pipe, or was taken out, gives `None`.
+    ///
+    /// All that is read is kept in memory. A process that does not read its input, or ends before it has read all of it, is
+    /// no error. Dropped before it is ready, the future loses nothing of what was read: another call, without input, goes on.
     ///
     /// # Errors
     ///
-    /// Those of reading.
+    /// Those of reading. `InvalidInput` if there is input for a process whose input is no pipe, or was closed before.
     pub async fn communicate(&mut self, input: Option<&[u8]>) -> io::Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
         if input.is_some() && self.stdin.is_none() {
-            return Err(invalid_input("Process::communicate(): there is input, and stdin is no pipe, or was taken"));
+            return Err(invalid_input("Process::communicate(): there is input, and stdin is no pipe, or is closed"));
         }
         if let Some(mut stdin) = self.stdin.take() {
             // The loop goes on with it; a process that does not want it is no error.
             stdin.write(input.unwrap_or_default());
             stdin.close();
         }
-        let (out, err) = both(to_end(&mut self.stdout), to_end(&mut self.stderr)).await;
-        let (out, err) = (out?, err?);
+        // Nothing is taken from the readers before there is nothing more to wait for.
+        poll_fn(|cx| {
+            let (out, err) = (poll_end(&self.stdout, cx), poll_end(&self.stderr, cx));
+            ready!(out)?;
+            err
+        })
+        .await?;
         self.wait().await?;
-        Ok((out, err))
+        Ok((rest(&mut self.stdout).await?, rest(&mut self.stderr).await?))
+    }
+
+    /// As [`communicate`](Self::communicate) without input, in the shape of the standard library's
+    /// [`Command::output`](std::process::Command::output).
+    ///
+    /// ```
+    /// use roundelay::{Stdio, create_subprocess_exec};
+    ///
+    /// roundelay::block_on(async {
+    ///     let mut echo = create_subprocess_exec("echo", ["hello"]).stdout(Stdio::piped()).await?;
+    ///     let output = echo.output().await?;
+    ///     assert!(output.status.success());
+    ///     assert_eq!(output.stdout, b"hello\n");
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`communicate`](Self::communicate).
+    pub async fn output(&mut self) -> io::Result<Output> {
+        let (stdout, stderr) = self.communicate(None).await?;
+        let status = self.wait().await?;
+        Ok(Output { status, stdout: stdout.unwrap_or_default(), stderr: stderr.unwrap_or_default() })
     }
 
     /// Sends a signal: see [`ProcessHandle::send_signal`].
@@ -210,37 +303,20 @@ impl Process {
     }
 }
 
-async fn to_end(reader: &mut Option<StreamReader>) -> io::Result<Option<Vec<u8>>> {
+/// Ready when everything has arrived that a stream will bring.
+fn poll_end(reader: &Option<StreamReader>, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    match reader {
+        Some(reader) => reader.poll_for(cx, |buffer| buffer.eof.then_some(())),
+        None => Poll::Ready(Ok(())),
+    }
+}
+
+/// What has arrived and was not read.
+async fn rest(reader: &mut Option<StreamReader>) -> io::Result<Option<Vec<u8>>> {
     match reader {
         Some(reader) => reader.read_to_end().await.map(Some),
         None => Ok(None),
     }
-}
-
-/// The outputs of two futures that make progress side by side.
-async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let (mut a_is, mut b_is) = (None, None);
-    poll_fn(|cx| {
-        if a_is.is_none() {
-            if let Poll::Ready(output) = a.as_mut().poll(cx) {
-                a_is = Some(output);
-            }
-        }
-        if b_is.is_none() {
-            if let Poll::Ready(output) = b.as_mut().poll(cx) {
-                b_is = Some(output);
-            }
-        }
-        match (a_is.take(), b_is.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
-            (a, b) => {
-                (a_is, b_is) = (a, b);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }
 
 impl fmt::Debug for Process {

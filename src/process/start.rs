@@ -31,8 +31,59 @@ fn all_piped() -> [Stdio; 3] {
 }
 
 impl EventLoop {
-    /// Starts a program, and lets a protocol hear of its process. Its three standard
-    /// streams are pipes, unless it is said otherwise.
+    /// Starts a program, and lets a protocol hear of its process. Each of its three standard streams is a pipe, unless it is
+    /// said otherwise.
+    ///
+    /// `program` is a path, or a name that is looked for in `PATH`; no shell sees it or its arguments. `connection_made` has
+    /// been called when the future is ready. Dropping the future before kills the process; the loop reaps it all the same.
+    ///
+    /// The loop is blocked while the program is started, as in asyncio: for the time of a `fork` and an `exec`, most often
+    /// less than a millisecond. The process begins with no signal blocked, and `SIGPIPE` as the system has it; descriptors
+    /// that are close-on-exec, as all are that Rust opens, stay unknown to it.
+    ///
+    /// The loop hears of the end by a descriptor of the process where the system has such (Linux), else by a thread that
+    /// waits for it; no signal handler is installed, and no child but the loop's own is ever waited for. A process that
+    /// outlives its loop goes on, but for [`kill_on_drop`](StartSubprocess::kill_on_drop), and is reaped when it ends;
+    /// [`block_on`](crate::block_on) [closes](ProcessHandle::close) what still runs at its end.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`](crate::StartError) within an `io::Error` of the operating system's kind: where the program is not
+    /// found (`NotFound`) or is none (`PermissionDenied`), and of [`pre_exec`](StartSubprocess::pre_exec). The operating
+    /// system's for want of descriptors or threads. `InvalidInput` for settings that do not go together, and where it is
+    /// awaited in another loop; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
+    ///
+    /// ```
+    /// use roundelay::{ProcessHandle, SubprocessProtocol};
+    ///
+    /// #[derive(Default)]
+    /// struct Collect(Vec<u8>);
+    ///
+    /// impl SubprocessProtocol for Collect {
+    ///     fn connection_made(&mut self, process: &ProcessHandle) {
+    ///         let stdin = process.pipe_transport(0).unwrap();
+    ///         stdin.write(b"pears\napples\n");
+    ///         stdin.close();
+    ///     }
+    ///
+    ///     fn pipe_data_received(&mut self, _: &ProcessHandle, _: i32, data: &[u8]) {
+    ///         self.0.extend_from_slice(data);
+    ///     }
+    /// }
+    ///
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop()?;
+    ///     let (process, protocol) = el.subprocess_exec(Collect::default, "sort", ["-r"]).await?;
+    ///     assert!(process.wait().await?.success());
+    ///     // What it has written may come after its end.
+    ///     while process.protocol().is_some() {
+    ///         roundelay::yield_now().await;
+    ///     }
+    ///     protocol.with(|collect| assert_eq!(collect.0, b"pears\napples\n"));
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
     pub fn subprocess_exec<F, P>(
         &self,
         factory: F,
@@ -47,7 +98,16 @@ impl EventLoop {
         StartSubprocess { el: self.clone(), factory, settings }
     }
 
-    /// As [`subprocess_exec`](Self::subprocess_exec), of a command for the shell, `/bin/sh -c`.
+    /// As [`subprocess_exec`](Self::subprocess_exec), of a command for the shell: `/bin/sh -c`.
+    ///
+    /// Whoever has a say in a part of the command can have the shell run whatever they like: what comes from outside has to
+    /// be quoted, for instance by the crate `shlex`, or better be an argument of `subprocess_exec`. A signal goes to the shell,
+    /// which may have started others that go on without it.
+    ///
+    /// # Errors
+    ///
+    /// As [`subprocess_exec`](Self::subprocess_exec). A program that the shell does not find is no error here: the shell says
+    /// so, and returns 127.
     pub fn subprocess_shell<F, P>(&self, factory: F, command: impl AsRef<OsStr>) -> StartSubprocess<F>
     where
         F: FnOnce() -> P + 'static,

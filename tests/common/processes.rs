@@ -1,17 +1,56 @@
-//! A protocol that notes what it is told of a child process.
+//! Child processes: a protocol that notes what it is told, and what the system says of them. Included by path, beside
+//! `common`.
 
 #![allow(dead_code, unreachable_pub)]
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use roundelay::{ProcessHandle, SubprocessProtocol};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+/// No arguments.
+pub const NONE: [&str; 0] = [];
+
+/// What a child waits for: a program that reads `path`, which is for `pass_fds`, comes to the end when the gate is dropped.
+pub struct Gate {
+    pub path: String,
+    _held: File,
+}
+
+/// A gate, and what the child gets of it.
+pub fn gate() -> (Gate, OwnedFd) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    (Gate { path: format!("/dev/fd/{}", reader.as_raw_fd()), _held: writer.into() }, reader)
+}
+
+/// Blocks until a child has ended, and does not reap it.
+pub fn await_zombie(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+}
+
+/// The children of this thread that were not reaped.
+pub fn children() -> Vec<u32> {
+    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether the system knows nothing of a process any more: it has ended, and was reaped.
+pub fn is_reaped(pid: u32) -> bool {
+    !std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
 
 /// What was told, in its order. Data that comes in pieces is one entry per pipe and stretch.
 #[derive(Clone, Default)]
 pub struct Told {
     entries: Rc<RefCell<Vec<String>>>,
+    /// All data of both outputs.
+    received: Rc<RefCell<Vec<u8>>>,
 }
 
 impl Told {
@@ -37,6 +76,11 @@ impl Told {
     /// The entries so far, which are forgotten.
     pub fn take(&self) -> Vec<String> {
         self.entries.take()
+    }
+
+    /// All data of both outputs.
+    pub fn received(&self) -> String {
+        String::from_utf8_lossy(&self.received.borrow()).into_owned()
     }
 
     pub fn first(&self) -> String {
@@ -72,6 +116,7 @@ impl SubprocessProtocol for Recorder {
     }
 
     fn pipe_data_received(&mut self, _: &ProcessHandle, fd: i32, data: &[u8]) {
+        self.told.received.borrow_mut().extend_from_slice(data);
         match &mut self.pieces {
             Some((other, pieces)) if *other == fd => pieces.extend_from_slice(data),
             _ => {

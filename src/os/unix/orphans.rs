@@ -38,8 +38,8 @@ pub(super) fn adopt(mut child: Child) {
             let _ = child.wait();
         }
     });
-    if let (Err(error), Some(child)) = (waits, lock(&child).take()) {
-        tracing::warn!(target: "roundelay", "process {pid} is reaped late: no thread can be made: {error}");
-        lock(&LEFT).push(child);
-    }
+    let Err(error) = waits else { return };
+    tracing::warn!(target: "roundelay", "process {pid} is reaped late: no thread can be made: {error}");
+    let child = lock(&child).take();
+    lock(&LEFT).extend(child);
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
+use crate::error::StartError;
 use crate::os::fd::{AsFd, AsRawFd, OwnedFd};
 use crate::os::unix::child::Child;
 use crate::os::unix::orphans;
@@ -20,15 +21,24 @@ pub(crate) const SHELL: &str = "/bin/sh";
 pub struct PreExec(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
 
 impl PreExec {
-    /// A function that the child calls after everything else was set up, and before the program is loaded. An error of it is
+    /// A function that the child calls when everything else was set up, and before the program is loaded. An error of it is
     /// the error of starting.
     ///
     /// ```
-    /// use roundelay::PreExec;
+    /// use roundelay::{PreExec, create_subprocess_shell};
     ///
-    /// // SAFETY: it makes one system call, which may be made after a fork.
-    /// let hook = unsafe { PreExec::new(|| rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).map_err(Into::into)) };
-    /// # let _ = hook;
+    /// roundelay::block_on(async {
+    ///     let new_files = || {
+    ///         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    ///         Ok(())
+    ///     };
+    ///     // SAFETY: it makes one system call, which may be made after a fork.
+    ///     let hook = unsafe { PreExec::new(new_files) };
+    ///     let shell = create_subprocess_shell("test $(umask) -eq 77").pre_exec(hook).await?;
+    ///     assert!(shell.wait().await?.success());
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
     /// ```
     ///
     /// # Safety
@@ -92,8 +102,10 @@ pub(crate) fn spawn(mut command: Command, streams: [End; 3], extras: Extras) -> 
         // SAFETY: whoever has made it has said that it may be called there.
         unsafe { command.pre_exec(hook) };
     }
-    let child = command.spawn()?;
-    Ok(Child::new(child, kill_on_drop))
+    match command.spawn() {
+        Ok(child) => Ok(Child::new(child, kill_on_drop)),
+        Err(error) => Err(StartError::wrap(&command, error)),
+    }
 }
 
 /// Lets a descriptor stay open in the program.
