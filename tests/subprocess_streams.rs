@@ -1,541 +1,334 @@
-//! Child processes as streams: much data, little data, both ways, and ends that come early.
+//! Child processes as streams.
 
 mod common;
 
-#[path = "common/children.rs"]
-mod children;
+#[path = "common/collector.rs"]
+mod collector;
+#[path = "common/processes.rs"]
+mod processes;
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::pin::pin;
 
-use common::{complete, on_loop, run_until};
-use roundelay::{EventLoop, Process, ReadError, Stdio, create_subprocess_exec, create_subprocess_shell, yield_now};
+use collector::collect;
+use common::{Kind, alone, complete, open_descriptors, poll_times, run_until, settle};
+use futures::FutureExt;
+use futures::future::poll_immediate as poll_once;
+use processes::{NONE, children, gate, is_reaped};
+use roundelay::{
+    EventLoop, Process, Runner, StartError, Stdio, block_on, create_subprocess_exec, create_subprocess_shell, spawn,
+    yield_now,
+};
+use rustix::process::Signal;
 
-use children::{exec, has_children, no_child_is_left, shell};
-
-/// Bytes that differ from their neighbours, so that none may be lost or change places.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+/// A process with three pipes.
+async fn piped(command: &str) -> Process {
+    let shell = create_subprocess_shell(command);
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).await.unwrap()
 }
 
-async fn line(process: &mut Process) -> String {
-    let line = process.stdout.as_mut().unwrap().readline().await.unwrap();
-    String::from_utf8(line).unwrap()
-}
-
-fn write(process: &mut Process, data: &[u8]) {
-    process.stdin.as_mut().unwrap().write(data);
-}
-
-/// SP-19: a megabyte comes back from a child that echoes one byte at a time.
-#[test]
-fn a_megabyte_byte_by_byte() {
-    on_loop(|el| {
-        let data = pattern(1_000_000);
-        complete(el, async {
-            let mut process = exec("dd", &["bs=1", "status=none"]).await.unwrap();
-            let (out, err) = process.communicate(Some(&data)).await.unwrap();
-            assert!(out.unwrap() == data, "something was lost or changed");
-            assert_eq!(err.unwrap(), b"");
-            assert_eq!(process.returncode(), Some(0));
-        });
-        no_child_is_left();
-    });
+/// What becomes of a process that is given input and read to its end.
+fn communicate(el: &EventLoop, command: &'static str, input: Option<&'static [u8]>) -> (String, String, i32) {
+    complete(el, async move {
+        let mut process = piped(command).await;
+        let (out, err) = process.communicate(input).await.unwrap();
+        let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes.unwrap()).unwrap();
+        (text(out), text(err), process.returncode().unwrap())
+    })
 }
 
 on_every_loop! {
-    /// SP-19: a megabyte that is written in single bytes, and read in small pieces.
-    fn single_bytes_to_the_child(el) {
-        let data = pattern(50_000);
-        complete(el, async {
-            let mut process = exec("cat", &[]).await.unwrap();
-            let mut stdin = process.stdin.take().unwrap();
-            let given = data.clone();
-            let writing = el.create_task(async move {
-                for byte in given {
-                    stdin.write(&[byte]);
-                    stdin.drain().await.unwrap();
-                }
-            });
-            let stdout = process.stdout.as_mut().unwrap();
-            let mut back = Vec::new();
-            loop {
-                let piece = stdout.read(7).await.unwrap();
-                if piece.is_empty() {
-                    break;
-                }
-                back.extend(piece);
-            }
-            assert!(back == data);
-            writing.await.unwrap();
-            assert_eq!(process.wait().await.unwrap().code(), Some(0));
-        });
-        no_child_is_left();
+    /// SP-16: input goes in, is ended, and both outputs come back, with how the process has ended.
+    fn communicate_with_all_pipes(el) {
+        let command = "read line; echo $line; cat >&2; exit 3";
+        let told = communicate(el, command, Some(b"first\nrest"));
+        assert_eq!(told, ("first\n".into(), "rest".into(), 3));
+        assert_eq!(communicate(el, "cat", None), (String::new(), String::new(), 0));
+        assert_eq!(communicate(el, "cat; echo x >&2", Some(b"")), (String::new(), "x\n".into(), 0));
     }
 
-    /// SP-19: the sizes at which a pipe, or what is queued behind it, is just full.
-    fn sizes_at_the_boundaries(el) {
+    /// SP-16: what is no pipe gives nothing, and takes no input.
+    fn communicate_without_pipes(el) {
         complete(el, async {
-            for len in [1, 65_535, 65_536, 65_537, 131_072, 219_263, 219_264] {
-                let data = pattern(len);
-                let mut process = exec("cat", &[]).await.unwrap();
-                let (out, _) = process.communicate(Some(&data)).await.unwrap();
-                assert!(out.unwrap() == data, "{len} bytes");
-                let mut process = exec("wc", &["-c"]).await.unwrap();
-                let (out, _) = process.communicate(Some(&data)).await.unwrap();
-                assert_eq!(String::from_utf8(out.unwrap()).unwrap().trim(), len.to_string());
-            }
-        });
-        no_child_is_left();
-    }
-
-    /// SP-19: a child that writes more than a pipe holds, to both, before it reads the first byte.
-    fn a_child_that_writes_first(el) {
-        let data = pattern(300_000);
-        let command = "head -c 300000 /dev/zero; head -c 200000 /dev/zero >&2; cat; exit 9";
-        complete(el, async {
-            let mut process = shell(command).await.unwrap();
-            let (out, err) = process.communicate(Some(&data)).await.unwrap();
-            let out = out.unwrap();
-            assert_eq!(out.len(), 600_000);
-            assert!(out[300_000..] == data);
-            assert_eq!(err.unwrap().len(), 200_000);
-            assert_eq!(process.returncode(), Some(9));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-20: what a child has written before its end is there after it, for whoever takes the time.
-    fn output_after_the_end(el) {
-        complete(el, async {
-            let mut process = shell("head -c 50000 /dev/zero; echo; echo last").limit(1000).await.unwrap();
-            assert_eq!(process.wait().await.unwrap().code(), Some(0));
-            let stdout = process.stdout.as_mut().unwrap();
-            let mut count = 0;
-            while count < 50_000 {
-                count += stdout.read(700.min(50_000 - count)).await.unwrap().len();
-                for _ in 0..3 {
-                    yield_now().await;
-                }
-            }
-            assert_eq!(stdout.read_to_end().await.unwrap(), b"\nlast\n");
-            assert!(stdout.at_eof());
-        });
-        no_child_is_left();
-    }
-
-    /// SP-20: more than the pipe and the reader hold, slowly, line by line: the child ends meanwhile, and nothing is lost.
-    fn slow_reader_of_a_child_that_ends(el) {
-        complete(el, async {
-            let mut process = shell("i=0; while [ $i -lt 40000 ]; do echo $i; i=$((i+1)); done").await.unwrap();
-            for i in 0..40_000 {
-                if i % 1000 == 0 {
-                    yield_now().await;
-                }
-                assert_eq!(line(&mut process).await, format!("{i}\n"));
-            }
-            assert_eq!(line(&mut process).await, "");
-            assert_eq!(process.wait().await.unwrap().code(), Some(0));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-21: above twice the limit no more is read, so that the child has to wait, and reading goes on when there is room.
-    fn reading_pauses_around_twice_the_limit(el) {
-        let mut process = complete(el, async { exec("yes", &[]).limit(4096).await.unwrap() });
-        let pipe = process.handle().pipe_transport(1).unwrap();
-        run_until(el, || !pipe.is_reading());
-        for _ in 0..50 {
-            el.run_once(Some(Duration::ZERO)).unwrap();
-        }
-        assert!(!pipe.is_reading());
-        // The pipe gets full, and the child waits.
-        run_until(el, || children::state(process.pid()) == Some('S'));
-        complete(el, async {
-            let mut stdout = process.stdout.take().unwrap();
-            for _ in 0..500 {
-                assert_eq!(stdout.readexactly(1000).await.unwrap(), b"y\n".repeat(500));
-            }
-            process.kill().unwrap();
-            process.wait().await.unwrap();
-            assert_eq!(process.returncode(), Some(-9));
-            let rest = stdout.read_to_end().await.unwrap().len();
-            assert!(rest < 1 << 20, "{rest} bytes were kept for a reader with a limit of 4 KiB");
-        });
-        no_child_is_left();
-    }
-
-    /// SP-24: a child whose output nobody takes any more hears of that, and its other pipes go on.
-    fn closed_output(el) {
-        complete(el, async {
-            let command = "trap '' PIPE; read a; echo lost || echo 'cannot write' >&2; read b; echo \"$b\" >&2; exit 6";
-            let mut process = shell(command).await.unwrap();
-            let stdout = process.stdout.take().unwrap();
-            let pipe = process.handle().pipe_transport(1).unwrap();
-            drop(stdout);
-            // The descriptor is closed in a turn of its own.
-            while pipe.extra_info().pipe.is_some_and(|pipe| pipe.raw_fd().is_some()) {
-                yield_now().await;
-            }
-            assert!(pipe.is_closing());
-            write(&mut process, b"go\n");
-            let stderr = process.stderr.as_mut().unwrap();
-            let mut told = String::new();
-            while !told.ends_with("cannot write\n") {
-                told = String::from_utf8(stderr.readline().await.unwrap()).unwrap();
-                assert!(!told.is_empty(), "the child has not noticed");
-            }
-            process.stdin.as_mut().unwrap().write(b"and on\n");
-            assert_eq!(process.stderr.as_mut().unwrap().readline().await.unwrap(), b"and on\n");
-            assert_eq!(process.wait().await.unwrap().code(), Some(6));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-24: without anything to the contrary such a child is ended by SIGPIPE, which it does not ignore though we do.
-    fn closed_output_ends_the_child(el) {
-        complete(el, async {
-            let mut process = exec("yes", &[]).await.unwrap();
-            assert_eq!(process.stdout.as_mut().unwrap().readline().await.unwrap(), b"y\n");
-            process.stdout = None;
-            process.wait().await.unwrap();
-            assert_eq!(process.returncode(), Some(-13));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-25: question and answer.
-    fn interactive(el) {
-        complete(el, async {
-            let mut process = shell("while read line; do echo \"<$line>\"; done; echo bye; exit 2").await.unwrap();
-            for i in 0..50 {
-                write(&mut process, format!("{i}\n").as_bytes());
-                process.stdin.as_ref().unwrap().drain().await.unwrap();
-                assert_eq!(line(&mut process).await, format!("<{i}>\n"));
-            }
-            process.stdin = None;
-            assert_eq!(line(&mut process).await, "bye\n");
-            assert_eq!(line(&mut process).await, "");
-            assert_eq!(process.wait().await.unwrap().code(), Some(2));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-30: each of ten children at once has its own output, errors, and status.
-    fn ten_at_once(el) {
-        complete(el, async {
-            let tasks: Vec<_> = (0..10).map(|i| el.create_task(async move {
-                let mut process = shell("read n; echo \"out $n\"; echo \"err $n\" >&2; exit $n").await.unwrap();
-                let (out, err) = process.communicate(Some(format!("{i}\n").as_bytes())).await.unwrap();
-                assert_eq!(out.unwrap(), format!("out {i}\n").into_bytes());
-                assert_eq!(err.unwrap(), format!("err {i}\n").into_bytes());
-                assert_eq!(process.returncode(), Some(i));
-            })).collect();
-            for task in tasks {
-                task.await.unwrap();
-            }
-        });
-        no_child_is_left();
-    }
-
-    /// SP-32: a signal that the child handles comes between what it reads and writes, and disturbs neither.
-    fn a_signal_that_the_child_handles(el) {
-        complete(el, async {
-            let command = "trap 'echo usr1' USR1; echo ready; \
-                           while :; do if read line; then echo \"$line\"; [ \"$line\" = end ] && exit 3; fi; done";
-            let mut process = shell(command).await.unwrap();
-            assert_eq!(line(&mut process).await, "ready\n");
-            for _ in 0..5 {
-                write(&mut process, b"before\n");
-                assert_eq!(line(&mut process).await, "before\n");
-                process.send_signal(libc::SIGUSR1).unwrap();
-                assert_eq!(line(&mut process).await, "usr1\n");
-                write(&mut process, b"after\n");
-                assert_eq!(line(&mut process).await, "after\n");
-            }
-            assert_eq!(process.returncode(), None);
-            write(&mut process, b"end\n");
-            assert_eq!(line(&mut process).await, "end\n");
-            assert_eq!(process.wait().await.unwrap().code(), Some(3));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-17: a child that does not want its input is no error of `communicate`, whether it ends or only closes it.
-    fn communicate_with_one_that_does_not_read(el) {
-        let much = pattern(1_000_000);
-        complete(el, async {
-            for (command, code) in [("echo out; exit 5", 5), ("exec <&-; echo out; echo more >&2; exit 6", 6), ("read x; echo out", 0)] {
-                let mut process = shell(command).await.unwrap();
-                let (out, _) = process.communicate(Some(&much)).await.unwrap();
-                assert_eq!(out.unwrap(), b"out\n", "{command}");
-                assert_eq!(process.returncode(), Some(code), "{command}");
-            }
-        });
-        no_child_is_left();
-    }
-
-    /// SP-18: whoever writes to a child that is gone, or has closed its input, hears of it from `drain`.
-    fn broken_stdin(el) {
-        let much = pattern(1_000_000);
-        complete(el, async {
-            for command in ["read x; exit", "read x; exec <&-; exec sleep 60"] {
-                let mut process = shell(command).await.unwrap();
-                write(&mut process, b"\n");
-                write(&mut process, &much);
-                let error = process.stdin.as_ref().unwrap().drain().await.unwrap_err();
-                assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
-                // And again, and it is closed.
-                assert!(process.stdin.as_ref().unwrap().is_closing());
-                process.stdin.as_mut().unwrap().write(b"more");
-                let error = process.stdin.as_ref().unwrap().drain().await.unwrap_err();
-                assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
-                let _ = process.kill();
-                process.wait().await.unwrap();
-            }
-        });
-        no_child_is_left();
-    }
-
-    /// SP-18: so does one who writes when the child has been waited for.
-    fn stdin_of_one_that_has_exited(el) {
-        complete(el, async {
-            let mut process = exec("true", &[]).await.unwrap();
-            process.wait().await.unwrap();
-            let mut failed = None;
-            for _ in 0..1000 {
-                write(&mut process, b"hello\n");
-                if let Err(error) = process.stdin.as_ref().unwrap().drain().await {
-                    failed = Some(error);
-                    break;
-                }
-                yield_now().await;
-            }
-            let error = failed.expect("a child that is gone cannot be written to");
-            assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
-        });
-        no_child_is_left();
-    }
-}
-
-on_every_loop! {
-    /// SP-16: no input, and an empty one, close it alike.
-    fn communicate_without_input(el) {
-        complete(el, async {
-            for input in [None, Some(&b""[..])] {
-                let mut process = exec("cat", &[]).await.unwrap();
-                assert_eq!(process.communicate(input).await.unwrap(), (Some(vec![]), Some(vec![])));
-                assert_eq!(process.returncode(), Some(0));
-            }
-        });
-        no_child_is_left();
-    }
-
-    /// SP-16: streams that are no pipes, or go elsewhere, or were taken, are `None`.
-    fn communicate_about_some_streams(el) {
-        complete(el, async {
-            let nothing = create_subprocess_shell("echo x; echo y >&2; exit 4")
-                .stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut process = nothing.await.unwrap();
+            let mut process = create_subprocess_exec("true", NONE).await.unwrap();
+            assert!(process.stdin.is_none() && process.stdout.is_none() && process.stderr.is_none());
             assert_eq!(process.communicate(None).await.unwrap(), (None, None));
-            assert_eq!(process.returncode(), Some(4));
-
-            let mut process = create_subprocess_shell("echo out; echo err >&2")
-                .stdout(Stdio::piped()).stderr(Stdio::to_stdout()).await.unwrap();
-            assert!(process.stdin.is_none() && process.stderr.is_none());
-            assert_eq!(process.communicate(None).await.unwrap(), (Some(b"out\nerr\n".to_vec()), None));
-
-            let mut process = shell("echo out; echo err >&2").await.unwrap();
-            let mut stdout = process.stdout.take().unwrap();
-            assert_eq!(process.communicate(None).await.unwrap(), (None, Some(b"err\n".to_vec())));
-            assert_eq!(stdout.read_to_end().await.unwrap(), b"out\n");
+            let null = create_subprocess_shell("cat; echo x").stdin(Stdio::null()).stdout(Stdio::null());
+            let mut null = null.stderr(Stdio::piped()).await.unwrap();
+            let error = null.communicate(Some(b"x")).await.unwrap_err();
+            let text = "Process::communicate(): there is input, and stdin is no pipe, or is closed";
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, text));
+            assert_eq!(null.communicate(None).await.unwrap(), (None, Some(Vec::new())));
+            // A second time there is nothing new.
+            assert_eq!(null.communicate(None).await.unwrap(), (None, Some(Vec::new())));
+            let output = null.output().await.unwrap();
+            assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty());
         });
-        no_child_is_left();
     }
 
-    /// SP-16: input for a stream that is no pipe is refused, by the name of the method, and the child is none the worse.
-    fn communicate_with_input_for_nobody(el) {
-        complete(el, async {
-            let mut process = create_subprocess_exec("cat", [""; 0])
-                .stdin(Stdio::null()).stdout(Stdio::piped()).await.unwrap();
-            let error = process.communicate(Some(b"x")).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().contains("communicate") && error.to_string().contains("stdin"), "{error}");
-            assert_eq!(process.communicate(None).await.unwrap(), (Some(vec![]), None));
+    /// SP-16: much in every direction at once holds nothing up.
+    fn communicate_much(el) {
+        let command = "head -c 1000000 /dev/zero >&2; head -c 1000000 /dev/zero; wc -c";
+        let input = &[7; 1_000_000];
+        complete(el, async move {
+            let mut process = piped(command).await;
+            let (out, err) = process.communicate(Some(input)).await.unwrap();
+            let out = out.unwrap();
+            assert_eq!((out.len(), err.unwrap().len()), (1_000_008, 1_000_000));
+            assert_eq!(out[1_000_000..], *b"1000000\n");
         });
-        no_child_is_left();
     }
 
-    /// SP-16: what was written and read before is not written and read again.
-    fn communicate_after_a_conversation(el) {
-        complete(el, async {
-            let mut process = exec("cat", &[]).await.unwrap();
-            write(&mut process, b"one\ntwo\n");
-            assert_eq!(line(&mut process).await, "one\n");
-            let (out, _) = process.communicate(Some(b"three\n")).await.unwrap();
-            assert_eq!(out.unwrap(), b"two\nthree\n");
-            // It is over, and may be asked again.
-            assert_eq!(process.communicate(None).await.unwrap(), (Some(vec![]), Some(vec![])));
-            assert_eq!(process.wait().await.unwrap().code(), Some(0));
+    /// SP-17: a process that does not read its input is no error.
+    fn communicate_with_one_that_does_not_read(el) {
+        let input: &[u8] = &[b'x'; 1_000_000];
+        assert_eq!(communicate(el, "echo never mind", Some(input)).0, "never mind\n");
+        assert_eq!(communicate(el, "exec 0<&-; echo closed", Some(input)).0, "closed\n");
+    }
+
+    /// SP-16: given up, it has lost nothing: another call goes on.
+    fn communicate_is_given_up(el) {
+        let (gate, theirs) = gate();
+        let command = format!("cat; echo err >&2; exec 2>&-; cat {}", gate.path);
+        let mut process = complete(el, async move {
+            let shell = create_subprocess_shell(command).pass_fds([theirs]);
+            shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).await.unwrap()
         });
-        no_child_is_left();
-    }
-
-    /// SP-16: of a child that is killed meanwhile there is what it has written until then.
-    fn communicate_with_one_that_is_killed(el) {
-        complete(el, async {
-            let mut process = shell("echo first; kill -KILL $$; echo second").await.unwrap();
-            assert_eq!(process.communicate(Some(b"x")).await.unwrap().0.unwrap(), b"first\n");
-            assert_eq!(process.returncode(), Some(-9));
-            assert_eq!(process.status().unwrap().code(), None);
-        });
-        no_child_is_left();
-    }
-
-    /// SP-06: `communicate` reads until nobody can write any more, though the child has ended; `wait` does not.
-    fn communicate_while_a_grandchild_has_the_pipe(el) {
-        complete(el, async {
-            let mut process = shell("exec 3<&0; (read x <&3; echo \"late $x\") & exit 8").await.unwrap();
-            assert_eq!(process.wait().await.unwrap().code(), Some(8));
-            let (out, err) = process.communicate(Some(b"word\n")).await.unwrap();
-            assert_eq!((out.unwrap(), err.unwrap()), (b"late word\n".to_vec(), vec![]));
-        });
-        no_child_is_left();
-    }
-
-    /// SP-21: `communicate` reads more than any limit; whoever reads lines is bound by it.
-    fn limits(el) {
-        complete(el, async {
-            let mut process = shell("head -c 500000 /dev/zero").limit(10).await.unwrap();
-            assert_eq!(process.communicate(None).await.unwrap().0.unwrap().len(), 500_000);
-            let mut process = shell("echo short; echo a line that is too long").limit(10).await.unwrap();
-            assert_eq!(line(&mut process).await, "short\n");
-            let error = process.stdout.as_mut().unwrap().readline().await.unwrap_err();
-            assert!(matches!(error, ReadError::Overrun(_)), "{error:?}");
-            process.communicate(None).await.unwrap();
-        });
-        no_child_is_left();
-    }
-}
-
-/// Runs a future, gives it up after so many polls, and says whether it was done before.
-fn given_up<F: Future>(el: &EventLoop, future: F, polls: usize) -> Option<F::Output> {
-    complete(el, common::poll_times(future, polls))
-}
-
-/// What waits for a child does not take hundreds of turns to come to an end in these tests.
-const MANY: usize = 200;
-
-on_every_loop! {
-    /// SP-10, gh-125502: the creation of a child that is given up, wherever it is, leaves no child, and no pipe of it.
-    fn creation_given_up(el) {
-        let before = common::open_descriptors();
-        let mut polls = 0;
-        loop {
-            let created = given_up(el, async { exec("sleep", &["1000"]).await.unwrap() }, polls);
-            let Some(process) = created else {
-                polls += 1;
-                assert!(polls < MANY);
-                // Killed and reaped, though the loop does nothing else.
-                run_until(el, || !has_children());
-                run_until(el, || common::open_descriptors() == before);
-                continue;
-            };
-            assert!(has_children());
-            process.kill().unwrap();
-            complete(el, process.wait()).unwrap();
-            assert_eq!(process.returncode(), Some(-9));
-            break;
-        }
-        assert!(polls > 1, "the creation never waits: there is nothing to give up");
-        no_child_is_left();
-    }
-
-    /// SP-10, gh-125502: so does one whose task is cancelled, and the loop then ends as usual.
-    fn creation_cancelled(el) {
-        for turns in 0..6 {
-            let task = el.create_task(async { exec("sleep", &["1000"]).await });
-            for _ in 0..turns {
-                el.run_once(Some(Duration::ZERO)).unwrap();
+        let errors = process.handle().pipe_transport(2).unwrap();
+        let first = async {
+            let mut first = pin!(process.communicate(Some(b"once")));
+            // Until its errors are at their end, which its output is not.
+            while !errors.is_closing() {
+                assert!(poll_once(first.as_mut()).await.is_none());
+                yield_now().await;
             }
-            task.cancel();
-            match common::finish(el, task) {
-                Err(error) => assert!(error.is_cancelled(), "{error}"),
-                Ok(process) => {
-                    // It was faster.
-                    assert!(turns > 1);
-                    let process = process.unwrap();
-                    process.kill().unwrap();
-                    complete(el, process.wait()).unwrap();
+            assert!(poll_once(first).await.is_none());
+        };
+        complete(el, first);
+        drop(gate);
+        let (out, err) = complete(el, process.communicate(None)).unwrap();
+        assert_eq!((out.unwrap(), err.unwrap()), (b"once".to_vec(), b"err\n".to_vec()));
+    }
+
+    /// SP-11: several wait, some give up, and all others hear how it has ended; so does whoever comes late.
+    fn several_wait(el) {
+        let process = complete(el, piped("exec cat"));
+        let waits: Vec<_> = (0..4).map(|_| el.create_task(process.wait())).collect();
+        let given_up = el.create_task(process.wait());
+        settle(el);
+        given_up.cancel();
+        assert!(complete(el, poll_once(process.wait())).is_none());
+        settle(el);
+        assert_eq!(process.returncode(), None);
+        process.send_signal(Signal::USR2.as_raw()).unwrap();
+        for wait in waits {
+            let status = complete(el, wait).unwrap().unwrap();
+            assert_eq!(process.status(), Some(status));
+        }
+        assert!(complete(el, given_up).unwrap_err().is_cancelled());
+        assert_eq!(process.returncode(), Some(-Signal::USR2.as_raw()));
+        assert!(process.wait().now_or_never().unwrap().is_ok());
+    }
+
+    /// P44, gh-119710: whoever waits hears of the end though a child of the process still has its pipes.
+    fn waiting_does_not_wait_for_pipes(el) {
+        let (gate, theirs) = gate();
+        let command = format!("cat {} & exit 5", gate.path);
+        let mut process = complete(el, async move {
+            create_subprocess_shell(command).pass_fds([theirs]).stdout(Stdio::piped()).await.unwrap()
+        });
+        assert_eq!(complete(el, process.wait()).unwrap().code(), Some(5));
+        let stdout = process.stdout.as_mut().unwrap();
+        settle(el);
+        assert!(complete(el, async { poll_once(pin!(stdout.read(1))).await.is_none() }));
+        drop(gate);
+        assert_eq!(complete(el, stdout.read_to_end()).unwrap(), b"");
+    }
+
+    /// SP-18: writing to a process that has ended is a broken pipe.
+    fn writing_to_one_that_has_ended(el) {
+        let mut process = complete(el, piped("exec 0<&-; read line"));
+        complete(el, process.wait()).unwrap();
+        let stdin = process.stdin.as_mut().unwrap();
+        let error = complete(el, async {
+            loop {
+                stdin.write(&[b'x'; 100_000]);
+                if let Err(error) = stdin.drain().await {
+                    return error;
                 }
             }
-            run_until(el, || !has_children());
-        }
+        });
+        assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error:?}");
+        common::take_reports();
     }
 
-    /// SP-11: whoever gives up waiting changes nothing: the child goes on, and others are told of its end.
-    fn wait_given_up(el) {
-        let mut process = complete(el, async { exec("cat", &[]).await.unwrap() });
-        for polls in 0..5 {
-            assert!(given_up(el, process.wait(), polls).is_none());
-        }
-        let waiting: Vec<_> = (0..5).map(|_| {
+    /// Lines back and forth, until the input is dropped.
+    fn line_by_line(el) {
+        complete(el, async {
+            let mut process = piped("while read line; do echo got $line; done; echo over >&2").await;
+            let (mut stdin, mut stdout) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+            for i in 0..10 {
+                stdin.write(format!("{i}\n").as_bytes());
+                stdin.drain().await.unwrap();
+                assert_eq!(stdout.readline().await.unwrap(), format!("got {i}\n").into_bytes());
+            }
             let wait = process.wait();
-            el.create_task(async move { wait.await.unwrap().code() })
-        }).collect();
-        common::settle(el);
-        let mut waiting = waiting.into_iter();
-        for _ in 0..2 {
-            let task = waiting.next().unwrap();
-            task.cancel();
-            assert!(common::finish(el, task).unwrap_err().is_cancelled());
-        }
-        assert_eq!(process.returncode(), None);
-        process.stdin = None;
-        for task in waiting {
-            assert_eq!(common::finish(el, task).unwrap(), Some(0));
-        }
-        assert_eq!(complete(el, process.wait()).unwrap().code(), Some(0));
-        no_child_is_left();
+            drop(stdin);
+            assert!(wait.await.unwrap().success());
+            assert_eq!(stdout.read_to_end().await.unwrap(), b"");
+            assert_eq!(process.stderr.as_mut().unwrap().readline().await.unwrap(), b"over\n");
+        });
     }
 
-    /// SP-11: a `communicate` that is given up, wherever it is, leaves the child running, and what it has not read.
-    fn communicate_given_up(el) {
-        let mut polls = 0;
-        loop {
-            let mut process = complete(el, async { shell("cat; echo end; exit 5").await.unwrap() });
-            let done = given_up(el, process.communicate(Some(b"input ")), polls).transpose().unwrap();
-            let is_done = done.is_some();
-            // What was given up has written its input, if it has begun at all.
-            let (out, err) = done.unwrap_or_else(|| complete(el, process.communicate(None)).unwrap());
-            let expected: &[u8] = if polls == 0 { b"end\n" } else { b"input end\n" };
-            assert_eq!((out.unwrap(), err.unwrap()), (expected.to_vec(), vec![]), "given up after {polls} polls");
-            assert_eq!(process.returncode(), Some(5));
-            if is_done {
+    /// SP-20: what a process has written can be read when it is long gone, and its transport with it.
+    fn output_outlives_the_process(el) {
+        let mut process = complete(el, piped("head -c 50000 /dev/zero; echo x >&2"));
+        complete(el, process.wait()).unwrap();
+        run_until(el, || process.handle().protocol().is_none());
+        let (out, err) = complete(el, process.communicate(None)).unwrap();
+        assert_eq!((out.unwrap().len(), err.unwrap()), (50_000, b"x\n".to_vec()));
+    }
+
+    /// SP-10: a start that is given up, at whichever point, leaves neither a process nor a descriptor.
+    fn a_start_that_is_given_up(el) {
+        let before = open_descriptors();
+        for polls in 0.. {
+            let start = || create_subprocess_exec("cat", NONE).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let started = complete(el, async { poll_times(start().into_future(), polls).await });
+            if let Some(process) = started {
+                assert!(polls > 1, "there is nothing to give up");
+                let process = process.unwrap();
+                let wait = process.wait();
+                // Drops its input, which ends it.
+                drop(process);
+                assert!(complete(el, wait).unwrap().success());
                 break;
             }
-            polls += 1;
-            assert!(polls < MANY);
+            run_until(el, || el.stats().transports.live() == 0);
         }
-        assert!(polls > 1);
-        no_child_is_left();
+        settle(el);
+        assert_eq!((open_descriptors(), children()), (before, vec![]));
     }
 
-    /// SP-11: a child that is dropped with everything in the middle of a conversation comes to the end of its input, and is
-    /// reaped by the loop that nobody tells to.
-    fn everything_dropped_at_each_point(el) {
-        let before = common::open_descriptors();
-        for polls in 0..8 {
-            let conversation = async {
-                let mut process = exec("cat", &[]).await.unwrap();
-                write(&mut process, b"one\n");
-                assert_eq!(line(&mut process).await, "one\n");
-                process.communicate(Some(b"two\n")).await.unwrap();
-            };
-            given_up(el, conversation, polls);
-            run_until(el, || !has_children());
-            run_until(el, || common::open_descriptors() == before);
-        }
-        assert_eq!(el.stats().transports.live(), 0);
+    /// api.md 9: the process goes on when it is dropped, and is reaped by the loop.
+    fn dropped_it_goes_on(el) {
+        let (gate, theirs) = gate();
+        let command = format!("cat {}; exit 2", gate.path);
+        let process = complete(el, async { create_subprocess_shell(command).pass_fds([theirs]).await }).unwrap();
+        let (pid, wait) = (process.pid(), process.wait());
+        drop(process);
+        settle(el);
+        assert!(!is_reaped(pid));
+        drop(gate);
+        assert_eq!(complete(el, wait).unwrap().code(), Some(2));
+        assert!(is_reaped(pid));
     }
+
+    /// api.md 9: it is killed when it is dropped, if that was asked for.
+    fn killed_on_drop(el) {
+        let process = complete(el, async { create_subprocess_exec("sleep", ["1000"]).kill_on_drop(true).await }).unwrap();
+        let wait = process.wait();
+        drop(process);
+        assert!(!complete(el, wait).unwrap().success());
+    }
+
+    /// The readers' limit is that of the start.
+    fn limit(el) {
+        let (limit, error) = complete(el, async {
+            let mut process = create_subprocess_shell("echo 12345678901").stdout(Stdio::piped()).limit(10).await.unwrap();
+            let mut stdout = process.stdout.take().unwrap();
+            (stdout.limit(), stdout.readline().await.unwrap_err())
+        });
+        assert_eq!(limit, 10);
+        assert!(matches!(error, roundelay::ReadError::Overrun(_)), "{error:?}");
+        run_until(el, || el.stats().transports.live() == 0);
+    }
+}
+
+/// SP-09, gh-125502: the end of a program kills what is left, whatever has become of the start, reaps it, and does not take
+/// long.
+#[test]
+fn the_end_of_a_program() {
+    let _alone = alone();
+    let before = open_descriptors();
+    let (pid, stopped) = block_on(async {
+        let left = create_subprocess_exec("cat", NONE).stdin(Stdio::piped()).await.unwrap();
+        // Would take no other signal.
+        let stopped = piped("exec cat").await;
+        stopped.send_signal(Signal::STOP.as_raw()).unwrap();
+        for polls in 1..4 {
+            drop(spawn(async move {
+                let start = create_subprocess_exec("cat", NONE).stdin(Stdio::piped()).stdout(Stdio::piped());
+                drop(poll_times(start.into_future(), polls).await);
+            }));
+        }
+        let waits = spawn(async move { left.wait().await.map(|_| left) });
+        let task = spawn(async { create_subprocess_exec("cat", NONE).await.unwrap().wait().await });
+        yield_now().await;
+        task.cancel();
+        drop(waits);
+        (stopped.pid(), stopped.handle().clone())
+    });
+    assert!(is_reaped(pid));
+    assert_eq!((stopped.returncode(), children()), (Some(-9), vec![]));
+    assert_eq!(open_descriptors(), before);
+}
+
+/// A process that cannot be heard of in time is left to others when a runner's bound is over: the program still ends, and
+/// its protocols have heard of that.
+#[test]
+fn the_end_does_not_wait_for_ever() {
+    let _alone = alone();
+    let before = open_descriptors();
+    let mut runner = Runner::builder().shutdown_bound(std::time::Duration::ZERO).build();
+    let told = processes::Told::new();
+    let process = runner.run(async {
+        let el = roundelay::get_running_loop().unwrap();
+        el.subprocess_exec(told.protocol(), "cat", NONE).await.unwrap().0
+    });
+    runner.close();
+    let process = process.unwrap();
+    assert!(told.is_over(), "{:?}", told.take());
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while !is_reaped(process.pid()) {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert_eq!(open_descriptors(), before);
+}
+
+/// RW-01, RW-02: a process that is there when its loop is closed gives one warning; its streams give none, nor does one that
+/// could not be started.
+#[test]
+fn unclosed_processes() {
+    let (_, written) = collect(|| {
+        common::run(Kind::Epoll, true, |el| {
+            let process = complete(el, piped("exec cat"));
+            let task = el.create_task(async move { process.wait().await.map(|_| process) });
+            settle(el);
+            drop(task);
+            let error = complete(el, async { create_subprocess_exec("no-such-program", NONE).await.map(drop) });
+            assert!(error.unwrap_err().get_ref().unwrap().is::<StartError>());
+        });
+    });
+    let texts: Vec<_> = written.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].starts_with("resource warning: unclosed transport <SubprocessTransport "), "{texts:?}");
+}
+
+/// Awaited in another loop, or when it is closed, a start is refused.
+#[test]
+fn elsewhere() {
+    let _alone = alone();
+    let el = EventLoop::new().unwrap();
+    let told = processes::Told::new();
+    let here = el.subprocess_exec(told.protocol(), "true", NONE);
+    let error = block_on(async { here.await.map(drop) }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().starts_with("EventLoop::subprocess_exec(): a future of loop "), "{error}");
+    let late = el.subprocess_exec(told.protocol(), "true", NONE);
+    el.close();
+    let error = block_on(async { late.await.map(drop) }).unwrap_err();
+    assert!(error.get_ref().unwrap().is::<roundelay::LoopClosed>(), "{error}");
+    assert!(children().is_empty());
 }

@@ -314,6 +314,8 @@ impl ChildTransport {
         if !self.is_closing() {
             self.core.resource_warning(format_args!("unclosed transport {self:?}"));
         }
+        // That is enough of a warning, for its pipes, too.
+        self.pipe_transports().for_each(Transport::abort);
         self.forget();
     }
 
@@ -323,8 +325,9 @@ impl ChildTransport {
         let Some(protocol) = self.protocol.take() else { return };
         let watched = self.watched.take();
         drop(watched);
-        for pipe in self.open_pipes_of() {
-            pipe.abort();
+        // Those that somebody has taken over go on.
+        for pipe in self.pipes.iter().filter(|pipe| !pipe.is_lost.get()) {
+            pipe.transport.get().inspect(|transport| transport.abort());
         }
         self.core.transport_gone();
         self.waiters.wake();
@@ -358,7 +361,7 @@ impl ChildTransport {
         }
     }
 
-    fn open_pipes_of(&self) -> impl Iterator<Item = &Transport> {
+    fn pipe_transports(&self) -> impl Iterator<Item = &Transport> {
         self.pipes.iter().filter_map(|pipe| pipe.transport.get())
     }
 
@@ -463,14 +466,14 @@ impl BaseTransport for ChildTransport {
     fn close(&self) {
         if !self.is_closing() {
             self.closed.set(true);
-            self.open_pipes_of().for_each(Transport::close);
+            self.pipe_transports().for_each(Transport::close);
             self.kill();
         }
     }
 
     fn abort(&self) {
         self.closed.set(true);
-        self.open_pipes_of().for_each(Transport::abort);
+        self.pipe_transports().for_each(Transport::abort);
         self.kill();
     }
 
