@@ -4,6 +4,10 @@
 
 use std::time::Duration;
 
+/// Tasks that may begin inside of each other, on one stack; one more waits for its turn. With a few kilobytes for each, as
+/// unoptimised code needs, it is a small part of a thread's two megabytes.
+pub(crate) const EAGER_DEPTH: usize = 64;
+
 /// Turns after which the selector is asked even though there is ready work. tokio's `event_interval` is 61, too.
 pub(crate) const EVENT_INTERVAL: u32 = 61;
 
@@ -56,6 +60,15 @@ pub(crate) const TIMER_BIAS: u64 = 1 << 60;
 /// Posts of other threads that one turn takes; more wait for the next one. Threads that post faster than the loop runs what
 /// they post would make each turn longer than the one before.
 pub(crate) const POSTS_PER_TURN: usize = 4096;
+
+/// Signals that one turn takes from the loop's pipe; more wait for the next one.
+pub(crate) const SIGNALS_PER_TURN: usize = 1024;
+
+/// How often a loop that ends to listen for signals looks whether a handler is still at work, before it pauses in between.
+pub(crate) const SIGNAL_LOOKS: u32 = 100;
+
+/// How long such a pause is: a handler is at work for a microsecond, unless its thread does not get to run.
+pub(crate) const SIGNAL_PAUSE: Duration = Duration::from_micros(100);
 
 /// Events taken from the kernel in one wait; more wait for the next turn.
 pub(crate) const EVENTS_PER_WAIT: usize = 1024;
@@ -156,7 +169,7 @@ pub(crate) const BUF_READ_SIZE: usize = 8 * 1024;
 /// The most bytes that `copy` reads at a time, and has on their way in one direction.
 pub(crate) const COPY_SIZE: usize = 64 * 1024;
 
-/// How long the end of `block_on` waits for the default executor before it reports what it abandons.
+/// How long the end of `block_on` waits, all in all, before it reports what has not ended.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 
 /// How deep reports that an exception handler makes itself go to that handler; beyond it they go to the default one. A
@@ -171,6 +184,30 @@ pub(crate) const EXECUTOR_EXTRA_THREADS: usize = 4;
 /// How long an executor's thread waits for another job before it ends.
 pub(crate) const EXECUTOR_IDLE: Duration = Duration::from_secs(10);
 
+/// How long a worker process may take until it says that it is there: the program's own `main` comes first, and the machine
+/// may be busy.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_START: Duration = Duration::from_secs(60);
+
+/// How long a worker process may take to end by itself when it is told to, before it is killed.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_END: Duration = Duration::from_secs(5);
+
+/// How long the silence of a busy worker is taken for work before the system is asked whether it is alive. Its end is heard
+/// of at once by the end of its connection, unless a process that it has made holds on to that.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a worker process that ends is waited for, at first and at most, before it is looked at again.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_END_LOOK: Duration = Duration::from_millis(1);
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_END_LONGEST_LOOK: Duration = Duration::from_millis(50);
+
+/// What is made room for at a time of a message whose length a process has said, in bytes.
+#[cfg(feature = "process-pool")]
+pub(crate) const WORKER_READ: usize = 1024 * 1024;
+
 /// How long `close()` sleeps at most before it looks again for a task that a thread is just waking.
 pub(crate) const CLOSING_WAIT: Duration = Duration::from_millis(10);
 
@@ -180,6 +217,9 @@ pub(crate) const COMMON_PORT_ATTEMPTS: u32 = 16;
 /// How often the end starts over: with tasks whose destructors make new ones, with protocols that connect anew when
 /// they lose their connection, with callbacks that panic fatally.
 pub(crate) const END_ROUNDS: u32 = 100;
+
+/// How many tasks, connections and so on the report of an end that took too long has by name, of each kind.
+pub(crate) const NAMED_AT_END: usize = 20;
 
 /// How deep what a closed loop refuses may nest: destructors that schedule again, whose destructors schedule again. A
 /// test for endlessness, and far from the end of a stack.

@@ -222,6 +222,10 @@ enum Repr {
     Panic(Box<Mutex<PanicPayload>>),
     /// A panic with a [`Fatal`], which has left the loop.
     Fatal,
+    /// A child of a task group, which has the error.
+    Failed,
+    /// A child of a task group, which has the payload. Here is its text, boxed for the same reason.
+    PanicOfChild(Box<String>),
     Closed,
 }
 
@@ -246,9 +250,19 @@ impl JoinError {
         Self { repr: Repr::Fatal }
     }
 
-    /// Whether it is a panic that somebody else hears of.
-    pub(crate) fn is_fatal(&self) -> bool {
-        matches!(self.repr, Repr::Fatal)
+    /// Of a child whose task group has its error.
+    pub(crate) fn failed() -> Self {
+        Self { repr: Repr::Failed }
+    }
+
+    /// Of a child whose task group has the payload of its panic.
+    pub(crate) fn panic_of_child(payload: &(dyn Any + Send)) -> Self {
+        Self { repr: Repr::PanicOfChild(Box::new(panic_text(payload).to_owned())) }
+    }
+
+    /// Whether it is about something that somebody else hears of.
+    pub(crate) fn is_heard_elsewhere(&self) -> bool {
+        matches!(self.repr, Repr::Fatal | Repr::Failed | Repr::PanicOfChild(_))
     }
 
     /// Whether it was cancelled before it ended.
@@ -258,7 +272,13 @@ impl JoinError {
 
     /// Whether it panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.repr, Repr::Panic(_) | Repr::Fatal)
+        matches!(self.repr, Repr::Panic(_) | Repr::Fatal | Repr::PanicOfChild(_))
+    }
+
+    /// Whether it is a child of a [`TaskGroup`](crate::TaskGroup) that gave an error. The error itself is with the
+    /// group.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.repr, Repr::Failed)
     }
 
     /// Whether the loop (or the executor) was closed before it could end, or before it was scheduled.
@@ -267,7 +287,7 @@ impl JoinError {
     }
 
     /// The payload of the panic, to be resumed with [`std::panic::resume_unwind`]; a text in the place of a [`Fatal`],
-    /// which has left the loop.
+    /// which has left the loop, and of one that a [`TaskGroup`](crate::TaskGroup) has.
     ///
     /// # Panics
     ///
@@ -289,6 +309,7 @@ impl JoinError {
         match self.repr {
             Repr::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner())),
             Repr::Fatal => Ok(Box::new(FATAL)),
+            Repr::PanicOfChild(text) => Ok(text),
             repr => Err(Self { repr }),
         }
     }
@@ -300,6 +321,8 @@ impl fmt::Display for JoinError {
             Repr::Cancelled => f.write_str("cancelled"),
             Repr::Closed => f.write_str("event loop is closed"),
             Repr::Fatal => write!(f, "panicked: {FATAL}"),
+            Repr::Failed => f.write_str("failed: the task group has the error"),
+            Repr::PanicOfChild(text) => write!(f, "panicked: {text}"),
             Repr::Panic(payload) => {
                 let payload = payload.lock().unwrap_or_else(|poison| poison.into_inner());
                 write!(f, "panicked: {}", panic_text(&**payload))
@@ -331,6 +354,9 @@ pub enum RunError {
     Stopped,
     /// The main task was cancelled.
     Cancelled,
+    /// It was cancelled because of Ctrl-C: see
+    /// [`RunnerBuilder::cancel_on_interrupt`](crate::RunnerBuilder::cancel_on_interrupt).
+    Interrupted,
 }
 
 impl fmt::Display for RunError {
@@ -338,6 +364,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Stopped => Stopped.fmt(f),
             Self::Cancelled => f.write_str("the main task was cancelled"),
+            Self::Interrupted => f.write_str("the main task was interrupted by SIGINT"),
         }
     }
 }

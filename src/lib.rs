@@ -79,11 +79,13 @@
 #[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
+mod combine;
 mod constants;
 mod dns;
 mod error;
 mod event_loop;
 mod executor;
+mod group;
 mod net;
 mod os;
 pub mod policy;
@@ -93,6 +95,7 @@ mod protocol;
 mod reactor;
 mod runner;
 mod sched;
+mod signal;
 mod sock;
 mod stdio;
 mod stream;
@@ -102,6 +105,10 @@ mod time;
 mod tls;
 mod transport;
 
+pub use combine::{
+    AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
+    try_gather, wait,
+};
 pub use dns::addr::{Family, Port};
 pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
@@ -117,8 +124,11 @@ pub use event_loop::running::get_running_loop;
 pub use event_loop::stats::{Stats, Tally};
 pub use event_loop::tasks::{TaskBuilder, TaskFactory, TaskFuture, TaskMeta};
 pub use event_loop::{AbstractEventLoop, AbstractHandle, Builder, EventLoop, LoopKind, SelectorEventLoop};
-pub use executor::thread_pool::ThreadPoolExecutor;
-pub use executor::{Blocking, Executor, Work, spawn_blocking};
+pub use executor::blocking::Blocking;
+pub use executor::job_info::JobInfo;
+pub use executor::thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use executor::{Executor, Work, spawn_blocking};
+pub use group::{Child, ChildBuilder, ChildError, ChildOutput, GroupError, Scope, TaskGroup};
 pub use net::{
     CloseOnDrop, ConnectAcceptedSocket, ConnectPipe, Connecting, CreateConnection, CreateDatagramEndpoint,
     CreateServer, CreateUnixConnection, CreateUnixServer, DatagramAddr, Endpoint, OpeningDatagrams, ServeForever,
@@ -142,6 +152,7 @@ pub use sched::future::{FutureInfo, LoopFuture, Take};
 pub use sched::handle::{Handle, HandleInfo, TimerHandle};
 pub use sched::join::{CallbackId, CancelOnDrop, Canceller, Outcome, Task};
 pub use sched::report::{Exception, Subject};
+pub use signal::{SignalKind, Signals, signal};
 pub use sock::sendfile::{Sendfile, SendingFile};
 pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stdio::{stderr, stdin, stdout};
@@ -163,6 +174,12 @@ pub use time::{
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use rustls;
+
+#[cfg(feature = "process-pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process-pool")))]
+pub use executor::process_pool::{
+    ProcessFunctions, ProcessJob, ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor,
+};
 
 #[cfg(feature = "__tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

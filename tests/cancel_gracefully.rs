@@ -435,6 +435,27 @@ fn who_gave_up_is_not_told() {
     });
 }
 
+/// A future that outlives its task is let go of by the task's end, and forgets it.
+#[test]
+fn it_outlives_its_task() {
+    on_manual_clock(|el, _| {
+        let (counter, waker) = CountingWaker::new();
+        let task = el.create_task(async move {
+            let mut requested = Box::pin(cancel_requested());
+            assert!(poll_with(requested.as_mut(), &waker).is_pending());
+            (requested,)
+        });
+        settle(el);
+        assert_eq!(std::sync::Arc::strong_count(&counter), 1);
+        let next = cleaner(el, &DropCounter::new(), Duration::ZERO);
+        let (mut requested,) = finish(el, task).unwrap();
+        assert!(poll_with(requested.as_mut(), Waker::noop()).is_pending());
+        drop(requested);
+        next.cancel_gracefully(SECOND);
+        assert_eq!(finish(el, next).unwrap(), "cleaned");
+    });
+}
+
 fn poll_with<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(waker))
 }
@@ -461,6 +482,8 @@ fn it_concerns_the_task_that_polls_it() {
         assert!(gives_away.cancel_gracefully(Duration::MAX));
         settle(el);
         assert!(!takes.is_done() && !gives_away.is_done());
+        let polls = |id| el.all_tasks().iter().find(|info| info.id == id).unwrap().polls;
+        assert_eq!((polls(gives_away.id()), polls(takes.id())), (1, 1), "it was taken along");
         assert!(takes.cancel_gracefully(SECOND));
         settle(el);
         assert!(takes.is_done() && !takes.is_cancelled());

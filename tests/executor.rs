@@ -685,7 +685,8 @@ fn a_runner_ends_though_a_job_does_not() {
     assert!(!job.is_done());
     let reports = take_reports();
     assert_eq!(reports.len(), 1, "{reports:#?}");
-    assert!(reports[0].contains("did not finish within 0ns: 1 job(s) abandoned"), "{reports:#?}");
+    assert!(reports[0].contains("not everything has ended within 0ns: 1 blocking job\n  <Job running"), "{reports:#?}");
+    assert!(reports[0].contains("a_runner_ends_though_a_job_does_not::{{closure}}"), "{reports:#?}");
     end.send(()).unwrap();
     futures::executor::block_on(job).unwrap();
 }

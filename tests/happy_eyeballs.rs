@@ -468,3 +468,20 @@ fn a_race_makes_no_tasks() {
         el.set_task_factory(None);
     });
 }
+
+/// HE-09, gh-124309: on a loop of eager tasks a race from within a task works as ever, also where the first attempt succeeds
+/// at once.
+#[test]
+fn a_race_on_a_loop_of_eager_tasks() {
+    on_loop(|el| {
+        el.set_eager_tasks(true);
+        let (hole, (_listener, address)) = (black_hole(), plain_listener());
+        for targets in [vec![hole.address, hole.address, address], vec![address, hole.address]] {
+            let handle = el.clone();
+            let connect = move || handle.create_connection(idle(), targets).happy_eyeballs_delay(MOMENT);
+            let made = el.call_soon(move || roundelay::spawn(connect()));
+            let (transport, _) = complete(el, async { made.await.unwrap().await }).unwrap().unwrap();
+            close(el, &transport);
+        }
+    });
+}

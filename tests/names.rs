@@ -443,7 +443,8 @@ fn a_lookup_is_given_up() {
         clock.advance(limit);
         assert!(!complete(el, end).unwrap());
         let text = "the default executor did not finish within 5s: 64 job(s) abandoned";
-        assert_eq!(take_reports(), [text]);
+        let reports = take_reports();
+        assert!(reports.len() == 1 && reports[0].starts_with(text), "{reports:?}");
         drop(release);
     });
 }

@@ -389,6 +389,34 @@ fn a_runner_closes_everything() {
     assert_eq!(clock.elapsed(), Duration::ZERO);
 }
 
+/// PO-06: tasks that are cancelled by that end drop their writers unclosed, which is no mistake of theirs.
+#[test]
+fn writers_of_cancelled_tasks() {
+    let _alone = common::alone();
+    let ((), written) = collect(|| {
+        let mut runner = Runner::builder().debug(true).build();
+        let main = async {
+            let handler = |mut reader: StreamReader, writer: StreamWriter| async move {
+                let _writer = writer;
+                let _ = reader.readline().await;
+            };
+            let server = start_server(handler, ("127.0.0.1", 0)).await.unwrap();
+            let halves = open_connection(server.local_addrs()[0]).await.unwrap();
+            drop(roundelay::spawn(async move {
+                let _halves = halves;
+                std::future::pending::<()>().await;
+            }));
+            while server.connections() == 0 {
+                roundelay::yield_now().await;
+            }
+            roundelay::yield_now().await;
+        };
+        runner.run(main).unwrap();
+        runner.close();
+    });
+    assert!(written.is_empty(), "{written:?}");
+}
+
 /// RW-05: the loop leaves the flags of the standard descriptors alone.
 #[test]
 fn the_standard_descriptors_are_left_alone() {

@@ -4,10 +4,12 @@
 #![allow(clippy::async_yields_async)]
 
 mod common;
+#[path = "common/runners.rs"]
+mod runners;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,103 +18,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use common::{DropCounter, Log, PATIENCE, alone, open_descriptors, take_reports, watch_reports};
+use common::{DropCounter, Log, PATIENCE, alone, open_descriptors, take_reports};
 use roundelay::{
-    ContextVar, EventLoop, Fatal, JoinError, ManualClock, Outcome, Protocol, RunError, Runner, RunnerBuilder, Server,
-    Task, Transport, block_on, get_running_loop, open_connection, spawn, spawn_blocking, start_server, yield_now,
+    ContextVar, EventLoop, Fatal, JoinError, ManualClock, Outcome, Protocol, RunError, Runner, Server, Transport,
+    block_on, get_running_loop, open_connection, spawn, spawn_blocking, start_server, yield_now,
 };
-
-/// Runs a test on a runner that has made its loop, closes the runner, and makes the checks that every test ends with.
-fn on_runner(builder: RunnerBuilder, body: impl FnOnce(&mut Runner, &EventLoop)) {
-    let _alone = alone();
-    let descriptors = open_descriptors();
-    drop(take_reports());
-    let mut runner = builder.build();
-    let el = runner.get_loop().unwrap();
-    watch_reports(&el);
-    body(&mut runner, &el);
-    runner.close();
-    assert!(el.is_closed());
-    let stats = el.stats();
-    assert!(stats.is_balanced(), "the loop's statistics are not balanced: {stats:#?}");
-    drop((runner, el));
-    let reports = take_reports();
-    assert!(reports.is_empty(), "reported to the exception handler:\n{}", reports.join("\n"));
-    assert_eq!(open_descriptors(), descriptors, "descriptors are left open, or were closed that are not ours");
-}
-
-/// A runner whose end waits long: what a test of the end is about comes before.
-fn patient() -> RunnerBuilder {
-    Runner::builder().shutdown_bound(PATIENCE)
-}
-
-/// A runner whose end hardly waits.
-fn hasty() -> RunnerBuilder {
-    Runner::builder().shutdown_bound(Duration::from_millis(20))
-}
-
-/// The text of a panic.
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(_) => panic!("it must panic"),
-        Err(payload) => match payload.downcast::<String>() {
-            Ok(text) => *text,
-            Err(payload) => payload.downcast::<&str>().expect("a text").to_string(),
-        },
-    }
-}
-
-/// Calls a function when it is dropped.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-/// A task that waits for ever, and something that it holds.
-fn forever_with<T: 'static>(held: T) -> Task<()> {
-    spawn(async move {
-        let _held = held;
-        std::future::pending::<()>().await;
-    })
-}
-
-/// Tells a log of the end of its connection, and does something more then.
-struct Told<F: FnMut(&Transport)> {
-    log: Log,
-    name: &'static str,
-    then: F,
-}
-
-impl<F: FnMut(&Transport) + 'static> Protocol for Told<F> {
-    fn connection_lost(&mut self, transport: &Transport, error: Option<io::Error>) {
-        self.log.push(format!("{} lost {error:?}", self.name));
-        (self.then)(transport);
-    }
-}
-
-/// A connection to a peer that the test works by hand.
-async fn told<F: FnMut(&Transport) + 'static>(log: &Log, name: &'static str, then: F) -> (Transport, TcpStream) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let protocol = Told { log: log.clone(), name, then };
-    let el = get_running_loop().unwrap();
-    let (transport, _) = el.create_connection(move || protocol, address).await.unwrap();
-    (transport, listener.accept().unwrap().0)
-}
-
-/// Writes more than the kernel takes while the peer reads nothing; gives how much.
-fn jam(transport: &Transport) -> usize {
-    let mut written = 0;
-    while transport.write_buffer_size() <= 256 * 1024 {
-        transport.write(&[b'x'; 100_000]);
-        written += 100_000;
-        assert!(written < 64 << 20, "the kernel takes everything");
-    }
-    written
-}
+use runners::{OnDrop, forever_with, hasty, jam, on_runner, panic_of, patient, told};
 
 // ---------------------------------------------------------------- block_on
 
@@ -318,6 +229,8 @@ fn destructors_that_spawn_without_end() {
         runner.run(async { spawn_on_drop(get_running_loop().unwrap()) }).unwrap();
         runner.close();
         assert!(el.is_closed() && el.stats().tasks.opened > 50);
+        let reports = take_reports();
+        assert!(reports.len() == 1 && reports[0].contains("has ended in 100 rounds: 1 task\n"), "{reports:?}");
     });
 }
 
@@ -381,6 +294,8 @@ fn a_peer_that_does_not_read() {
             let mut lost = log.take();
             lost.sort();
             assert_eq!(lost, ["idle lost None", "jammed lost None"]);
+            let reports = take_reports();
+            assert!(reports.len() == 1 && reports[0].contains(&format!("within {bound:?}: ")), "{reports:?}");
         });
     }
 }
@@ -401,7 +316,7 @@ fn a_job_that_does_not_end() {
         runner.close();
         assert!(!job.is_done());
         let reports = take_reports();
-        assert!(reports.len() == 1 && reports[0].contains("1 job(s) abandoned"), "{reports:?}");
+        assert!(reports.len() == 1 && reports[0].contains("within 20ms: 1 blocking job\n"), "{reports:?}");
         // Its thread is let go of, and ends when the job does; nobody minds that the loop is gone.
         release.send(()).unwrap();
         end.recv_timeout(PATIENCE).unwrap();
@@ -784,7 +699,8 @@ fn a_clock_that_stands_still() {
             .unwrap();
         runner.close();
         let reports = take_reports();
-        assert!(reports.len() == 1 && reports[0].contains("within 20ms: 1 job(s) abandoned"), "{reports:?}");
+        let expected = "within 20ms: 1 connection, 1 blocking job\n";
+        assert!(reports.len() == 1 && reports[0].contains(expected), "{reports:?}");
         drop(peer);
         release.send(()).unwrap();
         end.recv_timeout(PATIENCE).unwrap();
@@ -804,6 +720,8 @@ fn a_flood_of_tasks_from_another_thread() {
         });
         runner.run(async { yield_now().await }).unwrap();
         runner.close();
+        // The latest of them may have been named as not ended.
+        drop(take_reports());
         stop.store(true, Ordering::SeqCst);
         flood.join().unwrap();
     });

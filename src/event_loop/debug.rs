@@ -24,9 +24,10 @@ impl EventLoop {
 }
 
 impl Core {
-    /// In debug mode, tells of something that was left open.
+    /// In debug mode, tells of something that was left open; not while the orderly end closes everything, by which tasks
+    /// drop what they would have closed.
     pub(crate) fn resource_warning(&self, text: std::fmt::Arguments<'_>) {
-        if self.debug.get() {
+        if self.debug.get() && !self.ending.get() {
             emit(tracing::Level::WARN, &format!("resource warning: {text}"));
         }
     }

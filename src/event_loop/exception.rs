@@ -53,8 +53,12 @@ impl<'a> ExceptionContext<'a> {
     }
 
     /// Adds something that it is about. [`subject`](Self::subject) finds it by its type.
-    pub fn with_subject(mut self, subject: impl Subject) -> Self {
-        self.subjects.push(Rc::new(subject));
+    pub fn with_subject(self, subject: impl Subject) -> Self {
+        self.with_shared_subject(Rc::new(subject))
+    }
+
+    pub(crate) fn with_shared_subject(mut self, subject: Rc<dyn Subject>) -> Self {
+        self.subjects.push(subject);
         self
     }
 

@@ -112,9 +112,9 @@ impl<F, T> Job<F, T> {
         unwanted
     }
 
-    /// Whoever was to run it has ended.
-    pub(crate) fn close(&self) {
-        self.leave_scheduled(lock(&self.inner), State::Closed);
+    /// Whoever was to run it has ended: true if it had not begun.
+    pub(crate) fn close(&self) -> bool {
+        self.leave_scheduled(lock(&self.inner), State::Closed)
     }
 
     /// Takes the function back: true if it had not begun.
@@ -155,11 +155,6 @@ impl<F, T> Job<F, T> {
 
     pub(crate) fn is_done(&self) -> bool {
         !matches!(lock(&self.inner).state, State::Scheduled(_) | State::Running(_))
-    }
-
-    /// Whether nobody will ask for the result.
-    pub(crate) fn is_detached(&self) -> bool {
-        lock(&self.inner).detached
     }
 
     /// Nobody will ask for the result; one that is there comes back.

@@ -31,6 +31,7 @@ mod abstract_loop;
 mod builder;
 mod callbacks;
 mod debug;
+mod eager;
 pub(crate) mod exception;
 pub(crate) mod grace;
 pub(crate) mod job;
@@ -43,9 +44,10 @@ pub(crate) mod source;
 pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod unfinished;
 pub(crate) mod wait;
 pub(crate) mod waiters;
-mod watch;
+pub(crate) mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
 pub use builder::{Builder, LoopKind, SelectorEventLoop};
@@ -159,6 +161,8 @@ pub(crate) struct Core {
     run_state: Cell<RunState>,
     /// Whether `stop()` was called.
     stopping: Cell<bool>,
+    /// Whether a runner ends it in an orderly way, and closes what is open.
+    pub(crate) ending: Cell<bool>,
     /// Whether a foreign loop was told how to wait for this one.
     hosted: Cell<bool>,
     /// Turns since the selector was asked.
@@ -177,6 +181,8 @@ pub(crate) struct Core {
     /// How many calls of it are on the stack.
     handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
+    /// Whether tasks begin where they are made.
+    pub(crate) eager_tasks: Cell<bool>,
     debug: Cell<bool>,
     pub(crate) services: Services,
     pub(crate) counters: LoopCounters,

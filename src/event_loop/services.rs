@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::event_loop::unfinished::Unfinished;
 use crate::event_loop::{Core, EventLoop};
 use crate::reactor::slot::End;
 use crate::sched::Local;
@@ -19,6 +20,9 @@ pub(crate) trait Service: Any {
 
     /// The same, and now the connections are to end, and tell whom they have to tell.
     fn end(&self, _: End) {}
+
+    /// The time for that is over: tells what has not ended yet.
+    fn unfinished(&self, _: &mut Unfinished) {}
 
     /// The loop is being closed: its tasks are gone, its descriptors still registered.
     fn close(&self) {}
@@ -58,6 +62,13 @@ impl Services {
     pub(crate) fn end(&self, how: End) {
         for service in self.all() {
             service.end(how);
+        }
+    }
+
+    /// Asks all what has not ended yet.
+    pub(crate) fn unfinished(&self, found: &mut Unfinished) {
+        for service in self.all() {
+            service.unfinished(found);
         }
     }
 

@@ -7,12 +7,13 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use crate::error::JoinError;
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::{TaskId, TaskInfo};
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::future::LoopFuture;
 use crate::sched::join::Task;
-use crate::sched::task::{self, NewTask};
+use crate::sched::task::{self, Always, NewTask, drop_caught};
 
 /// A boxed future of this thread.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -44,7 +45,8 @@ impl EventLoop {
         LoopFuture::new(self.core.local.clone(), Location::caller())
     }
 
-    /// Makes a task of a future. It starts in the next turn, in a copy of the current [`Context`](crate::Context).
+    /// Makes a task of a future. It starts in the next turn, in a copy of the current [`Context`](crate::Context); at
+    /// once if the loop makes [eager tasks](Self::set_eager_tasks).
     ///
     /// On a closed loop the future is dropped unpolled, the task is done with
     /// [`JoinError::is_closed`](crate::JoinError::is_closed), and the exception handler is told.
@@ -69,9 +71,9 @@ impl EventLoop {
         self.task_builder().spawn(future)
     }
 
-    /// As [`create_task`](Self::create_task), with a name or a context.
+    /// As [`create_task`](Self::create_task), with a name or a context, or to start at once.
     pub fn task_builder(&self) -> TaskBuilder<'_> {
-        TaskBuilder { el: self, name: None, context: None }
+        TaskBuilder { el: self, name: None, context: None, eager: None }
     }
 
     /// Sets a function that may wrap the future of each new task; `None` makes tasks as they are.
@@ -126,6 +128,8 @@ pub struct TaskBuilder<'a> {
     el: &'a EventLoop,
     name: Option<Rc<str>>,
     context: Option<Context>,
+    /// `None`: as the loop says.
+    eager: Option<bool>,
 }
 
 impl TaskBuilder<'_> {
@@ -138,6 +142,21 @@ impl TaskBuilder<'_> {
     /// Runs the task in this context itself, not in a copy of the current one.
     pub fn context(mut self, context: &Context) -> Self {
         self.context = Some(context.clone());
+        self
+    }
+
+    /// Starts the task here and now, inside of [`spawn`](Self::spawn), or, with `false`, in the next turn, whatever
+    /// [`EventLoop::set_eager_tasks`] says, which has the details.
+    ///
+    /// ```
+    /// roundelay::block_on(async {
+    ///     let el = roundelay::get_running_loop().unwrap();
+    ///     let task = el.task_builder().eager(true).spawn(async { "no turn of the loop was needed" });
+    ///     assert!(task.is_done());
+    /// });
+    /// ```
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.eager = Some(eager);
         self
     }
 
@@ -163,16 +182,30 @@ impl TaskBuilder<'_> {
         F::IntoFuture: 'static,
         F::Output: 'static,
     {
-        create_task(&self.el.core, self.name, self.context, spawned_at, future)
+        let Self { el, name, context, eager } = self;
+        let eager = eager.unwrap_or_else(|| el.core.eager_tasks.get());
+        create_task(&el.core, name, context, eager, spawned_at, future)
     }
+}
+
+/// As [`EventLoop::create_task`], with the place to be named as that of creation.
+#[inline]
+pub(crate) fn create_task_at<F>(core: &Rc<Core>, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
+where
+    F: IntoFuture,
+    F::IntoFuture: 'static,
+    F::Output: 'static,
+{
+    create_task(core, None, None, core.eager_tasks.get(), spawned_at, future)
 }
 
 /// Makes a task, in `context` itself or in a copy of the current one.
 #[inline]
-pub(crate) fn create_task<F>(
+fn create_task<F>(
     core: &Rc<Core>,
     name: Option<Rc<str>>,
     context: Option<Context>,
+    eager: bool,
     spawned_at: &'static Location<'static>,
     future: F,
 ) -> Task<F::Output>
@@ -181,63 +214,100 @@ where
     F::IntoFuture: 'static,
     F::Output: 'static,
 {
+    create_owned_task(core, name, context, eager, spawned_at, future, |future| Always::new(future.into_future()))
+}
+
+/// As `create_task`, of the future that `make` makes of the value. Where that ends with an error, so does the task:
+/// whoever owns it has taken its output.
+#[inline]
+pub(crate) fn create_owned_task<V, F, T>(
+    core: &Rc<Core>,
+    name: Option<Rc<str>>,
+    context: Option<Context>,
+    eager: bool,
+    spawned_at: &'static Location<'static>,
+    value: V,
+    make: impl FnOnce(V) -> F,
+) -> Task<T>
+where
+    F: Future<Output = Result<T, JoinError>> + 'static,
+    T: 'static,
+{
     let id = TaskId::next();
     if !core.is_open() {
-        return refuse(core, future, name, id, spawned_at);
+        return refuse(core, value, name, id, spawned_at);
     }
     let context = context.map_or_else(context::fork_current, Slot::Shared);
     let new = NewTask { id, name, context, spawned_at };
     let factory = core.task_factory.borrow().clone();
     if let Some(factory) = factory {
-        return create_by(&*factory, core, new, future);
+        return create_by(&*factory, core, new, eager, make(value));
     }
     // What makes the future is the application's, and may have closed the loop.
-    let future = future.into_future();
+    let future = make(value);
     if !core.is_open() {
         return refuse(core, future, new.name, id, spawned_at);
     }
-    task::spawn(&core.local, new, future)
+    let (runnable, task) = task::spawn(&core.local, new, future);
+    core.start_task(runnable, eager);
+    task
 }
 
 /// Makes a task by the factory.
-fn create_by<F>(
+fn create_by<F, T>(
     factory: &dyn Fn(&EventLoop, TaskFuture, &TaskMeta) -> TaskFuture,
     core: &Rc<Core>,
     new: NewTask,
+    eager: bool,
     future: F,
-) -> Task<F::Output>
+) -> Task<T>
 where
-    F: IntoFuture,
-    F::IntoFuture: 'static,
-    F::Output: 'static,
+    F: Future<Output = Result<T, JoinError>> + 'static,
+    T: 'static,
 {
     let meta = TaskMeta { id: new.id, name: new.name.clone(), spawned_at: new.spawned_at };
     let output = Rc::new(Cell::new(None));
-    let (inner, slot) = (future.into_future(), output.clone());
-    let boxed: TaskFuture = Box::pin(async move { slot.set(Some(inner.await)) });
+    let slot = output.clone();
+    let boxed: TaskFuture = Box::pin(async move { slot.set(Some(future.await)) });
     let wrapped = factory(&EventLoop::handle(core.clone()), boxed, &meta);
     if !core.is_open() {
         return refuse(core, wrapped, new.name, new.id, new.spawned_at);
     }
     let wrapped = async move {
         wrapped.await;
-        output.take()
+        output.take().unwrap_or_else(|| Err(JoinError::cancelled()))
     };
-    task::spawn_fallible(&core.local, new, wrapped)
+    let (runnable, task) = task::spawn(&core.local, new, wrapped);
+    core.start_task(runnable, eager);
+    task
 }
 
-/// Drops a future that a closed loop was given, and says so.
+/// Drops the future that a closed loop was given, and says so.
 #[cold]
-fn refuse<F, T: 'static>(
+fn refuse<V, T: 'static>(
     core: &Core,
-    future: F,
+    value: V,
     name: Option<Rc<str>>,
     id: TaskId,
     spawned_at: &'static Location<'static>,
 ) -> Task<T> {
-    core.local.refuse(future, drop);
+    core.local.refuse(value, drop);
     core.local.report_closed("create_task", spawned_at);
-    task::closed(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at })
+    task::ended(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at }, JoinError::closed())
+}
+
+/// The task of a future that its owner does not take any more: the future is dropped, and the task is done as cancelled.
+#[cold]
+pub(crate) fn refuse_task<V, T: 'static>(
+    core: &Core,
+    name: Option<Rc<str>>,
+    spawned_at: &'static Location<'static>,
+    value: V,
+) -> Task<T> {
+    let local = &core.local;
+    local.refuse(value, |value| drop_caught(local, value, "Exception in the destructor of a task's future"));
+    let new = NewTask { id: TaskId::next(), name, context: Slot::EMPTY, spawned_at };
+    task::ended(local, new, JoinError::cancelled())
 }
 
 impl fmt::Debug for TaskBuilder<'_> {

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
 use crate::error::{LoopClosed, PanicPayload};
-use crate::event_loop::{EventLoop, LoopReactor, LoopSlot};
+use crate::event_loop::{Core, EventLoop, LoopReactor, LoopSlot};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::reactor::Mode;
 use crate::reactor::slot::{Direction, Listener, Watch, Watcher};
@@ -16,7 +16,7 @@ use crate::sched::context::{self, Context, Slot};
 use crate::sched::handle::HandleInfo;
 use crate::sched::ready::Ready;
 
-/// A watcher's callback: runs as often as its descriptor is ready, until it is removed or replaced.
+/// A callback that runs as often as it is queued: whenever its descriptor is ready, say, until it is removed or replaced.
 struct Callback<F> {
     local: Rc<Local>,
     /// `None` while it runs, and once it was removed.
@@ -64,6 +64,21 @@ impl<F: FnMut() + 'static> Ready for Callback<F> {
         self.removed.set(true);
         drop(self.call.take());
     }
+}
+
+/// A callback that is queued again and again, and runs in a copy of the current context.
+pub(crate) fn repeated(
+    core: &Core,
+    created_at: &'static Location<'static>,
+    callback: impl FnMut() + 'static,
+) -> Rc<dyn Ready> {
+    Rc::new(Callback {
+        local: core.local.clone(),
+        call: Cell::new(Some(callback)),
+        removed: Cell::new(false),
+        context: Context::from_slot(context::fork_current()),
+        created_at,
+    })
 }
 
 impl EventLoop {
@@ -135,13 +150,7 @@ impl EventLoop {
         if !core.is_open() {
             return Err(LoopClosed.into());
         }
-        let callback: Rc<dyn Ready> = Rc::new(Callback {
-            local: core.local.clone(),
-            call: Cell::new(Some(callback)),
-            removed: Cell::new(false),
-            context: Context::from_slot(context::fork_current()),
-            created_at,
-        });
+        let callback = repeated(core, created_at, callback);
         let mut reactor = core.reactor.borrow_mut();
         let Some((key, slot)) = reactor.find(fd.as_raw_fd()) else {
             // Refused, it is dropped with nothing borrowed: what it captured may look at the reactor when it goes.

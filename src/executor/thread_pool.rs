@@ -2,22 +2,22 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, Weak};
-use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
 use crate::event_loop::job::lock;
-use crate::executor::{Executor, Runs, Work};
+use crate::event_loop::timer::Sleep;
+use crate::executor::{Executor, Runs, Work, wait_for};
+use crate::sched::clock::deadline;
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
 ///
-/// Dropping it lets the jobs that are queued or running go on; the threads end after them.
+/// Clones are the same pool, which any number of loops and threads may share. When the last one is dropped, the jobs that
+/// are queued or running go on; the threads end after them.
 ///
 /// ```
 /// use roundelay::{EventLoop, ThreadPoolExecutor};
@@ -28,17 +28,24 @@ use crate::executor::{Executor, Runs, Work};
 /// assert_eq!(el.run_until_complete(answer).unwrap().unwrap(), 42);
 /// # std::io::Result::Ok(())
 /// ```
+#[derive(Clone)]
 pub struct ThreadPoolExecutor {
-    shared: Arc<Pool>,
-    limit: usize,
+    owner: Arc<Owner>,
+}
+
+/// What the application holds: the threads end when it is gone.
+struct Owner {
+    pool: Arc<Pool>,
 }
 
 struct Pool {
+    settings: ThreadPoolBuilder,
     inner: Mutex<Inner>,
     /// Told when there is work, or when threads are to end.
     work: Condvar,
 }
 
+#[derive(Default)]
 struct Inner {
     queue: VecDeque<Work>,
     /// Threads that are there, and those of them that wait for work.
@@ -50,16 +57,6 @@ struct Inner {
     ended: bool,
     /// Names the threads.
     made: usize,
-    /// Who waits for the end of all jobs.
-    waiters: Vec<Waker>,
-}
-
-impl Inner {
-    /// How many jobs are not done that somebody wants.
-    fn left(&self) -> usize {
-        let queued = self.queue.iter().filter(|work| work.is_wanted()).count();
-        queued + self.running.iter().filter_map(Weak::upgrade).filter(|work| work.is_wanted()).count()
-    }
 }
 
 impl ThreadPoolExecutor {
@@ -71,73 +68,81 @@ impl ThreadPoolExecutor {
     #[track_caller]
     pub fn new(max_threads: usize) -> Self {
         assert!(max_threads > 0, "ThreadPoolExecutor::new(): it needs at least one thread");
-        let (queue, running, waiters) = (VecDeque::new(), Vec::new(), Vec::new());
-        let inner = Inner { queue, threads: 0, idle: 0, running, ended: false, made: 0, waiters };
-        Self { shared: Arc::new(Pool { inner: Mutex::new(inner), work: Condvar::new() }), limit: max_threads }
+        Self::builder().max_threads(max_threads).build()
+    }
+
+    /// A pool with settings of your own.
+    pub fn builder() -> ThreadPoolBuilder {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        ThreadPoolBuilder {
+            max_threads: EXECUTOR_MAX_THREADS.min(processors + EXECUTOR_EXTRA_THREADS),
+            name_prefix: "roundelay".to_owned(),
+            idle_timeout: EXECUTOR_IDLE,
+            stack_size: None,
+        }
     }
 
     /// How many threads there are now.
     pub fn threads(&self) -> usize {
-        lock(&self.shared.inner).threads
+        lock(&self.owner.pool.inner).threads
     }
 
-    /// Waits until all jobs are done, or the limit is over; returns how many are abandoned.
-    pub(crate) async fn shutdown(&self, limit: Option<impl Future<Output = ()>>) -> usize {
-        {
-            lock(&self.shared.inner).ended = true;
-            self.shared.work.notify_all();
-        }
-        let mut limit = pin!(limit);
-        let left = poll_fn(|cx| {
-            let over = limit.as_mut().as_pin_mut().is_some_and(|limit| limit.poll(cx).is_ready());
-            let mut inner = lock(&self.shared.inner);
-            let left = inner.left();
-            if over || left == 0 {
-                return Poll::Ready(left);
-            }
-            if !inner.waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                inner.waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        });
-        let left = left.await;
-        self.abandon();
-        left
-    }
-
-    /// Lets go of what runs, and drops what is queued.
-    pub(crate) fn abandon(&self) {
-        let (queue, waiters) = {
-            let mut inner = lock(&self.shared.inner);
+    /// Ends the pool, whoever else has a clone of it: it takes nothing more, and what it has is waited for, at most
+    /// `timeout` long; `None` waits without end. The threads end as soon as they have nothing to do.
+    ///
+    /// True if all is done. What is not done in time is abandoned: queued jobs never begin, running ones are let go.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled outside of a running event loop, with a timeout and with jobs that are not done.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use roundelay::{ThreadPoolExecutor, get_running_loop};
+    ///
+    /// roundelay::block_on(async {
+    ///     let (el, pool) = (get_running_loop().unwrap(), ThreadPoolExecutor::new(1));
+    ///     let job = el.run_in_executor(Some(&pool), || "done");
+    ///     assert!(pool.shutdown(Some(Duration::from_secs(60))).await);
+    ///     assert_eq!(job.await.unwrap(), "done");
+    /// });
+    /// ```
+    pub async fn shutdown(&self, timeout: Option<Duration>) -> bool {
+        let pool = &self.owner.pool;
+        let jobs = {
+            let mut inner = lock(&pool.inner);
             inner.ended = true;
-            (std::mem::take(&mut inner.queue), std::mem::take(&mut inner.waiters))
+            let queued = inner.queue.iter().map(|work| Arc::downgrade(&work.work));
+            queued.chain(inner.running.iter().cloned()).collect()
         };
-        self.shared.work.notify_all();
-        drop(queue);
-        // There may be nothing left to wait for.
-        waiters.into_iter().for_each(Waker::wake);
+        pool.work.notify_all();
+        wait_for(jobs, timeout.map(Sleep::after)).await.is_empty()
     }
 }
 
 impl Default for ThreadPoolExecutor {
     /// A pool of `min(32, processors + 4)` threads, as in Python.
     fn default() -> Self {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        Self::new(EXECUTOR_MAX_THREADS.min(processors + EXECUTOR_EXTRA_THREADS))
+        Self::builder().build()
     }
 }
 
 impl Executor for ThreadPoolExecutor {
     fn submit(&self, work: Work) -> io::Result<()> {
-        let mut inner = lock(&self.shared.inner);
+        let pool = &self.owner.pool;
+        let mut inner = lock(&pool.inner);
+        if inner.ended {
+            drop(inner);
+            drop(work);
+            return Err(io::Error::other("the pool was shut down"));
+        }
         inner.queue.push_back(work);
         // An idle thread that was told of work and has not come for it yet still counts as idle.
-        if inner.idle < inner.queue.len() && inner.threads < self.limit {
+        if inner.idle < inner.queue.len() && inner.threads < pool.settings.max_threads {
             inner.threads += 1;
             inner.made += 1;
-            let name = format!("roundelay_{}", inner.made - 1);
-            let shared = self.shared.clone();
-            if let Err(error) = thread::Builder::new().name(name).spawn(move || shared.work()) {
+            if let Err(error) = Pool::spawn(pool, inner.made - 1) {
                 inner.threads -= 1;
                 // With other threads at work it is merely late.
                 if inner.threads == 0 {
@@ -149,12 +154,21 @@ impl Executor for ThreadPoolExecutor {
             }
         }
         drop(inner);
-        self.shared.work.notify_one();
+        pool.work.notify_one();
         Ok(())
     }
 }
 
 impl Pool {
+    fn spawn(pool: &Arc<Self>, number: usize) -> io::Result<()> {
+        let mut thread = thread::Builder::new().name(format!("{}_{number}", pool.settings.name_prefix));
+        if let Some(stack_size) = pool.settings.stack_size {
+            thread = thread.stack_size(stack_size);
+        }
+        let pool = pool.clone();
+        thread.spawn(move || pool.work()).map(drop)
+    }
+
     /// What each thread does.
     fn work(&self) {
         let mut inner = lock(&self.inner);
@@ -167,18 +181,12 @@ impl Pool {
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
                 inner = lock(&self.inner);
                 inner.running.retain(|other| !other.ptr_eq(&running));
-                if !inner.waiters.is_empty() && inner.left() == 0 {
-                    let waiters = std::mem::take(&mut inner.waiters);
-                    drop(inner);
-                    waiters.into_iter().for_each(Waker::wake);
-                    inner = lock(&self.inner);
-                }
                 continue;
             }
             if inner.ended {
                 break;
             }
-            let until = Instant::now() + EXECUTOR_IDLE;
+            let until = deadline(Instant::now(), self.settings.idle_timeout);
             inner.idle += 1;
             while inner.queue.is_empty() && !inner.ended {
                 let left = until.saturating_duration_since(Instant::now());
@@ -196,21 +204,88 @@ impl Pool {
     }
 }
 
-impl Drop for ThreadPoolExecutor {
+impl Drop for Owner {
     fn drop(&mut self) {
-        lock(&self.shared.inner).ended = true;
-        self.shared.work.notify_all();
+        lock(&self.pool.inner).ended = true;
+        self.pool.work.notify_all();
     }
 }
 
 impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = lock(&self.shared.inner);
+        let inner = lock(&self.owner.pool.inner);
         f.debug_struct("ThreadPoolExecutor")
-            .field("max_threads", &self.limit)
+            .field("max_threads", &self.owner.pool.settings.max_threads)
             .field("threads", &inner.threads)
             .field("queued", &inner.queue.len())
             .field("running", &inner.running.len())
             .finish()
+    }
+}
+
+/// Settings for a [`ThreadPoolExecutor`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let pool = roundelay::ThreadPoolExecutor::builder()
+///     .max_threads(4)
+///     .name_prefix("database")
+///     .idle_timeout(Duration::from_secs(60))
+///     .stack_size(256 * 1024)
+///     .build();
+/// assert_eq!(pool.threads(), 0);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before build()"]
+pub struct ThreadPoolBuilder {
+    max_threads: usize,
+    name_prefix: String,
+    idle_timeout: Duration,
+    stack_size: Option<usize>,
+}
+
+impl ThreadPoolBuilder {
+    /// The most threads that there are at a time (`min(32, processors + 4)`).
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn max_threads(mut self, max_threads: usize) -> Self {
+        assert!(max_threads > 0, "ThreadPoolBuilder::max_threads(): a pool needs at least one thread");
+        self.max_threads = max_threads;
+        self
+    }
+
+    /// What the threads' names begin with (`roundelay`); an underscore and a number follow. Linux shows the first 15 bytes.
+    ///
+    /// # Panics
+    ///
+    /// If a byte of it is zero: the system could not be told.
+    #[track_caller]
+    pub fn name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        assert!(!prefix.contains('\0'), "ThreadPoolBuilder::name_prefix(): a byte of it is zero");
+        self.name_prefix = prefix;
+        self
+    }
+
+    /// How long a thread waits for another job before it ends (10 seconds). With zero it waits for none.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How large the threads' stacks are, in bytes; without it, as large as those of other threads.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Makes the pool. Its threads are made when they are needed.
+    pub fn build(self) -> ThreadPoolExecutor {
+        let (inner, work) = (Mutex::new(Inner::default()), Condvar::new());
+        ThreadPoolExecutor { owner: Arc::new(Owner { pool: Arc::new(Pool { settings: self, inner, work }) }) }
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
 //! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), files that are
-//! sent (`sendfile`), names (`names`), programs that are started (`spawn`, `child`, `pipe`), the native readiness facility
-//! where it has one (`epoll`), and the call of the portable selector that needs `unsafe` (`poller`).
+//! sent (`sendfile`), names (`names`), programs that are started (`spawn`, `child`, `pipe`), processes of the same program
+//! (`worker`), signals (`signal`), the native readiness facility where it has one (`epoll`), and the call of the portable
+//! selector that needs `unsafe` (`poller`).
 
 pub(crate) mod address;
 pub(crate) mod channel;
@@ -20,6 +21,8 @@ pub(crate) mod names;
 pub(crate) mod poller;
 pub(crate) mod sendfile;
 pub(crate) mod socket;
+#[cfg(feature = "process-pool")]
+pub(crate) mod worker;
 
 #[cfg(unix)]
 mod unix;
@@ -27,7 +30,7 @@ mod unix;
 #[cfg(target_os = "linux")]
 pub(crate) use unix::epoll;
 #[cfg(unix)]
-pub(crate) use unix::{child, pipe, spawn};
+pub(crate) use unix::{child, pipe, signal, spawn};
 
 #[cfg(not(unix))]
 compile_error!("roundelay does not support this platform yet: see the table of platforms in the README");

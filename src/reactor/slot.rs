@@ -1,5 +1,6 @@
 //! What is kept of a registered descriptor, under keys that name one registration and none after it.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -21,6 +22,11 @@ pub(crate) trait Handler {
 
     /// The loop is about to end: a connection is to end before it, and tells whom it has to tell.
     fn end(self: Rc<Self>, _: End) {}
+
+    /// The time for that is over: what is to be named as not ended, as the layers above know it.
+    fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
+        None
+    }
 }
 
 /// How much time something open has to end.

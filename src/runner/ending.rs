@@ -1,17 +1,19 @@
 //! The orderly end of a loop, step by step.
 
-use std::future::{Future, poll_fn};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::constants::END_ROUNDS;
 use crate::error::Stopped;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::unfinished::{Kind, Unfinished, Why};
+use crate::protocol::{DatagramHandle, Transport};
 use crate::reactor::slot::End;
 use crate::runner::limit::EndLimit;
+use crate::runner::tasks::{end_tasks, tasks};
 use crate::sched::report::Exception;
 use crate::time::yield_now;
 
@@ -20,12 +22,15 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     if el.is_closed() {
         return;
     }
+    el.core.ending.set(true);
     let limit = EndLimit::new(el, bound);
+    let left = RefCell::new(Unfinished::default());
     for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
-        let mut end = pin!(end_step(el, step, &limit));
+        let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
-        while panics < END_ROUNDS {
+        // Where the loop's owner is somebody else, who has let go of it, there is nothing left to end.
+        while panics < END_ROUNDS && !el.is_closed() {
             match catch_unwind(AssertUnwindSafe(|| el.run_until_complete(end.as_mut()))) {
                 Ok(Ok(())) => break,
                 Ok(Err(Stopped)) => {}
@@ -38,6 +43,12 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
             }
         }
     }
+    if el.is_closed() {
+        return;
+    }
+    let mut left = left.into_inner();
+    tasks(el).for_each(|task| left.add_task(task));
+    left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
 }
 
@@ -49,14 +60,15 @@ enum Step {
     Executor,
 }
 
-async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit) {
+async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit, left: &RefCell<Unfinished>) {
     match step {
         // Connections are left alone: tasks that are about to be cancelled may have something to say on them.
         Step::Listeners => stop_accepting(el),
-        Step::Tasks => cancel_tasks(el, limit).await,
-        Step::Connections => end_connections(el, limit).await,
+        Step::Tasks => end_tasks(el, limit, left).await,
+        Step::Connections => end_connections(el, limit, left).await,
         Step::Executor => {
-            el.end_default_executor(Some(limit.wait()), limit.bound).await;
+            let jobs = el.end_default_executor(Some(limit.wait())).await;
+            jobs.into_iter().for_each(|job| left.borrow_mut().add(Kind::Job, job));
         }
     }
 }
@@ -69,26 +81,8 @@ fn stop_accepting(el: &EventLoop) {
     el.core.services.stop_accepting();
 }
 
-/// Cancels all tasks but the one that runs this, and waits until their futures are dropped. What is left after that, for
-/// another thread spawns on and on, ends when the loop is closed.
-async fn cancel_tasks(el: &EventLoop, limit: &EndLimit) {
-    for _ in 0..END_ROUNDS {
-        let tasks: Vec<_> = el.all_tasks().into_iter().filter(|task| !task.is_root).collect();
-        if tasks.is_empty() {
-            return;
-        }
-        for task in tasks {
-            task.cancel();
-        }
-        yield_now().await;
-        if limit.is_over() {
-            return;
-        }
-    }
-}
-
 /// Closes all connections, gives them until the limit to send what is queued, and aborts the rest.
-async fn end_connections(el: &EventLoop, limit: &EndLimit) {
+async fn end_connections(el: &EventLoop, limit: &EndLimit, left: &RefCell<Unfinished>) {
     let end = |how| {
         let handlers = el.core.reactor.borrow().handlers();
         for handler in handlers {
@@ -97,14 +91,10 @@ async fn end_connections(el: &EventLoop, limit: &EndLimit) {
         el.core.services.end(how);
     };
     end(End::Flush);
-    let mut over = pin!(limit.wait());
-    let in_time = poll_fn(|cx| match el.core.poll_transports_gone(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => over.as_mut().poll(cx).map(|()| false),
-    });
-    if in_time.await {
+    if limit.before(|cx| el.core.poll_transports_gone(cx)).await {
         return;
     }
+    find_connections(el, &mut left.borrow_mut());
     for _ in 0..END_ROUNDS {
         end(End::Now);
         yield_now().await;
@@ -112,4 +102,17 @@ async fn end_connections(el: &EventLoop, limit: &EndLimit) {
             return;
         }
     }
+}
+
+/// Finds those that are still there.
+fn find_connections(el: &EventLoop, left: &mut Unfinished) {
+    let handlers = el.core.reactor.borrow().handlers();
+    for subject in handlers.into_iter().filter_map(|handler| handler.unfinished()) {
+        if let Some(transport) = subject.downcast_ref::<Transport>() {
+            left.add(Kind::Connection, transport.clone());
+        } else if let Some(handle) = subject.downcast_ref::<DatagramHandle>() {
+            left.add(Kind::Connection, handle.clone());
+        }
+    }
+    el.core.services.unfinished(left);
 }

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,6 @@ use crate::time::sleep_until;
 /// application's, which may stand still.
 pub(super) struct EndLimit {
     el: EventLoop,
-    pub(super) bound: Duration,
     until: Instant,
     real: Option<Arc<RealLimit>>,
     /// Dropped, it ends the thread that measures the real time.
@@ -52,7 +51,7 @@ impl EndLimit {
             true => Self::measure(bound).unzip(),
             false => (None, None),
         };
-        Self { el: el.clone(), bound, until: deadline(el.time(), bound), real, _end: end }
+        Self { el: el.clone(), until: deadline(el.time(), bound), real, _end: end }
     }
 
     fn measure(bound: Duration) -> Option<(Arc<RealLimit>, mpsc::Sender<()>)> {
@@ -67,6 +66,16 @@ impl EndLimit {
 
     pub(super) fn is_over(&self) -> bool {
         self.el.time() >= self.until || self.real.as_ref().is_some_and(|real| real.with(|over, _| *over))
+    }
+
+    /// Waits for something, until the limit at most: true if it came in time.
+    pub(super) async fn before(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>) -> bool {
+        let mut over = pin!(self.wait());
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => over.as_mut().poll(cx).map(|()| false),
+        })
+        .await
     }
 
     pub(super) async fn wait(&self) {

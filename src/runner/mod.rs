@@ -2,7 +2,9 @@
 
 mod builder;
 mod ending;
+mod interrupt;
 mod limit;
+mod tasks;
 
 pub use builder::RunnerBuilder;
 
@@ -14,23 +16,30 @@ use std::time::Duration;
 use crate::constants::SHUTDOWN_BOUND;
 use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::root::{RootEnd, RunRoot};
-use crate::event_loop::tasks::create_task;
+use crate::event_loop::tasks::create_task_at;
 use crate::event_loop::{EventLoop, running};
 use crate::executor::no_loop;
 use crate::runner::ending::finish;
+use crate::runner::interrupt::Interrupt;
 use crate::sched::active::Kind;
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::join::Task;
 
 /// Makes an event loop, runs the future on it, ends everything in an orderly way, and returns the future's output.
 ///
-/// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for; open
-/// connections are closed and their protocols get `connection_lost`; the default executor is shut down; the loop is
-/// closed. All of it takes at most 5 seconds beyond what the application's own code takes: what is not sent by then is
-/// dropped, and jobs that are not done are abandoned and reported. So a program ends though a lookup hangs or a peer
-/// does not read. A [`Runner`] has settings.
+/// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for,
+/// [gracefully](Task::cancel_gracefully) where a task looks whether it was asked to end; open connections are closed and
+/// their protocols get `connection_lost`; the default executor is shut down; the loop is closed.
 ///
-/// `SIGINT` is left alone.
+/// All of it takes at most 5 seconds beyond what the application's own code takes. A task that still cleans up is dropped
+/// then, and so is what is not sent; a job that is not done is abandoned. The exception handler is told by one report,
+/// which names them: its subjects are a [`TaskInfo`](crate::TaskInfo), a [`Transport`](crate::Transport) (or another
+/// handle) or a [`JobInfo`](crate::JobInfo) each. So a program ends though a lookup hangs, a peer does not read or a
+/// thread computes without end. What blocks the loop's own thread, as a destructor may, is not helped by that. A
+/// [`Runner`] has settings.
+///
+/// `SIGINT` is left alone: Ctrl-C ends the process, as it does any other. [`RunnerBuilder::cancel_on_interrupt`] changes
+/// that.
 ///
 /// # Panics
 ///
@@ -92,7 +101,7 @@ where
     F::Output: 'static,
 {
     let spawned_at = Location::caller();
-    match running::with_current(|core| core.map(|core| create_task(core, None, None, spawned_at, future))) {
+    match running::with_current(|core| core.map(|core| create_task_at(core, spawned_at, future))) {
         Some(task) => task,
         None => no_loop("spawn"),
     }
@@ -117,6 +126,8 @@ pub struct Runner {
     context: Context,
     shutdown_bound: Duration,
     debug: Option<bool>,
+    /// The grace of [`RunnerBuilder::cancel_on_interrupt`].
+    interrupt_grace: Option<Duration>,
 }
 
 enum State {
@@ -165,12 +176,13 @@ impl Runner {
     /// # Errors
     ///
     /// [`RunError::Stopped`] if the loop was stopped before, [`RunError::Cancelled`] if the future was cancelled, by
-    /// way of its [`TaskInfo`](crate::TaskInfo).
+    /// way of its [`TaskInfo`](crate::TaskInfo), [`RunError::Interrupted`] if that was so because of Ctrl-C: see
+    /// [`RunnerBuilder::cancel_on_interrupt`].
     ///
     /// # Panics
     ///
-    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, and with the panic
-    /// of the future.
+    /// If no loop can be made, if the runner is closed, if an event loop is running on this thread, if it is to listen for
+    /// Ctrl-C and cannot for want of descriptors, and with the panic of the future.
     #[track_caller]
     pub fn run<F: IntoFuture>(&mut self, future: F) -> Result<F::Output, RunError> {
         refuse_nesting("Runner::run");
@@ -185,8 +197,17 @@ impl Runner {
             context: Slot::Shared(self.context.clone()),
             spawned_at: Location::caller(),
         };
+        // On a closed loop it is the run that says so.
+        let interrupt = match self.interrupt_grace.filter(|_| !el.is_closed()) {
+            Some(grace) => match Interrupt::watch(&el, grace) {
+                Ok(interrupt) => Some(interrupt),
+                Err(error) => panic!("Runner::run(): cannot listen for SIGINT: {error}"),
+            },
+            None => None,
+        };
         el.core.run_root(how, future.into_future()).map_err(|end| match end {
             RootEnd::Stopped => RunError::Stopped,
+            RootEnd::Cancelled if interrupt.is_some_and(|interrupt| interrupt.was_heard()) => RunError::Interrupted,
             RootEnd::Cancelled => RunError::Cancelled,
         })
     }

@@ -24,6 +24,8 @@ pub enum Outcome {
     Cancelled,
     /// It panicked.
     Panicked,
+    /// It is a child of a [`TaskGroup`](crate::TaskGroup) and gave an error, which the group has.
+    Failed,
     /// The loop was closed under it.
     Closed,
 }
@@ -160,6 +162,29 @@ impl<T> Task<T> {
         Canceller { local: self.held.weak_local(), task: self.held.entry().task() }
     }
 
+    /// Whether it is done; if not, the waker is woken when it is. Leaves the output where it is.
+    ///
+    /// # Panics
+    ///
+    /// If another loop than the task's own runs.
+    pub(crate) fn watch(&mut self, waker: &Waker) -> bool {
+        if super::runs_another_loop(self.held.entry().local) {
+            refuse_foreign(self.held.local());
+        }
+        let is_done = self.is_done();
+        if !is_done {
+            // There is no output yet that it could take.
+            let polled = self.held.poll(&mut task::Context::from_waker(waker));
+            debug_assert!(polled.is_pending());
+        }
+        is_done
+    }
+
+    /// Lets `look` see the output, which stays where it is. `None` if there is none, or it was taken.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&Result<T, JoinError>) -> R) -> Option<R> {
+        if self.held.entry().handle.get() == Handle::Held { self.held.look(look) } else { None }
+    }
+
     /// Calls `callback` in the turn after the task's end, in a copy of the context of this call; in the next turn if the
     /// task is done already. Several are called in the order in which they were added.
     ///
@@ -252,7 +277,7 @@ impl<T> Task<T> {
 
     /// Tells of a panic that nobody has asked for, in the context that the task had.
     fn report_lost(&self, error: JoinError) {
-        if error.is_fatal() {
+        if error.is_heard_elsewhere() {
             return;
         }
         let Ok(payload) = error.try_into_panic() else {
@@ -283,6 +308,7 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Finished) => "finished",
             Some(Outcome::Cancelled) => "cancelled",
             Some(Outcome::Panicked) => "panicked",
+            Some(Outcome::Failed) => "failed",
             Some(Outcome::Closed) => "closed",
             None => "pending",
         };

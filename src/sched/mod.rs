@@ -149,6 +149,8 @@ pub(crate) struct Local {
     pub(crate) active: RefCell<Active>,
     /// The task that is being polled.
     pub(crate) current: Cell<Option<TaskRef>>,
+    /// What was being polled where a task began inside of something else, the innermost last; `None` for a callback.
+    pub(crate) interrupted: RefCell<Vec<Option<TaskRef>>>,
     /// The context of the task that has just ended, to be dropped when nothing of the task is on the stack.
     pub(crate) left: Cell<Slot>,
     pub(crate) phase: Cell<Phase>,
@@ -183,6 +185,7 @@ impl Local {
             timers: RefCell::new(Timers::new()),
             active: RefCell::new(Active::new()),
             current: Cell::new(None),
+            interrupted: RefCell::new(Vec::new()),
             left: Cell::new(Slot::EMPTY),
             phase: Cell::new(Phase::Open),
             fatal: Cell::new(None),
@@ -430,7 +433,9 @@ impl Local {
         let active = self.active.borrow();
         let entry = active.get_live(task)?;
         let state = match entry.ending.get() {
-            _ if self.current.get() == Some(task) => TaskState::Running,
+            _ if self.current.get() == Some(task) || self.interrupted.borrow().contains(&Some(task)) => {
+                TaskState::Running
+            }
             Ending::No if !entry.is_asked() => TaskState::Pending,
             _ => TaskState::Cancelling,
         };

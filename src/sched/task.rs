@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, WakeParts};
+use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item, prefetch};
@@ -95,6 +95,18 @@ impl<T> Held<T> {
         Pin::new(&mut *self.joinable).poll(cx)
     }
 
+    /// Lets `look`, which is none of the application's code, see the output of a task that is done. It was not taken yet.
+    /// `None` if it is not there.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&Result<T, JoinError>) -> R) -> Option<R> {
+        let Poll::Ready(result) = self.poll(&mut Context::from_waker(Waker::noop())) else { return None };
+        let seen = look(&result);
+        // async-task shows an output to nobody but gives it away: another one holds it from now on.
+        let joinable = ManuallyDrop::new(done(self.entry(), result));
+        let emptied = std::mem::replace(&mut self.joinable, joinable);
+        ManuallyDrop::into_inner(emptied).detach();
+        Some(seen)
+    }
+
     /// The handle of a live task goes: from now on a count taken for the entry keeps the task.
     fn detach(&self) {
         let entry = self.entry();
@@ -132,34 +144,34 @@ pub(crate) struct NewTask {
 }
 
 pin_project_lite::pin_project! {
-    /// A future that always has an output, as `spawn_fallible` takes it.
-    struct Always<F> {
+    /// A future that always has an output, as `spawn` takes it.
+    pub(crate) struct Always<F> {
         #[pin]
         future: F,
     }
 }
 
-impl<F: Future> Future for Always<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map(Some)
+impl<F> Always<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
     }
 }
 
-/// Makes a task and puts it at the tail of the ready queue. The loop must be open.
-pub(crate) fn spawn<F>(local: &Rc<Local>, new: NewTask, future: F) -> Task<F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    spawn_fallible(local, new, Always { future })
+impl<F: Future> Future for Always<F> {
+    type Output = Result<F::Output, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map(Ok)
+    }
 }
 
-/// As `spawn`, of a future that ends with `None` to say that the task is to count as cancelled.
-pub(crate) fn spawn_fallible<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> Task<T>
+/// Makes a task, which is to be put into the ready queue or polled here and now. The loop must be open.
+///
+/// The future ends with an error where its owner has taken the output, or to say that the task is to count as cancelled.
+#[inline(always)]
+pub(crate) fn spawn<F, T>(local: &Rc<Local>, new: NewTask, future: F) -> (Runnable, Task<T>)
 where
-    F: Future<Output = Option<T>> + 'static,
+    F: Future<Output = Result<T, JoinError>> + 'static,
     T: 'static,
 {
     let NewTask { id, name, context, spawned_at } = new;
@@ -171,10 +183,12 @@ where
     local.counters.tasks.opened();
     // SAFETY: `spawn_unchecked` asks four things.
     // - A future that is not `Send` must be polled and dropped on the thread that made it. Both happen through the
-    //   `Runnable` alone. `schedule` puts it into the queue of the loop the task belongs to, and only that loop, which
-    //   cannot leave its thread, takes it out and runs it. It never drops a `Runnable` unrun: `close` runs what is left,
-    //   which makes `Guarded` drop the future, and waits until no task is live before it closes the queue for other
-    //   threads; only then could `schedule` fail, and then no future is left and async-task calls it no more.
+    //   `Runnable` alone. The first one is given to the caller, who is on the thread of `local`, and leaves it to the
+    //   loop: to its queue, or to `step`, at once. After that `schedule` puts it into the queue of the loop the task
+    //   belongs to, and only that loop, which cannot leave its thread, takes it out and runs it. It never drops a
+    //   `Runnable` unrun: `close` runs what is left, which makes `Guarded` drop the future, and waits until no task is
+    //   live before it closes the queue for other threads; only then could `schedule` fail, and then no future is left
+    //   and async-task calls it no more.
     // - A future that is not `'static` must not outlive what it borrows. The user's future is `'static`; `Guarded`
     //   borrows the metadata, which async-task keeps in the same allocation and drops after the future.
     // - A schedule function that is not `Send + Sync` must stay on its thread. It captures nothing.
@@ -185,28 +199,34 @@ where
             .metadata(meta)
             .spawn_unchecked(|meta| Guarded { meta, future: ManuallyDrop::new(future), dropped: false }, schedule)
     };
-    local.push_with(|| Item::Task(runnable));
-    Task::new(Held::new(local, joinable))
+    (runnable, Task::new(Held::new(local, joinable)))
 }
 
-/// The task of a closed loop: done.
-pub(crate) fn closed<T: 'static>(local: &Rc<Local>, new: NewTask) -> Task<T> {
+/// A task that is done from the beginning, with this error: that of a closed loop, or of a group that takes nobody.
+pub(crate) fn ended<T>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
     let NewTask { id, name, context, spawned_at } = new;
-    let meta = {
+    let entry = {
         let mut active = local.active.borrow_mut();
         let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
         // SAFETY: it was just made.
-        active.end(unsafe { &*entry }, Outcome::Closed);
-        Meta(AtomicPtr::new(entry.cast_mut()))
+        active.end(unsafe { &*entry }, outcome_of(&error));
+        entry
     };
-    // SAFETY: as in `spawn_fallible`; the future is run to its end here, so that it is never scheduled.
+    Task::new(Held::new(local, done(entry, Err(error))))
+}
+
+/// What a handle holds of a task that is done.
+fn done<T>(entry: *const Entry, result: Result<T, JoinError>) -> Joinable<T> {
+    let meta = Meta(AtomicPtr::new(entry.cast_mut()));
+    // SAFETY: as in `spawn`; the future is run to its end here, so that it is never scheduled, and the output leaves by
+    // the handle.
     let (runnable, joinable) = unsafe {
         async_task::Builder::new()
             .metadata(meta)
-            .spawn_unchecked(|_| std::future::ready(Err(JoinError::closed())), std::mem::forget::<Runnable>)
+            .spawn_unchecked(|_| std::future::ready(result), std::mem::forget::<Runnable>)
     };
     runnable.run();
-    Task::new(Held::new(local, joinable))
+    joinable
 }
 
 /// Puts a woken task where its loop will find it. Called by wakers, on any thread.
@@ -295,6 +315,17 @@ pub(crate) fn step(local: &Local, runnable: Runnable) {
     }
 }
 
+/// Polls a new task inside of whatever runs just now, which may be another task.
+#[cold]
+pub(crate) fn step_inside(local: &Local, runnable: Runnable) {
+    local.interrupted.borrow_mut().push(local.current.get());
+    // What has just ended may be waking whoever spawns.
+    let left = local.left.replace(Slot::EMPTY);
+    step(local, runnable);
+    local.left.set(left);
+    local.interrupted.borrow_mut().pop();
+}
+
 /// A future whose panics stay inside, and which runs in the task's context.
 struct Guarded<'a, F> {
     meta: &'a Meta,
@@ -305,7 +336,7 @@ struct Guarded<'a, F> {
 
 impl<F, T> Future for Guarded<'_, F>
 where
-    F: Future<Output = Option<T>>,
+    F: Future<Output = Result<T, JoinError>>,
 {
     type Output = Result<T, JoinError>;
 
@@ -348,7 +379,7 @@ impl<F> Guarded<'_, F> {
     #[inline(always)]
     fn poll_inside<T>(&mut self, entry: &Entry, local: &Local, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>
     where
-        F: Future<Output = Option<T>>,
+        F: Future<Output = Result<T, JoinError>>,
     {
         let ending = entry.ending.get();
         if ending != Ending::No {
@@ -374,14 +405,12 @@ impl<F> Guarded<'_, F> {
                     drop_output(local, output);
                     return Poll::Ready(Err(self.end_early_dropped(entry, local, ending)));
                 }
-                let Some(output) = output else {
-                    return Poll::Ready(Err(self.end_early_dropped(entry, local, Ending::Cancelled)));
-                };
-                if self.finish(entry, local, Outcome::Finished) == Handle::Dropped {
+                let outcome = output.as_ref().map_or_else(outcome_of, |_| Outcome::Finished);
+                if self.finish(entry, local, outcome) == Handle::Dropped {
                     drop_output(local, output);
                     return Poll::Ready(Err(JoinError::cancelled()));
                 }
-                Poll::Ready(Ok(output))
+                Poll::Ready(output)
             }
             Err(payload) => {
                 self.drop_future(entry, local);
@@ -464,6 +493,37 @@ impl<F> Guarded<'_, F> {
             local.schedule_done(callback, outcome);
         }
         handle
+    }
+}
+
+/// How a task has ended whose future gave this error.
+fn outcome_of(error: &JoinError) -> Outcome {
+    if error.is_cancelled() {
+        Outcome::Cancelled
+    } else if error.is_panic() {
+        Outcome::Panicked
+    } else if error.is_failed() {
+        Outcome::Failed
+    } else {
+        Outcome::Closed
+    }
+}
+
+/// Lets go of something that belongs to a live task as the task itself would: in its context, as the current task. A
+/// panic is reported. Not for a task that is being polled.
+pub(crate) fn release(local: &Local, task: TaskRef, release: impl FnOnce()) {
+    let context = |slot| match local.active.borrow().get_live(task) {
+        Some(entry) => entry.context.replace(slot),
+        None => slot,
+    };
+    let outer = local.current.replace(Some(task));
+    let (released, left) = context::enter(context(Slot::EMPTY), || catch_unwind(AssertUnwindSafe(release)));
+    local.current.set(outer);
+    // Empty, unless the task has ended meanwhile.
+    local.dispose(context(left));
+    if let Err(payload) = released {
+        let (subject, spawned_at) = subject(local.task_info(task));
+        local.caught("Exception in the destructor of a task's future", payload, subject, spawned_at);
     }
 }
 

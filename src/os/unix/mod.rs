@@ -6,4 +6,5 @@ pub(crate) mod epoll;
 mod orphans;
 mod pidfd;
 pub(crate) mod pipe;
+pub(crate) mod signal;
 pub(crate) mod spawn;

@@ -11,6 +11,7 @@ mod mail;
 mod receive;
 mod send;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -357,6 +358,10 @@ impl Handler for DatagramSocket {
             End::Now => self.abort(),
         }
     }
+
+    fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
+        Some(Rc::new(self.handle()))
+    }
 }
 
 impl Ready for DatagramSocket {
@@ -436,16 +441,19 @@ impl fmt::Debug for DatagramSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let life = self.life.get();
         write!(f, "<DatagramTransport {}", self.id)?;
-        if life.is_gone() {
-            return f.write_str(" closed>");
-        }
         if life.is_closing() {
-            f.write_str(" closing")?;
+            f.write_str(if life.is_gone() { " closed" } else { " closing" })?;
         }
         if let Ok(io) = self.io.try_borrow() {
             if let Some(io) = &*io {
                 write!(f, " fd={}", io.socket.as_raw_fd())?;
             }
+        }
+        if let Peer::Connected(Some(peer)) | Peer::Preset(peer) = &self.peer {
+            write!(f, " peer={peer}")?;
+        }
+        if life.is_gone() {
+            return f.write_str(">");
         }
         let read = if life.is_reading() { "polling" } else { "idle" };
         let size = self.queue.try_borrow().map_or(0, |queue| queue.size());

@@ -16,6 +16,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use crate::error::{LoopClosed, PanicPayload};
 use crate::event_loop::remote::Remote;
 use crate::event_loop::services::Service;
+use crate::event_loop::unfinished::{Kind, Unfinished};
 use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
 use crate::os::channel::Channel;
 use crate::protocol::{ProtocolRef, Transport, TransportId};
@@ -227,6 +228,12 @@ impl Service for ForeignTransports {
     fn end(&self, how: End) {
         for transport in self.all() {
             transport.end(how);
+        }
+    }
+
+    fn unfinished(&self, found: &mut Unfinished) {
+        for transport in self.all() {
+            found.add(Kind::Connection, transport.transport().uppermost());
         }
     }
 

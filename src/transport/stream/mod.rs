@@ -13,6 +13,7 @@
 //! The ends of pipes are the same with one side missing: see `pipe`.
 
 mod carrier;
+mod debug;
 mod end;
 mod idle;
 mod layer;
@@ -26,8 +27,8 @@ pub(crate) use end::local_addr_of;
 pub(crate) use layer::{Closing, Layer};
 pub(crate) use pipe::{Elsewhere, PipeEnd, open_pipe};
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
@@ -37,7 +38,7 @@ use socket2::Socket;
 use crate::event_loop::{Core, LoopRegistration};
 use crate::os::channel::Channel;
 use crate::os::credentials::PeerCredentials;
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use crate::os::fd::{AsFd, BorrowedFd};
 use crate::os::socket::peer_addr;
 use crate::protocol::erased::Called;
 use crate::protocol::{
@@ -519,6 +520,10 @@ impl Handler for SocketTransport {
             End::Now => self.abort(),
         }
     }
+
+    fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
+        Some(Rc::new(self.transport().uppermost()))
+    }
 }
 
 impl Ready for SocketTransport {
@@ -689,33 +694,6 @@ impl StreamTransport for SocketTransport {
 
     fn carried(&self) -> Option<Transport> {
         self.if_rare(|rare| rare.upper.clone()).flatten()
-    }
-}
-
-impl fmt::Debug for SocketTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let life = self.life.get();
-        write!(f, "<Transport {}", self.id)?;
-        if life.is_gone() {
-            return f.write_str(" closed>");
-        }
-        if life.is_closing() {
-            f.write_str(" closing")?;
-        }
-        if let Ok(io) = self.io.try_borrow() {
-            if let Some(channel) = io.as_ref().and_then(Carrier::channel) {
-                write!(f, " fd={}", channel.as_raw_fd())?;
-            }
-        }
-        if life.write_end().is_none() {
-            write!(f, " read={}", if life.is_reading() { "polling" } else { "idle" })?;
-        }
-        if life.is_read_end() {
-            return f.write_str(">");
-        }
-        let size = self.queue.try_borrow().map_or(0, |queue| queue.len());
-        let write = if size > 0 { "polling" } else { "idle" };
-        write!(f, " write=<{write}, bufsize={size}>>")
     }
 }
 

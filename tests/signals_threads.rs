@@ -1,0 +1,174 @@
+//! Signals of several loops, on several threads, which come and go (behaviours SG).
+
+mod common;
+#[path = "common/signals.rs"]
+mod signals;
+#[path = "common/threads.rs"]
+mod threads;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use common::{run_until, settle};
+use roundelay::{EventLoop, SignalKind};
+use signals::{Set, is_caught, raise, send_here, send_to};
+use threads::join;
+
+const ONE: SignalKind = SignalKind::user_defined1();
+const TWO: SignalKind = SignalKind::user_defined2();
+
+/// A handler that counts.
+fn count(el: &EventLoop, kind: SignalKind) -> Rc<Cell<usize>> {
+    let counted = Rc::new(Cell::new(0));
+    let counter = counted.clone();
+    el.add_signal_handler(kind, move || counter.set(counter.get() + 1)).unwrap();
+    counted
+}
+
+on_every_loop! {
+    /// SG-14: several loops on one thread each hear of the signals that they want, and of no others; the disposition goes
+    /// with the last of them.
+    fn several_loops_on_one_thread(el) {
+        let others = [(); 3].map(|()| EventLoop::new().unwrap());
+        let both: Vec<_> = [el].into_iter().chain(&others).map(|el| (count(el, ONE), el)).collect();
+        let one = count(&others[0], TWO);
+        for kind in [ONE, TWO, ONE] {
+            raise(kind);
+        }
+        for (counted, el) in &both {
+            run_until(el, || counted.get() == 2);
+            settle(el);
+            assert_eq!(counted.get(), 2);
+        }
+        assert_eq!(one.get(), 1);
+        for other in &others {
+            assert!(is_caught(ONE));
+            other.close();
+            assert!(!is_caught(TWO));
+        }
+        raise(ONE);
+        run_until(el, || both[0].0.get() == 3);
+        assert!(el.remove_signal_handler(ONE));
+        assert!(!is_caught(ONE));
+        assert!(both[1..].iter().all(|(counted, _)| counted.get() == 2));
+    }
+
+    /// SG-14: loops on several threads each hear of every signal, whichever thread it comes to.
+    fn loops_on_several_threads(el) {
+        const LOOPS: usize = 4;
+        const SIGNALS: usize = 300;
+        let listening = Arc::new(Barrier::new(LOOPS + 1));
+        let loops: Vec<_> = (0..LOOPS)
+            .map(|n| {
+                let listening = listening.clone();
+                thread::spawn(move || {
+                    let el = EventLoop::new().unwrap();
+                    let (ones, twos) = (count(&el, ONE), count(&el, if n == 0 { ONE } else { TWO }));
+                    listening.wait();
+                    // The first one has replaced its own.
+                    let ones = if n == 0 { twos.clone() } else { ones };
+                    run_until(&el, || (ones.get(), twos.get()) == (SIGNALS, SIGNALS));
+                    settle(&el);
+                    assert_eq!((ones.get(), twos.get()), (SIGNALS, SIGNALS));
+                    listening.wait();
+                    el.close();
+                })
+            })
+            .collect();
+        let counted = count(el, ONE);
+        listening.wait();
+        for n in 0..SIGNALS {
+            raise(TWO);
+            if n % 2 == 0 {
+                // To a thread that sleeps in its own loop, one at a time.
+                send_to(&loops[n % LOOPS], ONE);
+                run_until(el, || counted.get() == n + 1);
+            } else {
+                raise(ONE);
+            }
+        }
+        run_until(el, || counted.get() == SIGNALS);
+        listening.wait();
+        for thread in loops {
+            join(el, thread);
+        }
+        assert_eq!(counted.get(), SIGNALS);
+    }
+
+    /// SG-06, SG-07, SG-14: loops begin and end to listen, and are closed, on several threads, in the middle of a storm of
+    /// signals to all of them. One that listens all the time misses none; nothing is written into descriptors that have got
+    /// the numbers of those that were closed.
+    fn loops_come_and_go_in_a_storm(el) {
+        const LOOPS: usize = 3;
+        const ROUNDS: usize = 40;
+        let (ended, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let counted = count(el, ONE);
+        let _other = Set::ignored(TWO);
+        let storms: Vec<_> = (0..2)
+            .map(|_| {
+                let (ended, sent) = (ended.clone(), sent.clone());
+                thread::spawn(move || {
+                    while !ended.load(Ordering::SeqCst) {
+                        raise(ONE);
+                        raise(TWO);
+                        sent.fetch_add(1, Ordering::SeqCst);
+                        thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let loops: Vec<_> = (0..LOOPS)
+            .map(|n| {
+                thread::spawn(move || {
+                    for round in 0..ROUNDS {
+                        let el = EventLoop::new().unwrap();
+                        let (ones, twos) = (count(&el, ONE), count(&el, TWO));
+                        let stream = el.signal(TWO).unwrap();
+                        run_until(&el, || ones.get() > 0 && twos.get() > 0);
+                        if (round + n) % 3 == 0 {
+                            assert!(el.remove_signal_handler(TWO));
+                            drop(stream);
+                            assert!(el.remove_signal_handler(ONE));
+                        }
+                        el.close();
+                        // Whoever makes pipes now gets the numbers of the loop's.
+                        let pipes = [(); 3].map(|()| rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap());
+                        thread::yield_now();
+                        for (reader, _writer) in pipes {
+                            assert_eq!(rustix::io::read(reader, &mut [0; 8]), Err(rustix::io::Errno::AGAIN));
+                        }
+                    }
+                })
+            })
+            .collect();
+        run_until(el, || loops.iter().all(|thread| thread.is_finished()));
+        ended.store(true, Ordering::SeqCst);
+        for thread in loops.into_iter().chain(storms) {
+            join(el, thread);
+        }
+        let sent = sent.load(Ordering::SeqCst);
+        run_until(el, || counted.get() >= sent);
+        settle(el);
+        assert_eq!(counted.get(), sent);
+    }
+
+    /// SG-14: what is sent to the process comes to whichever thread there is, and to the loop.
+    fn a_burst_to_the_process(el) {
+        const SIGNALS: usize = 10_000;
+        let counted = count(el, ONE);
+        let sender = thread::spawn(|| (0..SIGNALS).for_each(|_| send_here(ONE)));
+        join(el, sender);
+        run_until(el, || counted.get() > 0);
+        // The last one may be under way on another thread.
+        let end = count(el, TWO);
+        send_here(TWO);
+        run_until(el, || end.get() == 1);
+        settle(el);
+        assert!((1..=SIGNALS).contains(&counted.get()), "{}", counted.get());
+        assert_eq!(el.run_once(Some(Duration::ZERO)).unwrap(), 0);
+    }
+}
