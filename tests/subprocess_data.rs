@@ -9,9 +9,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use common::{complete, on_loop, run_until};
-use roundelay::{Process, ReadError, Stdio, create_subprocess_exec, create_subprocess_shell, yield_now};
+use roundelay::{EventLoop, Process, ReadError, Stdio, create_subprocess_exec, create_subprocess_shell, yield_now};
 
-use children::{exec, no_child_is_left, shell};
+use children::{eventually, exec, has_children, has_ended_children, no_child_is_left, shell};
 
 /// Bytes that differ from their neighbours, so that none may be lost or change places.
 fn pattern(len: usize) -> Vec<u8> {
@@ -43,7 +43,58 @@ fn a_megabyte_byte_by_byte() {
     });
 }
 
+/// Lets the loop stand still in each turn until a child has ended, if there is one.
+fn let_children_end(el: &EventLoop) {
+    if has_children() {
+        eventually("the child has ended", has_ended_children);
+    }
+    let again = el.clone();
+    el.call_soon(move || let_children_end(&again));
+}
+
 on_every_loop! {
+    /// SP-05: what a child has written, and that it has ended, is known before anybody has the process: it is kept for the
+    /// streams.
+    fn a_child_that_is_faster_than_its_creation(el) {
+        let_children_end(el);
+        complete(el, async {
+            for _ in 0..5 {
+                let mut process = shell("echo out; echo err >&2; exit 3").await.unwrap();
+                let (out, err) = process.communicate(None).await.unwrap();
+                assert_eq!((out.unwrap(), err.unwrap()), (b"out\n".to_vec(), b"err\n".to_vec()));
+                assert_eq!(process.returncode(), Some(3));
+            }
+        });
+        no_child_is_left();
+    }
+
+    /// SP-05: whoever has begun to create a child, and then looks elsewhere until it has ended, has lost nothing.
+    fn a_creation_that_nobody_polls(el) {
+        complete(el, async {
+            for polls in 1.. {
+                let mut creating = shell("echo out; echo err >&2; exit 3").into_future();
+                let done = common::poll_times(&mut creating, polls).await;
+                while has_children() {
+                    yield_now().await;
+                }
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                let is_done = done.is_some();
+                let mut process = match done {
+                    Some(process) => process.unwrap(),
+                    None => creating.await.unwrap(),
+                };
+                let (out, err) = process.communicate(None).await.unwrap();
+                assert_eq!((out.unwrap(), err.unwrap()), (b"out\n".to_vec(), b"err\n".to_vec()));
+                assert_eq!(process.wait().await.unwrap().code(), Some(3));
+                if is_done {
+                    break;
+                }
+            }
+        });
+    }
+
     /// SP-19: a megabyte that is written in single bytes, and read in small pieces.
     fn single_bytes_to_the_child(el) {
         let data = pattern(50_000);

@@ -42,13 +42,24 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// The status of some child that has ended and that nobody has reaped. `Err` where there are no children.
+fn look() -> Result<bool, Errno> {
+    waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+        .map(|found| found.is_some())
+}
+
 /// Whether this process has a child that runs, or one that nobody has reaped.
 pub fn has_children() -> bool {
-    match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT) {
+    match look() {
         Err(Errno::CHILD) => false,
         Err(error) => panic!("{error}"),
         Ok(_) => true,
     }
+}
+
+/// Whether one of them has ended.
+pub fn has_ended_children() -> bool {
+    look().unwrap()
 }
 
 /// Waits until the last child has been reaped. Only for tests that are alone.
