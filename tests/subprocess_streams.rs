@@ -284,11 +284,15 @@ fn the_end_does_not_wait_for_ever() {
     let told = processes::Told::new();
     let process = runner.run(async {
         let el = roundelay::get_running_loop().unwrap();
+        common::watch_reports(&el);
         el.subprocess_exec(told.protocol(), "cat", NONE).await.unwrap().0
     });
-    runner.close();
     let process = process.unwrap();
+    runner.close();
     assert!(told.is_over(), "{:?}", told.take());
+    let reports = common::take_reports();
+    assert!(reports[0].contains("1 child process"), "{reports:?}");
+    assert!(reports[0].contains(&format!(" pid={} ", process.pid())), "{reports:?}");
     let deadline = std::time::Instant::now() + common::PATIENCE;
     while !is_reaped(process.pid()) {
         assert!(std::time::Instant::now() < deadline);
