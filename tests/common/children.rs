@@ -87,19 +87,6 @@ pub fn descriptors_of(pid: u32) -> BTreeSet<RawFd> {
     entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
 }
 
-/// The descriptors that every program gets which is started now: the streams, and what this process has been started with
-/// by somebody careless.
-pub fn inherited_by_all() -> BTreeSet<RawFd> {
-    const CLOEXEC: u32 = 0o2_000_000;
-    let survives = |fd: &RawFd| {
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim);
-        flags.is_some_and(|flags| u32::from_str_radix(flags, 8).unwrap() & CLOEXEC == 0)
-    };
-    let own = descriptors_of(std::process::id());
-    own.into_iter().filter(survives).chain(0..3).collect()
-}
-
 /// A line of a process's status, as a number in hexadecimal: `SigBlk` and the like.
 pub fn signals(status: &str, line: &str) -> u64 {
     let value = status.lines().find_map(|other| other.strip_prefix(line)?.strip_prefix(':'));
@@ -112,4 +99,20 @@ pub fn many_descriptors(count: usize) -> Vec<OwnedFd> {
     let fds: Vec<_> = (0..count).map(|_| null()).collect();
     assert!(fds.iter().all(|fd| fd.as_raw_fd() > 2));
     fds
+}
+
+/// The tests' own unsafe code.
+pub mod unsafe_calls {
+    #![allow(unsafe_code)]
+
+    use std::ffi::CString;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    /// The C library's `system`: it starts a shell, and waits for it itself.
+    pub fn system(command: &str) -> ExitStatus {
+        let command = CString::new(command).unwrap();
+        // SAFETY: a text that ends with zero, and lives as long as the call.
+        ExitStatus::from_raw(unsafe { libc::system(command.as_ptr()) })
+    }
 }
