@@ -73,7 +73,7 @@ pub use self::functions::ProcessFunctions;
 ///
 /// Clones are the same pool, which any number of loops and threads may share. When the last one is dropped, the jobs that
 /// are queued or running go on; the workers end after them, at the latest with this process.
-/// [`shutdown`](Self::shutdown) waits for that.
+/// [`shutdown`](Self::shutdown) waits for that. In a process that is forked off, a pool of its parent's is closed.
 ///
 /// ```
 /// use roundelay::{ProcessPoolError, ProcessPoolExecutor};
@@ -114,9 +114,18 @@ struct Owner {
     process: u32,
 }
 
+impl Owner {
+    /// Whether this is the process that it belongs to. In another one its locks may be held for ever.
+    fn is_at_home(&self) -> bool {
+        self.process == std::process::id()
+    }
+}
+
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.pool.end();
+        if self.is_at_home() {
+            self.pool.end();
+        }
     }
 }
 
@@ -186,8 +195,8 @@ impl ProcessPoolExecutor {
         let (call, job) = call::pair(Request { name: function.to_owned(), arguments }, Location::caller());
         match error {
             Some(error) => fail(&*call, error),
-            None if self.owner.process != std::process::id() => call.close(),
-            None => self.owner.pool.submit(call),
+            None if self.owner.is_at_home() => self.owner.pool.submit(call),
+            None => call.close(),
         }
         job
     }
@@ -208,6 +217,9 @@ impl ProcessPoolExecutor {
     /// If it is polled outside of a running event loop, with a timeout and with workers that are there.
     pub async fn shutdown(&self, timeout: Option<Duration>) -> bool {
         let pool = &self.owner.pool;
+        if !self.owner.is_at_home() {
+            return true;
+        }
         pool.end();
         let mut limit = pin!(timeout.map(Sleep::after));
         let in_time = poll_fn(|cx| match pool.poll_gone(cx) {
