@@ -16,13 +16,17 @@ use crate::sched::report::Subject;
 pub(crate) enum Kind {
     Task,
     Connection,
+    Process,
     Job,
+    Generator,
 }
 
-const KINDS: [(Kind, &str, &str); 3] = [
+const KINDS: [(Kind, &str, &str); 5] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
+    (Kind::Process, "child process", "child processes"),
     (Kind::Job, "blocking job", "blocking jobs"),
+    (Kind::Generator, "async generator", "async generators"),
 ];
 
 /// Why the end goes on without them.

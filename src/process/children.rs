@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::services::Service;
+use crate::event_loop::unfinished::{Kind, Unfinished};
 use crate::process::transport::ChildTransport;
 use crate::protocol::{BaseTransport, TransportId};
 use crate::reactor::slot::End;
@@ -39,12 +41,25 @@ impl Service for Children {
         Self { live: RefCell::default() }
     }
 
+    fn after_fork_child(&self, _: &EventLoop) -> io::Result<()> {
+        for child in self.all() {
+            child.after_fork_child();
+        }
+        Ok(())
+    }
+
     fn end(&self, how: End) {
         for child in self.all() {
             match how {
                 End::Flush => child.close(),
                 End::Now => child.give_up(),
             }
+        }
+    }
+
+    fn unfinished(&self, left: &mut Unfinished) {
+        for child in self.all() {
+            left.add(Kind::Process, child.handle());
         }
     }
 

@@ -206,7 +206,7 @@ impl ChildTransport {
         EventLoop::handle(self.core.clone())
     }
 
-    fn handle(&self) -> ProcessHandle {
+    pub(super) fn handle(&self) -> ProcessHandle {
         let guard = self.guard.borrow().upgrade();
         ProcessHandle::with_guard(self.me(), guard.map(|guard| guard as Rc<dyn Any>))
     }
@@ -248,6 +248,22 @@ impl ChildTransport {
             }
             Reaped::NotYet => return self.watch_closer(),
         };
+        self.exited(status);
+    }
+
+    /// In a child of `fork`, whose child the process is not: nobody will say that it has ended.
+    pub(super) fn after_fork_child(&self) {
+        self.enqueue(Action::Tell);
+    }
+
+    /// How it ends is not to be found out.
+    fn disown(&self) {
+        if self.watched.borrow().is_some() {
+            self.exited(unknown_status());
+        }
+    }
+
+    fn exited(&self, status: ExitStatus) {
         let watched = self.watched.take();
         drop(watched);
         tracing::debug!(target: "roundelay", "process {} has exited: {status}", self.pid);
@@ -314,6 +330,8 @@ impl ChildTransport {
         if !self.is_closing() {
             self.core.resource_warning(format_args!("unclosed transport {self:?}"));
         }
+        // That is enough of a warning, for its pipes, too.
+        self.pipe_transports().for_each(Transport::abort);
         self.forget();
     }
 
@@ -323,8 +341,9 @@ impl ChildTransport {
         let Some(protocol) = self.protocol.take() else { return };
         let watched = self.watched.take();
         drop(watched);
-        for pipe in self.open_pipes_of() {
-            pipe.abort();
+        // Those that somebody has taken over go on.
+        for pipe in self.pipes.iter().filter(|pipe| !pipe.is_lost.get()) {
+            pipe.transport.get().inspect(|transport| transport.abort());
         }
         self.core.transport_gone();
         self.waiters.wake();
@@ -336,13 +355,15 @@ impl ChildTransport {
     }
 
     fn send(&self, signal: i32) -> io::Result<()> {
-        match &*self.watched.borrow() {
-            Some(watched) => watched.child.signal(signal),
-            None => {
-                let text = format!("ProcessHandle::send_signal(): process {} has exited", self.pid);
-                Err(io::Error::new(io::ErrorKind::NotFound, text))
-            }
-        }
+        let sent = self.watched.borrow().as_ref().map(|watched| watched.child.signal(signal));
+        let why = match sent {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => "was reaped by somebody else",
+            Some(sent) => return sent,
+            None if self.status.get().is_none() => "is not watched any more: its loop is closed",
+            None => "has exited",
+        };
+        let text = format!("ProcessHandle::send_signal(): process {} {why}", self.pid);
+        Err(io::Error::new(io::ErrorKind::NotFound, text))
     }
 
     /// Kills the process, if it is there.
@@ -358,7 +379,7 @@ impl ChildTransport {
         }
     }
 
-    fn open_pipes_of(&self) -> impl Iterator<Item = &Transport> {
+    fn pipe_transports(&self) -> impl Iterator<Item = &Transport> {
         self.pipes.iter().filter_map(|pipe| pipe.transport.get())
     }
 
@@ -446,7 +467,8 @@ impl Ready for ChildTransport {
         match action {
             Some(Action::Made) => self.make_connection(),
             Some(Action::Lost) => self.connection_lost(),
-            Some(Action::Tell | Action::Write | Action::Read) | None => {}
+            Some(Action::Tell) => self.disown(),
+            Some(Action::Write | Action::Read) | None => {}
         }
     }
 }
@@ -463,14 +485,14 @@ impl BaseTransport for ChildTransport {
     fn close(&self) {
         if !self.is_closing() {
             self.closed.set(true);
-            self.open_pipes_of().for_each(Transport::close);
+            self.pipe_transports().for_each(Transport::close);
             self.kill();
         }
     }
 
     fn abort(&self) {
         self.closed.set(true);
-        self.open_pipes_of().for_each(Transport::abort);
+        self.pipe_transports().for_each(Transport::abort);
         self.kill();
     }
 

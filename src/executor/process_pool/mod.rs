@@ -48,6 +48,7 @@ use crate::error::invalid_input;
 use crate::event_loop::timer::Sleep;
 use crate::executor::process_pool::keeper::{Pool, Settings, fail};
 use crate::executor::process_pool::wire::Request;
+use crate::os::fork::Home;
 
 pub use self::call::ProcessJob;
 pub use self::error::ProcessPoolError;
@@ -111,19 +112,12 @@ pub struct ProcessPoolExecutor {
 struct Owner {
     pool: Arc<Pool>,
     /// The process that it belongs to. Its keepers are not there in one that is forked off.
-    process: u32,
-}
-
-impl Owner {
-    /// Whether this is the process that it belongs to. In another one its locks may be held for ever.
-    fn is_at_home(&self) -> bool {
-        self.process == std::process::id()
-    }
+    home: Home,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if self.is_at_home() {
+        if self.home.is_here() {
             self.pool.end();
         }
     }
@@ -195,8 +189,8 @@ impl ProcessPoolExecutor {
         let (call, job) = call::pair(Request { name: function.to_owned(), arguments }, Location::caller());
         match error {
             Some(error) => fail(&*call, error),
-            None if self.owner.is_at_home() => self.owner.pool.submit(call),
-            None => call.close(),
+            None if !self.owner.home.is_here() => call.close(),
+            None => self.owner.pool.submit(call),
         }
         job
     }
@@ -217,7 +211,7 @@ impl ProcessPoolExecutor {
     /// If it is polled outside of a running event loop, with a timeout and with workers that are there.
     pub async fn shutdown(&self, timeout: Option<Duration>) -> bool {
         let pool = &self.owner.pool;
-        if !self.owner.is_at_home() {
+        if !self.owner.home.is_here() {
             return true;
         }
         pool.end();
@@ -306,6 +300,6 @@ impl ProcessPoolBuilder {
             ));
         }
         let pool = Arc::new(Pool::new(self.settings));
-        Ok(ProcessPoolExecutor { owner: Arc::new(Owner { pool, process: std::process::id() }) })
+        Ok(ProcessPoolExecutor { owner: Arc::new(Owner { pool, home: Home::here() }) })
     }
 }

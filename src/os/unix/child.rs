@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::constants::WAITER_STACK;
 use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::os::fork::Home;
 use crate::os::unix::{orphans, pidfd};
 
 pub(crate) use libc::{SIGKILL, SIGTERM};
@@ -38,8 +39,8 @@ pub(crate) struct Child {
     pidfd: Option<OwnedFd>,
     /// Whether it is killed when this is dropped.
     kill_on_drop: bool,
-    /// The process whose child it is: a copy of this one, made by `fork`, has nothing to do with it.
-    parent: u32,
+    /// The process whose child it is: a copy of that one, made by `fork`, has nothing to do with it.
+    home: Home,
 }
 
 impl Child {
@@ -53,7 +54,7 @@ impl Child {
                 None
             }
         };
-        Self { inner: Some(inner), pid, pidfd, kill_on_drop, parent: std::process::id() }
+        Self { inner: Some(inner), pid, pidfd, kill_on_drop, home: Home::here() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -67,25 +68,26 @@ impl Child {
 
     /// Reaps it if it has ended. Only to be called until it was reaped.
     pub(crate) fn try_reap(&mut self) -> Reaped {
-        let Some(inner) = &mut self.inner else { return Reaped::Elsewhere };
-        let reaped = loop {
-            match inner.try_wait() {
-                Ok(Some(status)) => break Reaped::Now(status),
-                Ok(None) => return Reaped::NotYet,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody else's fault is possible with a number that is right.
-                Err(_) => break Reaped::Elsewhere,
-            }
-        };
-        self.inner = None;
+        let Some(inner) = self.inner.as_mut().filter(|_| self.home.is_here()) else { return Reaped::Elsewhere };
+        let reaped = try_reap(inner, self.pidfd.as_ref());
+        if reaped != Reaped::NotYet {
+            self.inner = None;
+        }
         reaped
     }
 
-    /// Sends it a signal; to one that has ended and was not reaped, in vain.
+    /// Sends it a signal; to one that has ended and was not reaped, in vain. `NotFound` once it was reaped, whoever did.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
-        if self.inner.is_none() {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        if self.inner.is_none() || !self.home.is_here() {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        self.send(signal).map_err(|error| match error.raw_os_error() {
+            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
+            _ => error,
+        })
+    }
+
+    fn send(&self, signal: i32) -> io::Result<()> {
         if let Some(result) = self.pidfd().and_then(|fd| pidfd::signal(fd, signal)) {
             return result;
         }
@@ -100,7 +102,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.inner.is_none() || std::process::id() != self.parent {
+        if self.inner.is_none() || !self.home.is_here() {
             return;
         }
         if self.kill_on_drop {
@@ -108,7 +110,49 @@ impl Drop for Child {
             let _ = self.signal(SIGKILL);
         }
         if let Some(inner) = self.inner.take() {
-            orphans::adopt(inner);
+            orphans::adopt(Orphan { inner, pidfd: self.pidfd.take() });
+        }
+    }
+}
+
+/// A child that is nobody's any more, and was not reaped.
+pub(super) struct Orphan {
+    inner: StdChild,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Orphan {
+    pub(super) fn pid(&self) -> u32 {
+        self.inner.id()
+    }
+
+    /// Reaps it if it has ended: whether it is still to be reaped.
+    pub(super) fn is_left(&mut self) -> bool {
+        try_reap(&mut self.inner, self.pidfd.as_ref()) == Reaped::NotYet
+    }
+
+    /// Reaps it when it ends, for which this waits.
+    pub(super) fn reap(mut self) {
+        while self.is_left() {
+            wait_for_end(self.pid());
+        }
+    }
+}
+
+/// Reaps a child if it has ended: by its descriptor, where there is one. Its number may be that of another child, if somebody
+/// else has reaped it.
+fn try_reap(child: &mut StdChild, pidfd: Option<&OwnedFd>) -> Reaped {
+    loop {
+        let waited = match pidfd.and_then(|fd| pidfd::try_wait(fd.as_fd())) {
+            Some(waited) => waited,
+            None => child.try_wait(),
+        };
+        match waited {
+            Ok(Some(status)) => return Reaped::Now(status),
+            Ok(None) => return Reaped::NotYet,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody else's fault is possible with a number, or a descriptor, that is right.
+            Err(_) => return Reaped::Elsewhere,
         }
     }
 }
