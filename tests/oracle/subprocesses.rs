@@ -168,19 +168,25 @@ fn process_whose_pipes_are_held() {
 #[test]
 fn process_waited_for_while_a_pipe_is_held() {
     let here = ["waited yes", "later 4", "waited 4", "read 'late word\\n'"];
-    let difference = "waiting-for-the-process-alone";
-    connected_differs("process_waited_for_while_a_pipe_is_held", difference, &here, async |el, log| {
-        let mut process = piped(LEAVES_A_CHILD).await.unwrap();
-        let wait = el.create_task(process.wait());
-        until(|| process.returncode().is_some()).await;
-        settle().await;
-        yes(&log, "waited", wait.is_done());
-        log.push(format!("later {}", process.wait().await.unwrap().code().unwrap()));
-        process.stdin.as_mut().unwrap().write(b"word\n");
-        log.push(format!("waited {}", wait.await.unwrap().unwrap().code().unwrap()));
-        let read = process.stdout.as_mut().unwrap().read_to_end().await.unwrap();
-        log.push(format!("read {}", describe(&read)));
-    });
+    connected_differs(
+        "process_waited_for_while_a_pipe_is_held",
+        "waiting-for-the-process-alone",
+        &here,
+        async |el, log| {
+            let mut process = piped(&format!("read y; {LEAVES_A_CHILD}")).await.unwrap();
+            let wait = el.create_task(process.wait());
+            settle().await;
+            process.stdin.as_mut().unwrap().write(b"\n");
+            until(|| process.returncode().is_some()).await;
+            settle().await;
+            yes(&log, "waited", wait.is_done());
+            log.push(format!("later {}", process.wait().await.unwrap().code().unwrap()));
+            process.stdin.as_mut().unwrap().write(b"word\n");
+            log.push(format!("waited {}", wait.await.unwrap().unwrap().code().unwrap()));
+            let read = process.stdout.as_mut().unwrap().read_to_end().await.unwrap();
+            log.push(format!("read {}", describe(&read)));
+        },
+    );
 }
 
 /// SP-03: what the signals give.

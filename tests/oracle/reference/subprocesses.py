@@ -113,8 +113,10 @@ async def process_whose_pipes_are_held(loop, trace):
 
 @connected
 async def process_waited_for_while_a_pipe_is_held(loop, trace):
-    process = await piped(LEAVES_A_CHILD)
+    process = await piped("read y; " + LEAVES_A_CHILD)
     wait = loop.create_task(process.wait())
+    await settle()
+    process.stdin.write(b"\n")
     await until(lambda: process.returncode is not None)
     await settle()
     trace.yes("waited", wait.done())
