@@ -43,6 +43,20 @@ fn two_loops_play_to_the_end() {
 }
 
 #[test]
+fn task_group_asks_all_or_none() {
+    let expected = [
+        "all: ann says hello, bob says hello",
+        "with one down: task group failed: down: nobody at home",
+        "fastest: Some(\"bob says hello\")",
+        "the record is open",
+        "the record is closed",
+        "with a limit: task group timed out",
+        "each: nobody at home, cid says hello",
+    ];
+    assert_eq!(lines("task_group", &[]), expected);
+}
+
+#[test]
 fn echo_streams_talks_to_itself() {
     assert_eq!(lines("echo_streams", &[]), ["echoed: one", "echoed: two", "echoed: three"]);
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::{PATIENCE, on_loop};
 use races::{ROUNDS, Results, run_a_little_and_close};
 use roundelay::{EventLoop, Remote, RemoteTask};
-use threads::join;
+use threads::{join, panic_text};
 
 /// Trap 2: two loops on one thread, run alternately, whose tasks wake each other: each task is run by its own loop.
 #[test]
@@ -86,6 +86,28 @@ fn two_loops_on_one_thread_post_to_each_other() {
         });
         assert_eq!(a.run_once(Some(Duration::ZERO)).unwrap(), 1);
         assert!(remote.stop().is_err());
+    });
+}
+
+/// LR-18: what is done may be awaited wherever it is: there is nobody to be woken. Until then it may not.
+#[test]
+fn what_is_done_belongs_to_nobody() {
+    on_loop(|a| {
+        let b = EventLoop::new().unwrap();
+        let (finished, mut closed) = (b.create_task(async { 1 }), b.create_task(std::future::pending::<()>()));
+        let future = b.create_future();
+        future.set_result(2).unwrap();
+        let mut pending = b.create_future::<i32>();
+        assert_eq!(b.run_until_complete(roundelay::yield_now()), Ok(()));
+        let elsewhere = a.run_until_complete(async {
+            assert_eq!((finished.await.unwrap(), future.await.unwrap()), (1, 2));
+            (&mut pending).await
+        });
+        assert!(elsewhere.unwrap().unwrap_err().to_string().contains("was awaited in loop"));
+        let early = panic_text(|| drop(a.run_until_complete(&mut closed)));
+        assert!(early.contains("was awaited in loop"), "{early}");
+        b.close();
+        assert!(a.run_until_complete(closed).unwrap().unwrap_err().is_closed());
     });
 }
 

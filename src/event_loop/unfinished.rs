@@ -18,13 +18,15 @@ pub(crate) enum Kind {
     Connection,
     Process,
     Job,
+    Generator,
 }
 
-const KINDS: [(Kind, &str, &str); 4] = [
+const KINDS: [(Kind, &str, &str); 5] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
     (Kind::Process, "child process", "child processes"),
     (Kind::Job, "blocking job", "blocking jobs"),
+    (Kind::Generator, "async generator", "async generators"),
 ];
 
 /// Why the end goes on without them.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
@@ -38,6 +39,13 @@ impl Children {
 impl Service for Children {
     fn new(_: &EventLoop) -> Self {
         Self { live: RefCell::default() }
+    }
+
+    fn after_fork_child(&self, _: &EventLoop) -> io::Result<()> {
+        for child in self.all() {
+            child.after_fork_child();
+        }
+        Ok(())
     }
 
     fn end(&self, how: End) {

@@ -248,6 +248,22 @@ impl ChildTransport {
             }
             Reaped::NotYet => return self.watch_closer(),
         };
+        self.exited(status);
+    }
+
+    /// In a child of `fork`, whose child the process is not: nobody will say that it has ended.
+    pub(super) fn after_fork_child(&self) {
+        self.enqueue(Action::Tell);
+    }
+
+    /// How it ends is not to be found out.
+    fn disown(&self) {
+        if self.watched.borrow().is_some() {
+            self.exited(unknown_status());
+        }
+    }
+
+    fn exited(&self, status: ExitStatus) {
         let watched = self.watched.take();
         drop(watched);
         tracing::debug!(target: "roundelay", "process {} has exited: {status}", self.pid);
@@ -451,7 +467,8 @@ impl Ready for ChildTransport {
         match action {
             Some(Action::Made) => self.make_connection(),
             Some(Action::Lost) => self.connection_lost(),
-            Some(Action::Tell | Action::Write | Action::Read) | None => {}
+            Some(Action::Tell) => self.disown(),
+            Some(Action::Write | Action::Read) | None => {}
         }
     }
 }

@@ -350,7 +350,7 @@ impl<T> LoopFuture<T> {
         value: impl FnOnce(&RefCell<State<T>>) -> Option<T>,
     ) -> Poll<Result<T, FutureError>> {
         let (own, running) = (self.shared.local.loop_id(), running_loop_id());
-        if running != 0 && running != own {
+        if running != 0 && running != own && !self.is_done() {
             let why = format!("belongs to loop {own} and was awaited in loop {running}");
             return Poll::Ready(Err(FutureError::InvalidState(Self::invalid("poll", &why))));
         }

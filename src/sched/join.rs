@@ -238,11 +238,12 @@ impl<T> Future for Task<T> {
 
     /// # Panics
     ///
-    /// If it is polled again after it was ready, or by another loop than the task's own.
+    /// If it is polled again after it was ready, or by another loop than the task's own before it is done.
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let entry = self.held.entry();
         assert!(entry.handle.get() == Handle::Held, "Task polled after its output was taken");
-        if super::runs_another_loop(entry.local) {
+        // What is done, as by the end of its loop, nobody has to be woken for.
+        if super::runs_another_loop(entry.local) && entry.outcome().is_none() {
             refuse_foreign(self.held.local());
         }
         let result = std::task::ready!(self.held.poll(cx));

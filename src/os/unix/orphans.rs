@@ -15,7 +15,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Reaps those that have ended of the ones that nobody waits for.
 pub(super) fn reap() {
-    lock(&LEFT).retain_mut(Orphan::is_left);
+    // Another thread may be at it; in a child of `fork`, for ever.
+    if let Ok(mut left) = LEFT.try_lock() {
+        left.retain_mut(Orphan::is_left);
+    }
 }
 
 /// Reaps a child, when it ends.
