@@ -16,12 +16,14 @@ use crate::sched::report::Subject;
 pub(crate) enum Kind {
     Task,
     Connection,
+    Child,
     Job,
 }
 
-const KINDS: [(Kind, &str, &str); 3] = [
+const KINDS: [(Kind, &str, &str); 4] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
+    (Kind::Child, "child process", "child processes"),
     (Kind::Job, "blocking job", "blocking jobs"),
 ];
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::services::Service;
+use crate::event_loop::unfinished::{Kind, Unfinished};
 use crate::process::transport::ChildTransport;
 use crate::protocol::{BaseTransport, TransportId};
 use crate::reactor::slot::End;
@@ -45,6 +46,12 @@ impl Service for Children {
                 End::Flush => child.close(),
                 End::Now => child.give_up(),
             }
+        }
+    }
+
+    fn unfinished(&self, found: &mut Unfinished) {
+        for child in self.all() {
+            found.add(Kind::Child, child.handle());
         }
     }
 

@@ -206,7 +206,7 @@ impl ChildTransport {
         EventLoop::handle(self.core.clone())
     }
 
-    fn handle(&self) -> ProcessHandle {
+    pub(super) fn handle(&self) -> ProcessHandle {
         let guard = self.guard.borrow().upgrade();
         ProcessHandle::with_guard(self.me(), guard.map(|guard| guard as Rc<dyn Any>))
     }
