@@ -224,8 +224,8 @@ enum Repr {
     Fatal,
     /// A child of a task group, which has the error.
     Failed,
-    /// A child of a task group, which has the payload. Here is its text, boxed for the same reason.
-    PanicOfChild(Box<String>),
+    /// A child of a task group, which has the payload. Here is its text in the place of it.
+    PanicOfChild(Box<Mutex<PanicPayload>>),
     Closed,
 }
 
@@ -257,7 +257,8 @@ impl JoinError {
 
     /// Of a child whose task group has the payload of its panic.
     pub(crate) fn panic_of_child(payload: &(dyn Any + Send)) -> Self {
-        Self { repr: Repr::PanicOfChild(Box::new(panic_text(payload).to_owned())) }
+        let text: PanicPayload = Box::new(panic_text(payload).to_owned());
+        Self { repr: Repr::PanicOfChild(Box::new(Mutex::new(text))) }
     }
 
     /// Whether it is about something that somebody else hears of.
@@ -307,9 +308,10 @@ impl JoinError {
     /// The error unchanged, if it is not about a panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
         match self.repr {
-            Repr::Panic(payload) => Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner())),
+            Repr::Panic(payload) | Repr::PanicOfChild(payload) => {
+                Ok(payload.into_inner().unwrap_or_else(|poison| poison.into_inner()))
+            }
             Repr::Fatal => Ok(Box::new(FATAL)),
-            Repr::PanicOfChild(text) => Ok(text),
             repr => Err(Self { repr }),
         }
     }
@@ -322,8 +324,7 @@ impl fmt::Display for JoinError {
             Repr::Closed => f.write_str("event loop is closed"),
             Repr::Fatal => write!(f, "panicked: {FATAL}"),
             Repr::Failed => f.write_str("failed: the task group has the error"),
-            Repr::PanicOfChild(text) => write!(f, "panicked: {text}"),
-            Repr::Panic(payload) => {
+            Repr::Panic(payload) | Repr::PanicOfChild(payload) => {
                 let payload = payload.lock().unwrap_or_else(|poison| poison.into_inner());
                 write!(f, "panicked: {}", panic_text(&**payload))
             }
@@ -684,6 +685,24 @@ pub(crate) fn of_method(method: &str, error: io::Error) -> io::Error {
 /// The panic of a protocol callback as the `io::Error` that `connection_lost` gets.
 pub(crate) fn callback_panicked(callback: &str, payload: &(dyn Any + Send)) -> io::Error {
     io::Error::other(format!("{callback} panicked: {}", panic_text(payload)))
+}
+
+/// An async generator is to come to its end: nobody will take what its body [emits](crate::Emitter::emit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the async generator is being closed")
+    }
+}
+
+impl Error for Closed {}
+
+impl From<Closed> for io::Error {
+    fn from(closed: Closed) -> Self {
+        Self::other(closed)
+    }
 }
 
 /// A payload for [`std::panic::panic_any`] that no callback's guard swallows.

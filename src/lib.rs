@@ -35,8 +35,8 @@
 //!
 //! # Finding your way
 //!
-//! * An application: [`block_on`] or [`Runner`], [`spawn`], [`sleep`], [`timeout`], [`open_connection`],
-//!   [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
+//! * An application: [`block_on`] or [`Runner`], [`spawn`], [`TaskGroup`], [`sleep`], [`timeout`],
+//!   [`open_connection`], [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
@@ -79,6 +79,7 @@
 #[cfg(all(test, feature = "__tls"))]
 extern crate self as roundelay;
 
+mod asyncgen;
 mod combine;
 mod constants;
 mod dns;
@@ -105,6 +106,7 @@ mod time;
 mod tls;
 mod transport;
 
+pub use asyncgen::{AsyncGen, AsyncGenInfo, AsyncGenOutput, Emitter, async_gen, try_async_gen};
 pub use combine::{
     AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
     try_gather, wait,
@@ -113,9 +115,9 @@ pub use dns::addr::{Family, Port};
 pub use dns::hints::{AddrInfoFlags, NameInfoFlags, SocketType};
 pub use dns::lookup::{AddrInfo, GetAddrInfo, GetNameInfo, Resolving};
 pub use error::{
-    AddressError, Cancelled, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError, LimitOverrun,
-    LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable, StartError, Stopped,
-    TimedOut,
+    AddressError, Cancelled, Closed, ConnectErrors, Fatal, FutureError, IncompleteRead, InvalidState, JoinError,
+    LimitOverrun, LoopClosed, NoRunningLoop, ResolveError, ResolveErrorKind, RunError, SendfileNotAvailable,
+    StartError, Stopped, TimedOut,
 };
 pub use event_loop::exception::{ExceptionContext, ExceptionHandler};
 pub use event_loop::grace::{CancelRequested, cancel_requested, is_cancel_requested};
@@ -166,8 +168,8 @@ pub use stream::{
 };
 pub use subprocess::{CreateSubprocess, CreatingSubprocess, Process, create_subprocess_exec, create_subprocess_shell};
 pub use time::{
-    Interval, MissedTicks, Sleep, Timeout, YieldNow, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
-    yield_now,
+    Interval, MissedTicks, Sleep, TimeLimit, Timeout, TimeoutScope, WaitFor, YieldNow, interval, interval_at, sleep,
+    sleep_until, timeout, timeout_at, timeout_scope, wait_for, yield_now,
 };
 
 /// The library that TLS is made with: some of its types stand in signatures here, as those of a configuration of one's own.

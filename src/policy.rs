@@ -18,7 +18,9 @@ pub trait EventLoopPolicy: Send + Sync + 'static {
     /// If no loop can be made, or the thread is ending.
     fn get_event_loop(&self) -> io::Result<EventLoop> {
         let ending = |_| io::Error::other("get_event_loop(): the thread is ending");
-        if let Some(el) = CURRENT.try_with(|current| current.borrow().as_ref().map(EventLoop::clone)).map_err(ending)? {
+        let set = CURRENT.try_with(|current| current.borrow().as_ref().map(EventLoop::clone)).map_err(ending)?;
+        // One that a child of `fork` has inherited is its parent's.
+        if let Some(el) = set.filter(|el| !el.core.is_inherited()) {
             return Ok(el);
         }
         let el = self.new_event_loop()?;

@@ -5,7 +5,7 @@ mod program;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use program::{Running, example, expect, output};
@@ -40,6 +40,20 @@ fn two_loops_play_to_the_end() {
     assert_eq!(shown[0], "hit 1 by ping");
     assert_eq!(shown[8], "hit 9 by ping");
     assert_eq!(shown[9], "10 hits");
+}
+
+#[test]
+fn task_group_asks_all_or_none() {
+    let expected = [
+        "all: ann says hello, bob says hello",
+        "with one down: task group failed: down: nobody at home",
+        "fastest: Some(\"bob says hello\")",
+        "the record is open",
+        "the record is closed",
+        "with a limit: task group timed out",
+        "each: nobody at home, cid says hello",
+    ];
+    assert_eq!(lines("task_group", &[]), expected);
 }
 
 #[test]
@@ -258,4 +272,68 @@ fn sendfile_server_sends_its_file() {
     told.sort();
     assert_eq!(told[..3], ["5000000 bytes sent"; 3]);
     assert!(told[3].starts_with("not sent: "), "{told:?}");
+}
+
+/// By callbacks, as streams, and one program behind the other.
+#[test]
+fn subprocess_pipe_has_programs_work() {
+    let shown = lines("subprocess_pipe", &[]);
+    assert_eq!(shown[0], "date has returned Some(0)");
+    assert!(shown[1].starts_with("today is 20") && shown[1].len() == "today is 2000-01-01".len(), "{shown:?}");
+    assert_eq!(shown[2..], ["sorted: 9 10 100", "6 * 7 = 42", "1 << 20 = 1048576", "FROM ONE TO THE NEXT"]);
+}
+
+/// Runs commands; gives what was shown, sorted, and the exit status.
+fn shell(args: &[&str], commands: &str) -> (Vec<String>, Option<i32>) {
+    let mut shell = Command::new(example("shell"));
+    let mut child = shell.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let mut shown: Vec<String> = String::from_utf8(done.stdout).unwrap().lines().map(str::to_owned).collect();
+    shown.sort();
+    (shown, done.status.code())
+}
+
+#[test]
+fn shell_runs_jobs() {
+    let (shown, status) = shell(&["2"], "echo one; echo wrong >&2\n\n# no job\nfalse\necho last");
+    let expected = [
+        "[1] exit status: 0: echo one; echo wrong >&2",
+        "[1] one",
+        "[1] wrong",
+        "[2] exit status: 1: false",
+        "[3] exit status: 0: echo last",
+        "[3] last",
+    ];
+    assert_eq!((shown, status), (expected.map(str::to_owned).to_vec(), Some(1)));
+    assert_eq!(shell(&[], ""), (vec![], Some(0)));
+    assert_eq!(shell(&["1"], "true\ntrue\n").1, Some(0));
+    assert_eq!(Command::new(example("shell")).arg("many").output().unwrap().status.code(), Some(2));
+}
+
+/// With one at a time the first job has to end before the second one begins; with two they wait for each other.
+#[test]
+fn shell_runs_as_many_as_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    let path = fifo.display();
+    let (shown, status) =
+        shell(&["2"], &format!("mkfifo {path}; cat {path}\nuntil [ -p {path} ]; do :; done; echo met > {path}\n"));
+    assert_eq!((shown.len(), shown[1].as_str(), status), (3, "[1] met", Some(0)), "{shown:?}");
+}
+
+/// Ctrl-C kills what runs.
+#[test]
+fn shell_is_interrupted() {
+    let mut shell = Command::new(example("shell"));
+    let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"echo $$; exec sleep 1000\n").unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let pid = line(&mut stdout).strip_prefix("[1] ").unwrap().to_owned();
+    let shell = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(shell, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    drop(stdin);
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// that may import "and below" lists those below.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let l0 = ["error", "constants"];
-    let event_loop = with(&l0, &["sched", "reactor", "os::fd"]);
+    let event_loop = with(&l0, &["sched", "reactor", "os::fd", "os::fork"]);
     // What stands above the loop may use the operating system's sockets, too.
     let below_services = with(&event_loop, &["os", "event_loop"]);
     let executor = with(&below_services, &["executor"]);
@@ -22,7 +22,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("error", vec![]),
         ("constants", vec![]),
         ("os", l0.to_vec()),
-        ("sched", l0.to_vec()),
+        // Of the operating system a number: that of the process.
+        ("sched", with(&l0, &["os::fork"])),
         ("reactor", with(&l0, &["os"])),
         ("event_loop", event_loop),
         ("executor", below_services.clone()),

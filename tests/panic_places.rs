@@ -11,8 +11,8 @@ use futures::FutureExt;
 use common::{alone, complete, on_loop};
 use roundelay::{
     ContextVar, EventLoop, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, TcpListener, TcpStream,
-    ThreadPoolExecutor, Transport, block_on, get_running_loop, interval, open_connection, spawn, spawn_blocking,
-    start_server,
+    ThreadPoolExecutor, Transport, block_on, create_subprocess_exec, create_subprocess_shell, get_running_loop,
+    interval, open_connection, spawn, spawn_blocking, start_server,
 };
 
 /// The text of a panic, which must point at this file.
@@ -49,6 +49,8 @@ fn outside_of_a_loop() {
     check(&refused(|| spawn_blocking(|| ())), "spawn_blocking()", outside);
     check(&refused(|| open_connection(("127.0.0.1", 1))), "open_connection()", outside);
     check(&refused(|| start_server(|_, _| async {}, ("127.0.0.1", 0))), "start_server()", outside);
+    check(&refused(|| create_subprocess_exec("true", [""])), "create_subprocess_exec()", outside);
+    check(&refused(|| create_subprocess_shell("true")), "create_subprocess_shell()", outside);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     check(&refused(|| TcpStream::from_std(stream)), "TcpStream::from_std()", outside);

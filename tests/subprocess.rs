@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use collector::collect;
 use common::{DropCounter, Kind, complete, poll_times, run_until, settle, take_reports};
-use processes::{Gate, NONE, Recorder, Told, await_zombie, children, gate, is_reaped};
+use processes::{NONE, Recorder, Told, await_zombie, children, gate, is_reaped};
 use roundelay::{ContextVar, EventLoop, ProcessHandle, Protocol, ProtocolRef, Stdio, SubprocessProtocol, Transport};
 use rustix::process::Signal;
 
@@ -26,14 +26,6 @@ fn shell(el: &EventLoop, told: &Told, command: &str) -> (ProcessHandle, Protocol
 /// Starts a program that runs until it is ended.
 fn endless(el: &EventLoop, told: &Told) -> ProcessHandle {
     complete(el, el.subprocess_exec(told.protocol(), "cat", NONE)).unwrap().0
-}
-
-/// A process that has a child of its own, which keeps the outputs open until the gate is dropped.
-fn with_grandchild(el: &EventLoop, told: &Told) -> (ProcessHandle, Gate) {
-    let (gate, theirs) = gate();
-    let command = format!("cat {} & exit 5", gate.path);
-    let process = el.subprocess_shell(told.protocol(), command).pass_fds([theirs]);
-    (complete(el, process).unwrap().0, gate)
 }
 
 /// A process that has ended, of which the loop has not heard.
@@ -128,13 +120,19 @@ on_every_loop! {
     /// P29, SP-06: while a child of the process has its pipes, its end is told, and that of the connection is not.
     fn a_grandchild_that_holds_the_pipes(el) {
         let told = Told::new();
-        let (process, gate) = with_grandchild(el, &told);
-        assert_eq!(complete(el, process.wait()).unwrap().code(), Some(5));
+        let ((gate, theirs), (childs_gate, childs)) = (gate(), gate());
+        let command = format!("cat {} & cat {}; exit 5", childs_gate.path, gate.path);
+        let start = el.subprocess_shell(told.protocol(), command).pass_fds([theirs, childs]);
+        let process = complete(el, start).unwrap().0;
+        let wait = el.create_task(process.wait());
+        settle(el);
+        drop(gate);
+        assert_eq!(complete(el, wait).unwrap().unwrap().code(), Some(5));
         run_until(el, || told.has("exited 5") && told.has("pipe lost 0 None"));
         settle(el);
         assert_eq!(sorted(told.so_far()), ["exited 5", "made", "pipe lost 0 None"]);
         assert!(!process.is_closing());
-        drop(gate);
+        drop(childs_gate);
         run_until(el, || told.is_over());
         assert_eq!(sorted(told.take()[3..].to_vec()), ["lost None", "pipe lost 1 None", "pipe lost 2 None"]);
     }
@@ -456,7 +454,7 @@ on_every_loop! {
         struct Held(#[allow(dead_code)] Recorder, #[allow(dead_code)] common::DropGuard);
         impl SubprocessProtocol for Held {}
         let (recorder, guard) = (told.protocol()(), drops.guard());
-        let start = el.subprocess_exec(move || Held(recorder, guard), "cat", NONE).kill_on_drop(true);
+        let start = el.subprocess_exec(move || Held(recorder, guard), "sleep", ["1000"]).kill_on_drop(true);
         let (process, protocol) = complete(el, start).unwrap();
         drop(protocol);
         let mut wait = process.wait();

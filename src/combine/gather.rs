@@ -233,7 +233,10 @@ impl<T> Children<T> {
     }
 
     fn cancel(&self) -> bool {
-        let cancelled = self.tasks.iter().fold(false, |cancelled, task| task.cancel() || cancelled);
+        let mut cancelled = false;
+        for task in &self.tasks {
+            cancelled |= task.cancel();
+        }
         if cancelled && self.gathering.progress.get() == Progress::Running {
             self.gathering.progress.set(Progress::Cancelled);
         }

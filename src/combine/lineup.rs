@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 /// Who is to be looked at, by number.
-pub(super) struct Lineup {
+pub(crate) struct Lineup {
     called: Arc<Mutex<Called>>,
     wakers: Vec<Arc<Number>>,
 }
@@ -51,7 +51,7 @@ impl Wake for Number {
 
 impl Lineup {
     /// So many, all of whom are to be looked at first.
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let called = Arc::new(Mutex::new(Called { numbers: (0..count).collect(), waker: None }));
         let number = |number| Number { number, is_called: AtomicBool::new(true), called: called.clone() };
         let wakers = (0..count).map(|n| Arc::new(number(n))).collect();
@@ -59,7 +59,7 @@ impl Lineup {
     }
 
     /// How many are called. From now on this one is woken when there is another.
-    pub(super) fn wait(&self, cx: &Context<'_>) -> usize {
+    pub(crate) fn wait(&self, cx: &Context<'_>) -> usize {
         // A waker may be the application's: it is cloned and dropped with nothing locked.
         let waker = cx.waker().clone();
         let (before, count) = with(&self.called, |called| (called.waker.replace(waker), called.numbers.len()));
@@ -68,7 +68,7 @@ impl Lineup {
     }
 
     /// The next one who is called, and what wakes it.
-    pub(super) fn next(&self) -> Option<(usize, Waker)> {
+    pub(crate) fn next(&self) -> Option<(usize, Waker)> {
         let number = with(&self.called, |called| called.numbers.pop_front())?;
         let waker = &self.wakers[number];
         // Before it is looked at: it may be called again while it is.

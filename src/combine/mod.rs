@@ -2,7 +2,7 @@
 
 mod completed;
 mod gather;
-mod lineup;
+pub(crate) mod lineup;
 mod shield;
 mod wait;
 

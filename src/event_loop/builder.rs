@@ -143,8 +143,9 @@ impl Builder {
             let (targets, shared) = (Arc::downgrade(&wake), Arc::downgrade(&local.shared()));
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
                 let Some((targets, shared)) = targets.upgrade().zip(shared.upgrade()) else { return };
-                match shared.inject_queue().claim_wake() {
+                match shared.claim_wake() {
                     Wake::Needed => targets.wake(),
+                    Wake::NotNeeded if shared.is_inherited() => {}
                     // The selector all the same: the new time counts for the next wait, too.
                     Wake::NotNeeded => targets.notify(),
                 }

@@ -25,9 +25,9 @@ impl EventLoop {
 
 impl Core {
     /// In debug mode, tells of something that was left open; not while the orderly end closes everything, by which tasks
-    /// drop what they would have closed.
+    /// drop what they would have closed. In a child of `fork` it is the parent's.
     pub(crate) fn resource_warning(&self, text: std::fmt::Arguments<'_>) {
-        if self.debug.get() && !self.ending.get() {
+        if self.debug.get() && !self.ending.get() && !self.is_inherited() {
             emit(tracing::Level::WARN, &format!("resource warning: {text}"));
         }
     }

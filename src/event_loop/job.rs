@@ -3,7 +3,7 @@
 //! Both directions use it: what other threads post to a loop, and what a loop gives to an executor's threads.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -13,6 +13,15 @@ use crate::error::JoinError;
 /// Locks a mutex under which no code of the user's runs, so that a poisoned one holds nothing broken.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// As `lock`, without waiting: for a child of `fork`, which may not have the thread that holds it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(locked) => Some(locked),
+        Err(TryLockError::Poisoned(poison)) => Some(poison.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Wakes the threads that are blocked until something behind a lock has changed. It knows whether there are any, for to
@@ -115,6 +124,19 @@ impl<F, T> Job<F, T> {
     /// Whoever was to run it has ended: true if it had not begun.
     pub(crate) fn close(&self) -> bool {
         self.leave_scheduled(lock(&self.inner), State::Closed)
+    }
+
+    /// This is a child of `fork`, and whoever was to run it, or does, is a thread of the parent's. False if that one was just
+    /// looking at it, and so will for ever.
+    pub(crate) fn after_fork_child(&self) -> bool {
+        let Some(mut inner) = try_lock(&self.inner) else { return false };
+        if let State::Running(_) = inner.state {
+            inner.state = State::Closed;
+            self.tell(inner);
+        } else {
+            self.leave_scheduled(inner, State::Closed);
+        }
+        true
     }
 
     /// Takes the function back: true if it had not begun.

@@ -33,6 +33,7 @@ mod callbacks;
 mod debug;
 mod eager;
 pub(crate) mod exception;
+pub(crate) mod fork;
 pub(crate) mod grace;
 pub(crate) mod job;
 pub(crate) mod remote;
@@ -60,7 +61,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::exception::ExceptionHandler;
-use crate::event_loop::job::lock;
+use crate::event_loop::job::{lock, try_lock};
 use crate::event_loop::root::RootWakers;
 use crate::event_loop::services::Services;
 use crate::event_loop::stats::LoopCounters;
@@ -133,6 +134,21 @@ impl WakeTargets {
     fn close(&self) {
         let targets = lock(&self.targets).take();
         drop(targets);
+    }
+
+    /// As `close`, in a child of `fork`.
+    fn close_inherited(&self) {
+        let targets = try_lock(&self.targets).and_then(|mut targets| targets.take());
+        drop(targets);
+    }
+
+    /// In a child of `fork`: wakes by this from now on. False if that cannot be.
+    fn replace_notifier(&self, notifier: Arc<dyn Notify>) -> bool {
+        let Some(mut targets) = try_lock(&self.targets) else { return false };
+        let before = targets.as_mut().map(|targets| std::mem::replace(&mut targets.notifier, notifier));
+        drop(targets);
+        drop(before);
+        true
     }
 }
 
@@ -257,6 +273,9 @@ impl Drop for Core {
             // at it: it is leaked.
             std::mem::forget(self.local.clone());
         }
+        if let (Some(fd), true) = (self.backend_fd.take(), self.local.is_inherited()) {
+            crate::os::fork::give_up(fd);
+        }
     }
 }
 
@@ -319,7 +338,8 @@ impl EventLoop {
         self.core.is_running()
     }
 
-    /// Whether the loop was closed.
+    /// Whether the loop was closed. True as well in a child of `fork` that has inherited it: see
+    /// [`after_fork_child`](Self::after_fork_child).
     pub fn is_closed(&self) -> bool {
         !self.core.is_open()
     }
@@ -379,7 +399,7 @@ impl EventLoop {
         self.core.wake.set_hook(hook);
         if hosted && self.be_hosted() {
             // Whether or not somebody else was told before: this host was not.
-            let _ = self.core.local.shared_ref().inject_queue().claim_wake();
+            let _ = self.core.local.shared_ref().claim_wake();
             self.core.wake.wake();
         }
     }
@@ -430,14 +450,15 @@ impl Drop for EventLoop {
 ///
 /// # Panics
 ///
-/// If the loop is closed, its selector has no descriptor, or the process has no descriptor left for the duplicate.
+/// If the loop is closed, or is that of a process that has forked this one, its selector has no descriptor, or the process has no descriptor left for the duplicate.
 impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        if self.be_hosted() {
+        if self.core.is_open() && self.be_hosted() {
             self.core.local.shared_ref().wake_if_asleep();
         }
         let reactor = self.core.reactor.borrow();
-        let fd = reactor.selector().and_then(|selector| selector.backend_fd());
+        let selector = reactor.selector().filter(|_| !self.core.is_inherited());
+        let fd = selector.and_then(|selector| selector.backend_fd());
         let fd = fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
         self.core
             .backend_fd

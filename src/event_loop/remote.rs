@@ -67,6 +67,11 @@ impl Remote {
         }
     }
 
+    /// Whether the loop belongs to a process that has forked this one.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.shared.is_inherited()
+    }
+
     /// See `refuse_blocking`.
     #[track_caller]
     fn refuse_blocking(&self, method: &str, is_done: bool) {

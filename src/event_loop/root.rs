@@ -137,14 +137,18 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
 impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
     fn drop(&mut self) {
         let local = &self.core.local;
-        local.end_grace(self.task);
+        let mut grace = None;
         let ended = {
             let active = local.active.borrow();
             active.get(self.task).map(|entry| {
                 let context = entry.context.replace(Slot::EMPTY);
+                grace = entry.take_grace();
                 (active.end(entry, Outcome::Finished), context)
             })
         };
+        if let Some(grace) = grace {
+            local.end_grace(grace);
+        }
         if let (Some((_, context)), false) = (ended, self.done) {
             // Its destructors run in its context, as a task's do.
             let (_, left) = context::enter(context, || (self.poll)(None));

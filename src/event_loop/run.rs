@@ -24,7 +24,7 @@ impl EventLoop {
     ///
     /// # Panics
     ///
-    /// If the loop is closed or running, if another loop runs on this thread, if its selector fails, or with the payload
+    /// If the loop is closed or running, or is that of a process that has forked this one, if another loop runs on this thread, if its selector fails, or with the payload
     /// of a [`Fatal`](crate::Fatal) panic of a callback.
     #[track_caller]
     pub fn run_forever(&self) {
@@ -100,6 +100,9 @@ impl EventLoop {
     /// [`block_on`](crate::block_on) gives them their `connection_lost` before. The default executor is told to end and
     /// is not waited for. Wakers, handles and remotes that outlive the loop are inert.
     ///
+    /// In a child of `fork`, the loop of the parent is let go of without the parent's notice: see
+    /// [`after_fork_child`](Self::after_fork_child).
+    ///
     /// # Panics
     ///
     /// If the loop is running.
@@ -124,6 +127,12 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     #[track_caller]
     pub(super) fn enter(core: &'a Rc<Core>, method: &str) -> Self {
+        assert!(
+            !core.is_inherited(),
+            "{method}(): event loop {} is that of a process that has forked this one: make another one here, or call \
+             after_fork_child() first",
+            core.local.loop_id()
+        );
         assert!(core.is_open(), "{method}(): event loop is closed");
         assert!(!core.is_running(), "{method}(): this event loop is already running");
         if let Some(other) = running::current() {
@@ -152,7 +161,8 @@ impl Drop for Run<'_> {
         core.local.hosted_idle.set(core.hosted.get());
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
         // Without a host nobody need be told of what comes between two runs: the next one looks for it.
-        if core.hosted.get() && (core.local.shared_ref().inject_queue().leave() || core.has_work()) {
+        let hosted = core.hosted.get() && !core.is_inherited();
+        if hosted && (core.local.shared_ref().inject_queue().leave() || core.has_work()) {
             core.local.wake_host();
         }
         if close {
@@ -232,6 +242,9 @@ impl Core {
             self.run_item(item, &mut root);
             if let Some(payload) = local.fatal.take() {
                 resume_unwind(payload);
+            }
+            if local.is_inherited() {
+                self.leave_to_parent();
             }
         }
         Ok(batch)
@@ -414,6 +427,10 @@ impl Core {
             if self.end_next() {
                 continue;
             }
+            if local.is_inherited() {
+                // They are with threads that this process does not have.
+                break;
+            }
             if inject.prepare_sleep() {
                 let mut fired = Vec::new();
                 let _ = self.reactor.borrow_mut().wait(Some(CLOSING_WAIT), &mut fired);
@@ -423,7 +440,9 @@ impl Core {
         }
 
         // No future is left, so no waker can schedule: now the way in is shut, and what was posted is refused.
-        inject.close();
+        if !local.is_inherited() {
+            inject.close();
+        }
         self.drain();
         let timers = local.timers.borrow_mut().clear();
         for due in timers {
@@ -450,7 +469,7 @@ impl Core {
             });
         }
         local.dispose(selector);
-        local.guarded(|| self.wake.close());
+        local.guarded(|| if local.is_inherited() { self.wake.close_inherited() } else { self.wake.close() });
         drop(self.clock_wake.take());
 
         // Destructors that ran above may have left something behind.

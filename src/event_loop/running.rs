@@ -18,7 +18,7 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// [`NoRunningLoop`] outside of a running loop.
+/// [`NoRunningLoop`] outside of a running loop, and in a child of `fork`, where the parent's loop does not run.
 ///
 /// ```
 /// assert!(roundelay::get_running_loop().is_err());
@@ -33,14 +33,20 @@ pub fn get_running_loop() -> Result<EventLoop, NoRunningLoop> {
 /// The core of the running loop.
 pub(crate) fn current() -> Option<Rc<Core>> {
     // While the thread ends there is none any more.
-    RUNNING.try_with(|running| running.borrow().clone()).ok().flatten()
+    RUNNING.try_with(|running| own(running.borrow().as_ref()).cloned()).ok().flatten()
+}
+
+/// In a child of `fork` no loop runs, though its parent's does according to what the child has in its memory.
+#[inline]
+fn own(core: Option<&Rc<Core>>) -> Option<&Rc<Core>> {
+    core.filter(|core| !core.is_inherited())
 }
 
 /// Calls `f` with the core of the running loop, without counting a reference to it. No run begins or ends meanwhile.
 #[inline]
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Rc<Core>>) -> R) -> R {
     let mut f = Some(f);
-    let called = RUNNING.try_with(|running| f.take().map(|f| f(running.borrow().as_ref())));
+    let called = RUNNING.try_with(|running| f.take().map(|f| f(own(running.borrow().as_ref()))));
     match (called, f) {
         (Ok(Some(result)), _) => result,
         // While the thread ends there is none any more.

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 
 use crate::event_loop::unfinished::Unfinished;
@@ -24,8 +25,19 @@ pub(crate) trait Service: Any {
     /// The time for that is over: tells what has not ended yet.
     fn unfinished(&self, _: &mut Unfinished) {}
 
+    /// The loop goes on in a child of `fork`, which has no other thread, and shares with its parent what descriptors refer
+    /// to. What is registered is so with the child's own selector.
+    fn after_fork_child(&self, _: &EventLoop) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The loop is being closed: its tasks are gone, its descriptors still registered.
     fn close(&self) {}
+
+    /// The same in a child of `fork`, whose parent goes on with the loop.
+    fn close_inherited(&self) {
+        self.close();
+    }
 }
 
 struct Entry {
@@ -72,10 +84,16 @@ impl Services {
         }
     }
 
+    /// Tells all that the loop goes on in a child of `fork`.
+    pub(crate) fn after_fork_child(&self, el: &EventLoop) -> io::Result<()> {
+        self.all().into_iter().try_for_each(|service| service.after_fork_child(el))
+    }
+
     /// Closes all, the latest first, and forgets them.
     pub(crate) fn close(&self, local: &Local) {
         while let Some(entry) = { self.entries.borrow_mut().pop() } {
-            local.guarded(|| entry.service.close());
+            let is_inherited = local.is_inherited();
+            local.guarded(|| if is_inherited { entry.service.close_inherited() } else { entry.service.close() });
             local.dispose(entry);
         }
     }

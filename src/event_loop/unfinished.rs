@@ -16,15 +16,17 @@ use crate::sched::report::Subject;
 pub(crate) enum Kind {
     Task,
     Connection,
-    Child,
+    Process,
     Job,
+    Generator,
 }
 
-const KINDS: [(Kind, &str, &str); 4] = [
+const KINDS: [(Kind, &str, &str); 5] = [
     (Kind::Task, "task", "tasks"),
     (Kind::Connection, "connection", "connections"),
-    (Kind::Child, "child process", "child processes"),
+    (Kind::Process, "child process", "child processes"),
     (Kind::Job, "blocking job", "blocking jobs"),
+    (Kind::Generator, "async generator", "async generators"),
 ];
 
 /// Why the end goes on without them.

@@ -87,6 +87,11 @@ impl Waiters {
         Waiter { together: self.together.clone(), key }
     }
 
+    /// What wakes them all. Those who poll with it have to [`wait`](Waiter::wait) before.
+    pub(crate) fn waker(&self) -> Waker {
+        self.together.clone().into()
+    }
+
     /// Wakes them all.
     pub(crate) fn wake(&self) {
         self.together.wake_by_ref();

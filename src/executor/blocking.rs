@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::error::JoinError;
-use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock};
+use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock, try_lock};
 use crate::event_loop::remote::{LostPanic, Remote};
 use crate::executor::job_info::JobInfo;
 use crate::executor::{Runs, Work};
@@ -105,6 +105,14 @@ where
         }
     }
 
+    fn after_fork_child(&self) -> bool {
+        let are_free = self.job.after_fork_child() && try_lock(&self.end).is_some();
+        if are_free {
+            end(&self.end);
+        }
+        are_free
+    }
+
     fn is_over(&self) -> bool {
         matches!(*lock(&self.end), End::Over)
     }
@@ -165,6 +173,10 @@ impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
     }
 
     fn forget(&self) {
+        if self.remote.is_inherited() {
+            // A thread that this process does not have may be looking at the job for ever.
+            return;
+        }
         let given_up = self.if_forgotten == IfForgotten::IsGivenUp;
         if given_up {
             self.job.cancel(IfRunning::LetGo);

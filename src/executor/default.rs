@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::error::executor_overrun;
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::fork::lock_held;
 use crate::event_loop::services::Service;
 use crate::event_loop::timer::Sleep;
 use crate::event_loop::unfinished::{Kind, Unfinished};
@@ -36,6 +37,20 @@ impl Service for DefaultExecutor {
         Self { executor: RefCell::new(None), jobs: RefCell::new(Vec::new()), ended: Cell::new(false) }
     }
 
+    /// What is at work is not here. An executor of threads begins anew by itself.
+    fn after_fork_child(&self, _: &EventLoop) -> io::Result<()> {
+        if self.let_go() {
+            return Ok(());
+        }
+        Err(lock_held("EventLoop::after_fork_child(): a thread was looking at a job of the default executor"))
+    }
+
+    fn close_inherited(&self) {
+        self.ended.set(true);
+        self.let_go();
+        drop(self.executor.take());
+    }
+
     fn close(&self) {
         self.ended.set(true);
         for job in self.jobs.take().iter().filter_map(Weak::upgrade) {
@@ -46,6 +61,13 @@ impl Service for DefaultExecutor {
 }
 
 impl DefaultExecutor {
+    /// In a child of `fork`: whoever awaits a job is told that it will not be done. False if that cannot be, for one of them.
+    fn let_go(&self) -> bool {
+        let jobs = self.jobs.take();
+        let jobs = jobs.iter().filter_map(Weak::upgrade);
+        jobs.fold(true, |all, job| job.after_fork_child() && all)
+    }
+
     fn submit(&self, work: Work) -> io::Result<()> {
         if self.ended.get() {
             return Err(io::Error::other("the default executor was shut down"));

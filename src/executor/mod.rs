@@ -103,6 +103,10 @@ trait Runs: Send + Sync {
     /// It does not begin any more.
     fn close(&self);
 
+    /// In a child of `fork`: its end does not come, for the thread that would see to it is not there. False if that one was
+    /// just looking at it, and so will for ever.
+    fn after_fork_child(&self) -> bool;
+
     /// Whether it has ended, or nobody waits for its end any more.
     fn is_over(&self) -> bool;
 

@@ -4,20 +4,23 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::constants::{EXECUTOR_EXTRA_THREADS, EXECUTOR_IDLE, EXECUTOR_MAX_THREADS};
-use crate::event_loop::job::lock;
+use crate::event_loop::job::{lock, try_lock};
 use crate::event_loop::timer::Sleep;
 use crate::executor::{Executor, Runs, Work, wait_for};
+use crate::os::fork::Home;
 use crate::sched::clock::deadline;
 
 /// An [`Executor`] of threads. They are made on demand, up to a limit, and end when they have been idle for a while.
 ///
 /// Clones are the same pool, which any number of loops and threads may share. When the last one is dropped, the jobs that
 /// are queued or running go on; the threads end after them.
+///
+/// A child of `fork` does not have the threads: there the pool begins anew, with none of the jobs that it had.
 ///
 /// ```
 /// use roundelay::{EventLoop, ThreadPoolExecutor};
@@ -40,6 +43,8 @@ struct Owner {
 
 struct Pool {
     settings: ThreadPoolBuilder,
+    /// The process that has the threads.
+    home: Home,
     inner: Mutex<Inner>,
     /// Told when there is work, or when threads are to end.
     work: Condvar,
@@ -84,7 +89,7 @@ impl ThreadPoolExecutor {
 
     /// How many threads there are now.
     pub fn threads(&self) -> usize {
-        lock(&self.owner.pool.inner).threads
+        self.owner.pool.lock().map_or(0, |inner| inner.threads)
     }
 
     /// Ends the pool, whoever else has a clone of it: it takes nothing more, and what it has is waited for, at most
@@ -111,7 +116,7 @@ impl ThreadPoolExecutor {
     pub async fn shutdown(&self, timeout: Option<Duration>) -> bool {
         let pool = &self.owner.pool;
         let jobs = {
-            let mut inner = lock(&pool.inner);
+            let Some(mut inner) = pool.lock() else { return true };
             inner.ended = true;
             let queued = inner.queue.iter().map(|work| Arc::downgrade(&work.work));
             queued.chain(inner.running.iter().cloned()).collect()
@@ -131,7 +136,9 @@ impl Default for ThreadPoolExecutor {
 impl Executor for ThreadPoolExecutor {
     fn submit(&self, work: Work) -> io::Result<()> {
         let pool = &self.owner.pool;
-        let mut inner = lock(&pool.inner);
+        let Some(mut inner) = pool.lock() else {
+            return Err(io::Error::other("a thread was looking at the pool when this process was forked"));
+        };
         if inner.ended {
             drop(inner);
             drop(work);
@@ -160,6 +167,25 @@ impl Executor for ThreadPoolExecutor {
 }
 
 impl Pool {
+    /// `None` in a child of `fork`, if a thread has the lock that is not there.
+    fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        if self.home.is_here() {
+            return Some(lock(&self.inner));
+        }
+        let mut inner = try_lock(&self.inner)?;
+        let left = std::mem::take(&mut *inner);
+        (inner.ended, inner.made) = (left.ended, left.made);
+        self.home.move_here();
+        drop(inner);
+        let running = left.running.iter().filter_map(Weak::upgrade);
+        for job in running.chain(left.queue.iter().map(|work| work.work.clone())) {
+            job.after_fork_child();
+        }
+        // Whoever was looking at one of them, and has its lock, is not there.
+        std::mem::forget(left.queue);
+        Some(lock(&self.inner))
+    }
+
     fn spawn(pool: &Arc<Self>, number: usize) -> io::Result<()> {
         let mut thread = thread::Builder::new().name(format!("{}_{number}", pool.settings.name_prefix));
         if let Some(stack_size) = pool.settings.stack_size {
@@ -206,16 +232,20 @@ impl Pool {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        lock(&self.pool.inner).ended = true;
-        self.pool.work.notify_all();
+        if let Some(mut inner) = self.pool.lock() {
+            inner.ended = true;
+            drop(inner);
+            self.pool.work.notify_all();
+        }
     }
 }
 
 impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = lock(&self.owner.pool.inner);
-        f.debug_struct("ThreadPoolExecutor")
-            .field("max_threads", &self.owner.pool.settings.max_threads)
+        let mut debug = f.debug_struct("ThreadPoolExecutor");
+        debug.field("max_threads", &self.owner.pool.settings.max_threads);
+        let Some(inner) = self.owner.pool.lock() else { return debug.finish_non_exhaustive() };
+        debug
             .field("threads", &inner.threads)
             .field("queued", &inner.queue.len())
             .field("running", &inner.running.len())
@@ -286,6 +316,8 @@ impl ThreadPoolBuilder {
     /// Makes the pool. Its threads are made when they are needed.
     pub fn build(self) -> ThreadPoolExecutor {
         let (inner, work) = (Mutex::new(Inner::default()), Condvar::new());
-        ThreadPoolExecutor { owner: Arc::new(Owner { pool: Arc::new(Pool { settings: self, inner, work }) }) }
+        ThreadPoolExecutor {
+            owner: Arc::new(Owner { pool: Arc::new(Pool { settings: self, home: Home::here(), inner, work }) }),
+        }
     }
 }

@@ -52,9 +52,9 @@ pub use scope::Scope;
 /// This is the handle of a group that the body of its [`scope`](Self::scope) is given. It may be cloned, kept and given to
 /// children, which may start siblings.
 ///
-/// A child **fails** if it gives an `Err` or panics. That cancels all other children and drops the body at its await point.
-/// When the futures of all children are gone, the scope gives a [`GroupError`] with everything that went wrong. A child that
-/// somebody cancels has not failed: nobody else is cancelled for it.
+/// A child **fails** if it gives an `Err` or panics. In the next turn of the loop that cancels all other children, and drops
+/// the body at its await point. When the futures of all children are gone, the scope gives a [`GroupError`] with everything
+/// that went wrong. A child that somebody cancels has not failed: nobody else is cancelled for it.
 #[derive(Clone)]
 pub struct TaskGroup {
     group: Rc<Group>,
@@ -119,7 +119,8 @@ impl TaskGroup {
         Scope::new(body, |output| output)
     }
 
-    /// Starts a child. It begins in the next turn, in a copy of the current [`Context`].
+    /// Starts a child. It begins in the next turn, unless tasks are [eager](crate::EventLoop::set_eager_tasks), in a copy of the
+    /// current [`Context`].
     ///
     /// The child gives nothing, or a `Result`; see [`ChildOutput`]. Its handle may be dropped: the group keeps the child.
     ///
@@ -156,9 +157,9 @@ impl TaskGroup {
         self.task_builder().spawn_infallible(future)
     }
 
-    /// As [`spawn`](Self::spawn), with a name or a context.
+    /// As [`spawn`](Self::spawn), with a name, a context, or begun at once.
     pub fn task_builder(&self) -> ChildBuilder<'_> {
-        ChildBuilder { group: &self.group, name: None, context: None }
+        ChildBuilder { group: &self.group, name: None, context: None, eager: None }
     }
 
     /// Cancels all children, and the body at its next await. Nobody may come any more.
@@ -241,6 +242,8 @@ pub struct ChildBuilder<'a> {
     group: &'a Rc<Group>,
     name: Option<Rc<str>>,
     context: Option<Context>,
+    /// `None`: as the loop says.
+    eager: Option<bool>,
 }
 
 impl ChildBuilder<'_> {
@@ -253,6 +256,13 @@ impl ChildBuilder<'_> {
     /// Runs the task in this context itself, not in a copy of the current one.
     pub fn context(mut self, context: &Context) -> Self {
         self.context = Some(context.clone());
+        self
+    }
+
+    /// Begins the child here and now, or, with `false`, in the next turn, as [`TaskBuilder::eager`](crate::TaskBuilder::eager)
+    /// does for any task.
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.eager = Some(eager);
         self
     }
 
@@ -296,7 +306,7 @@ impl ChildBuilder<'_> {
         F: Future + 'static,
         T: 'static,
     {
-        let Self { group, name, context } = self;
+        let Self { group, name, context, eager } = self;
         let core = &group.el().core;
         if group.state() != State::Open && core.is_open() {
             let task = refuse_task(core, name, spawned_at, future);
@@ -305,10 +315,11 @@ impl ChildBuilder<'_> {
             }
             return Child { task };
         }
+        let eager = eager.unwrap_or_else(|| core.eager_tasks.get());
         let future = ChildFuture::new(future);
         let key = group.enter(future.clone());
         let child = ChildTask::new(future, into_result, group.clone(), key);
-        let task = create_owned_task(core, name, context, core.eager_tasks.get(), spawned_at, child, |child| child);
+        let task = create_owned_task(core, name, context, eager, spawned_at, child, |child| child);
         group.entered(key, task.canceller());
         Child { task }
     }

@@ -204,13 +204,13 @@ where
 
 impl<T> Progress<T> {
     /// The body has panicked, or one of the values that it held.
-    fn panicked(&mut self, group: &Group, payload: Box<dyn Any + Send>) {
+    fn panicked(&mut self, group: &Rc<Group>, payload: Box<dyn Any + Send>) {
         if let Self::Panicked(_) = self {
             // Only one can unwind.
             return group.local().caught("Exception in the destructor of a task group's body", payload, None, None);
         }
         *self = Self::Panicked(payload);
-        group.end(Why::Failed);
+        group.end_by_failure();
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::event_loop::EventLoop;
 use crate::group::child::Revoke;
 use crate::group::error::ChildError;
+use crate::sched::context::Context as Variables;
 use crate::sched::join::Canceller;
 use crate::sched::report::{Exception, Problem};
 use crate::sched::{Local, task};
@@ -119,24 +120,48 @@ impl Group {
     }
 
     /// Keeps an error, the first of which ends the group. One that comes when there is no scope any more is reported.
-    pub(super) fn fail(&self, error: ChildError) {
+    pub(super) fn fail(self: &Rc<Self>, error: ChildError) {
         if self.state() == State::Over {
             return self.report(DROPPED, &error);
         }
         self.errors.borrow_mut().push(error);
-        self.end(Why::Failed);
+        self.end_by_failure();
     }
 
-    /// Asks all to end, unless they were already.
-    pub(super) fn end(&self, why: Why) {
-        if self.state() != State::Open {
+    /// Ends the group, unless it does already. Those who are left are asked to end in the next turn: who fails in this one
+    /// is heard, wherever in the queue he is.
+    pub(super) fn end_by_failure(self: &Rc<Self>) {
+        if !self.begin_end(Why::Failed) {
             return;
         }
-        self.state.set(State::Ending(why));
+        if self.el.core.is_open() {
+            let group = self.clone();
+            drop(self.el.call_soon_in(&Variables::new(), move || group.cancel_children()));
+        } else {
+            self.cancel_children();
+        }
+    }
+
+    /// Asks all to end, unless the group does already.
+    pub(super) fn end(&self, why: Why) {
+        if self.begin_end(why) {
+            self.cancel_children();
+        }
+    }
+
+    fn begin_end(&self, why: Why) -> bool {
+        let begins = self.state() == State::Open;
+        if begins {
+            self.state.set(State::Ending(why));
+            self.wake_scope();
+        }
+        begins
+    }
+
+    fn cancel_children(&self) {
         for task in self.tasks() {
             task.cancel_gracefully(self.grace);
         }
-        self.wake_scope();
     }
 
     fn tasks(&self) -> Vec<Canceller> {

@@ -2,6 +2,11 @@
 
 pub(crate) use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+/// Whether a call was refused because there is no such descriptor.
+pub(crate) fn is_not_open(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADF)
+}
+
 /// Marks an empty place of the table.
 const NONE: u32 = u32::MAX;
 

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::os::channel::{Channel, Kind, Sort, directions, set_nonblocking};
 use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::os::fork::Home;
 
 /// One of the standard streams. The number is its descriptor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,10 @@ impl Standard {
 
 /// What all leases share.
 struct Leased {
+    /// The process that these are of.
+    home: Option<Home>,
+    /// How many forks have emptied this.
+    emptied: u8,
     taken: [bool; 3],
     /// Open files that were made non-blocking.
     changed: Vec<OwnedFd>,
@@ -49,23 +54,35 @@ struct Leased {
     relying: usize,
 }
 
-static LEASED: Mutex<Leased> = Mutex::new(Leased { taken: [false; 3], changed: Vec::new(), relying: 0 });
+const NOTHING: Leased = Leased { home: None, emptied: 0, taken: [false; 3], changed: Vec::new(), relying: 0 };
+
+static LEASED: Mutex<Leased> = Mutex::new(NOTHING);
 
 fn leased() -> MutexGuard<'static, Leased> {
-    LEASED.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut leased = LEASED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !leased.home.get_or_insert_with(Home::here).is_here() {
+        // A child: the flags are its parent's to give back.
+        *leased = Leased { emptied: leased.emptied.wrapping_add(1), ..NOTHING };
+    }
+    leased
 }
 
 /// The right to a standard stream, which one has at a time. Dropped, it gives the flags back.
 #[derive(Debug)]
 pub(crate) struct Lease {
     standard: Standard,
+    /// See `Leased`.
+    emptied: u8,
     /// Whether the open file had to be made non-blocking.
     relies: bool,
 }
 
 impl Lease {
     fn take(standard: Standard) -> io::Result<Self> {
-        let taken = std::mem::replace(&mut leased().taken[standard as usize], true);
+        let (taken, emptied) = {
+            let mut leased = leased();
+            (std::mem::replace(&mut leased.taken[standard as usize], true), leased.emptied)
+        };
         if taken {
             let text = format!(
                 "{0}(): it is in use: by an earlier {0}() that was not dropped, or that has not written everything yet",
@@ -73,7 +90,7 @@ impl Lease {
             );
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
         }
-        Ok(Self { standard, relies: false })
+        Ok(Self { standard, emptied, relies: false })
     }
 
     /// Makes an open file non-blocking until the last lease that relies on that is gone.
@@ -95,6 +112,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut leased = leased();
+        if leased.emptied != self.emptied {
+            return;
+        }
         leased.taken[self.standard as usize] = false;
         if !self.relies {
             return;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::os::fault::{Call, retry_io};
+use crate::os::fork::Home;
 use crate::os::socket;
 
 /// A unix stream socket.
@@ -84,6 +85,8 @@ pub(crate) fn discard(path: &Path) {
 pub(crate) struct SocketFile {
     /// Absolute, as the process may change its folder.
     path: PathBuf,
+    /// The process that has bound the socket: its children serve it perhaps, and do not end it for the others.
+    home: Home,
     identity: Identity,
 }
 
@@ -99,7 +102,7 @@ fn look(path: &Path) -> io::Result<(SocketFile, bool)> {
     let path = std::path::absolute(path)?;
     let data = retry_io(Call::File, || fs::symlink_metadata(&path))?;
     let identity = Identity { device: data.dev(), inode: data.ino(), changed: (data.ctime(), data.ctime_nsec()) };
-    Ok((SocketFile { path, identity }, data.file_type().is_socket()))
+    Ok((SocketFile { path, home: Home::here(), identity }, data.file_type().is_socket()))
 }
 
 impl SocketFile {
@@ -120,6 +123,9 @@ impl SocketFile {
     /// Removes it if it is still there, while its socket is open: as long as that is so, no other file has its inode. Its
     /// owner and its permissions may have been changed.
     pub(crate) fn remove_own(&self) -> io::Result<bool> {
+        if !self.home.is_here() {
+            return Ok(false);
+        }
         self.remove_if(|now| (now.device, now.inode) == (self.identity.device, self.identity.inode))
     }
 

@@ -4,8 +4,8 @@
 //! A platform's side provides: descriptors and a table keyed by them (`fd`), addresses (`address`), sockets (`socket`,
 //! `local`, `credentials`, `datagram`), whatever carries bytes (`channel`), the standard streams (`lease`), files that are
 //! sent (`sendfile`), names (`names`), programs that are started (`spawn`, `child`, `pipe`), processes of the same program
-//! (`worker`), signals (`signal`), the native readiness facility where it has one (`epoll`), and the call of the portable
-//! selector that needs `unsafe` (`poller`).
+//! (`worker`), signals (`signal`), the native readiness facility where it has one (`epoll`), the call of the portable selector
+//! that needs `unsafe` (`poller`), and which process is at work (`fork`).
 
 pub(crate) mod address;
 pub(crate) mod channel;
@@ -30,7 +30,7 @@ mod unix;
 #[cfg(target_os = "linux")]
 pub(crate) use unix::epoll;
 #[cfg(unix)]
-pub(crate) use unix::{child, pipe, signal, spawn};
+pub(crate) use unix::{child, fork, pipe, signal, spawn};
 
 #[cfg(not(unix))]
 compile_error!("roundelay does not support this platform yet: see the table of platforms in the README");

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
@@ -40,6 +41,13 @@ impl Service for Children {
         Self { live: RefCell::default() }
     }
 
+    fn after_fork_child(&self, _: &EventLoop) -> io::Result<()> {
+        for child in self.all() {
+            child.after_fork_child();
+        }
+        Ok(())
+    }
+
     fn end(&self, how: End) {
         for child in self.all() {
             match how {
@@ -49,9 +57,9 @@ impl Service for Children {
         }
     }
 
-    fn unfinished(&self, found: &mut Unfinished) {
+    fn unfinished(&self, left: &mut Unfinished) {
         for child in self.all() {
-            found.add(Kind::Child, child.handle());
+            left.add(Kind::Process, child.handle());
         }
     }
 

@@ -38,8 +38,8 @@ impl EventLoop {
     /// been called when the future is ready. Dropping the future before kills the process; the loop reaps it all the same.
     ///
     /// The loop is blocked while the program is started, as in asyncio: for the time of a `fork` and an `exec`, most often
-    /// less than a millisecond. The process begins with no signal blocked, and `SIGPIPE` as the system has it; descriptors
-    /// that are close-on-exec, as all are that Rust opens, stay unknown to it.
+    /// less than a millisecond. The process begins with no signal blocked; of those that this process ignores only `SIGPIPE`
+    /// is not ignored there. Descriptors that are close-on-exec, as all are that Rust opens, stay unknown to it.
     ///
     /// The loop hears of the end by a descriptor of the process where the system has such (Linux), else by a thread that
     /// waits for it; no signal handler is installed, and no child but the loop's own is ever waited for. A process that

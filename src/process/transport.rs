@@ -248,6 +248,22 @@ impl ChildTransport {
             }
             Reaped::NotYet => return self.watch_closer(),
         };
+        self.exited(status);
+    }
+
+    /// In a child of `fork`, whose child the process is not: nobody will say that it has ended.
+    pub(super) fn after_fork_child(&self) {
+        self.enqueue(Action::Tell);
+    }
+
+    /// How it ends is not to be found out.
+    fn disown(&self) {
+        if self.watched.borrow().is_some() {
+            self.exited(unknown_status());
+        }
+    }
+
+    fn exited(&self, status: ExitStatus) {
         let watched = self.watched.take();
         drop(watched);
         tracing::debug!(target: "roundelay", "process {} has exited: {status}", self.pid);
@@ -314,6 +330,8 @@ impl ChildTransport {
         if !self.is_closing() {
             self.core.resource_warning(format_args!("unclosed transport {self:?}"));
         }
+        // That is enough of a warning, for its pipes, too.
+        self.pipe_transports().for_each(Transport::abort);
         self.forget();
     }
 
@@ -323,8 +341,9 @@ impl ChildTransport {
         let Some(protocol) = self.protocol.take() else { return };
         let watched = self.watched.take();
         drop(watched);
-        for pipe in self.open_pipes_of() {
-            pipe.abort();
+        // Those that somebody has taken over go on.
+        for pipe in self.pipes.iter().filter(|pipe| !pipe.is_lost.get()) {
+            pipe.transport.get().inspect(|transport| transport.abort());
         }
         self.core.transport_gone();
         self.waiters.wake();
@@ -358,7 +377,7 @@ impl ChildTransport {
         }
     }
 
-    fn open_pipes_of(&self) -> impl Iterator<Item = &Transport> {
+    fn pipe_transports(&self) -> impl Iterator<Item = &Transport> {
         self.pipes.iter().filter_map(|pipe| pipe.transport.get())
     }
 
@@ -446,7 +465,8 @@ impl Ready for ChildTransport {
         match action {
             Some(Action::Made) => self.make_connection(),
             Some(Action::Lost) => self.connection_lost(),
-            Some(Action::Tell | Action::Write | Action::Read) | None => {}
+            Some(Action::Tell) => self.disown(),
+            Some(Action::Write | Action::Read) | None => {}
         }
     }
 }
@@ -463,14 +483,14 @@ impl BaseTransport for ChildTransport {
     fn close(&self) {
         if !self.is_closing() {
             self.closed.set(true);
-            self.open_pipes_of().for_each(Transport::close);
+            self.pipe_transports().for_each(Transport::close);
             self.kill();
         }
     }
 
     fn abort(&self) {
         self.closed.set(true);
-        self.open_pipes_of().for_each(Transport::abort);
+        self.pipe_transports().for_each(Transport::abort);
         self.kill();
     }
 

@@ -205,6 +205,16 @@ impl Selector for Epoll {
         self.notifier.clone()
     }
 
+    fn after_fork_child(&mut self) -> io::Result<()> {
+        let mut new = Self::new()?;
+        if !self.is_precise() {
+            new = new.without_pwait2();
+        }
+        // Of the old one descriptors are closed, and nothing else is done.
+        *self = new;
+        Ok(())
+    }
+
     fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.epoll.as_fd())
     }

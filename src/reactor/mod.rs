@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use crate::constants::EVENTS_PER_WAIT;
 use crate::error::LoopClosed;
-use crate::os::fd::{AsRawFd, BorrowedFd, FdTable, RawFd};
+use crate::os::fd::{AsRawFd, BorrowedFd, FdTable, RawFd, is_not_open};
+use crate::os::fork::Home;
 use crate::reactor::slot::{Handler, Listener, Slot, Slots};
 
 /// What a registered descriptor is to be watched for.
@@ -170,6 +171,21 @@ pub trait Selector: 'static {
     /// What ends a wait from another thread.
     fn notifier(&self) -> Arc<dyn Notify>;
 
+    /// Makes the selector anew in a child of `fork`: a facility of the child's own, with which nothing is registered, and a
+    /// new [`notifier`](Self::notifier). What was inherited is let go of, so that the parent, which shares it, does not
+    /// notice; this call and the drop of the selector must do nothing to it but close descriptors.
+    ///
+    /// Called for [`EventLoop::after_fork_child`](crate::EventLoop::after_fork_child), and before a child drops the selector
+    /// of a loop that it has inherited. One that refuses, as this does, is leaked there.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; `Unsupported` where it cannot be done.
+    fn after_fork_child(&mut self) -> io::Result<()> {
+        let text = format!("the selector {:?} cannot be made anew in a child of fork()", self.name());
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+
     /// The descriptor that becomes readable when a wait would return, if there is such a one.
     fn backend_fd(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -199,6 +215,8 @@ type Inserted<C> = (u64, Mode, Option<Slot<C>>);
 pub(crate) struct Reactor<C> {
     /// `None` once the loop is closed.
     selector: Option<Box<dyn Selector>>,
+    /// The process that the selector is of. In a child of it changes are noted in the slots alone.
+    home: Home,
     /// Whether the selector honours edge-triggered mode.
     edge: bool,
     /// Whether the selector may do more when it is asked than look at what is registered.
@@ -221,6 +239,7 @@ impl<C: Clone> Reactor<C> {
             foreign,
             edge: selector.supports_edge(),
             selector: Some(selector),
+            home: Home::here(),
             slots: Slots::new(),
             by_fd: FdTable::default(),
             again: Vec::new(),
@@ -260,7 +279,7 @@ impl<C: Clone> Reactor<C> {
         mode: Mode,
         listener: Listener<C>,
     ) -> io::Result<Inserted<C>> {
-        let Some(selector) = &mut self.selector else {
+        let Some(selector) = self.selector.as_mut().filter(|_| self.home.is_here()) else {
             return Err(LoopClosed.into());
         };
         let mode = if self.edge { mode } else { Mode::Level };
@@ -286,7 +305,7 @@ impl<C: Clone> Reactor<C> {
         mode: Mode,
         listener: Listener<C>,
     ) -> io::Result<Inserted<C>> {
-        if self.selector.is_none() {
+        if self.selector.is_none() || !self.home.is_here() {
             return Err(LoopClosed.into());
         }
         let mode = if self.edge { mode } else { Mode::Level };
@@ -334,7 +353,9 @@ impl<C: Clone> Reactor<C> {
             Mode::Edge => Interest { readable: true, ..want },
             Mode::Level => want,
         };
-        if slot.parked {
+        if !self.home.is_here() {
+            slot.parked = false;
+        } else if slot.parked {
             selector.add(fd, key, want, slot.mode)?;
             slot.parked = false;
         } else if renew || want != slot.interest {
@@ -357,7 +378,7 @@ impl<C: Clone> Reactor<C> {
         let slot = self.slots.remove(key)?;
         self.by_fd.remove(slot.fd, Slots::<C>::index(key));
         self.closed += 1;
-        if let (Some(selector), false) = (&mut self.selector, slot.parked) {
+        if let (Some(selector), false, true) = (&mut self.selector, slot.parked, self.home.is_here()) {
             // A descriptor that was closed before is not registered any more: nothing to do about it.
             let _ = selector.delete(fd);
         }
@@ -413,6 +434,23 @@ impl<C: Clone> Reactor<C> {
         Ok(())
     }
 
+    /// In a child of `fork`: makes the selector anew and registers with it whatever is registered. Gives what ends its waits.
+    pub(crate) fn after_fork_child(&mut self) -> io::Result<Arc<dyn Notify>> {
+        let Some(selector) = &mut self.selector else {
+            return Err(LoopClosed.into());
+        };
+        selector.after_fork_child()?;
+        for (key, fd, interest, mode) in self.slots.watched() {
+            match selector.add(registration::borrow(fd), key, interest, mode) {
+                // Closed by the application, which was never told of it before.
+                Err(error) if is_not_open(&error) => {}
+                result => result?,
+            }
+        }
+        self.home.move_here();
+        Ok(selector.notifier())
+    }
+
     /// Everything that has a handler.
     pub(crate) fn handlers(&self) -> Vec<Rc<dyn Handler>> {
         let handlers = self.slots.iter().filter_map(|slot| match &slot.listener {
@@ -425,7 +463,13 @@ impl<C: Clone> Reactor<C> {
     /// Ends everything: what is registered, and the selector, are returned to be dropped with nothing borrowed.
     pub(crate) fn close(&mut self) -> (Vec<Slot<C>>, Option<Box<dyn Selector>>) {
         let slots = self.slots.drain();
-        if let Some(selector) = &mut self.selector {
+        let mut selector = self.selector.take();
+        if !self.home.is_here() {
+            // A child: the parent goes on with what it shares.
+            if let Some(Err(_)) = selector.as_mut().map(|selector| selector.after_fork_child()) {
+                std::mem::forget(selector.take());
+            }
+        } else if let Some(selector) = &mut selector {
             // As it was promised: before anything of this is closed.
             for slot in slots.iter().filter(|slot| !slot.parked) {
                 let _ = selector.delete(registration::borrow(slot.fd));
@@ -435,6 +479,6 @@ impl<C: Clone> Reactor<C> {
         self.by_fd = FdTable::default();
         self.events = Vec::new();
         self.again = Vec::new();
-        (slots, self.selector.take())
+        (slots, selector)
     }
 }

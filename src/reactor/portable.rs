@@ -121,6 +121,14 @@ impl Selector for Polling {
         self.poller.clone()
     }
 
+    fn after_fork_child(&mut self) -> io::Result<()> {
+        let inherited = std::mem::replace(self, Self::new()?);
+        if !poller::leave_to_parent(&inherited.poller.0) {
+            std::mem::forget(inherited.poller.clone());
+        }
+        Ok(())
+    }
+
     fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
         poller::backend_fd(&self.poller.0)
     }

@@ -402,7 +402,6 @@ impl<C> Slots<C> {
     }
 
     /// What the selector watches, with its keys.
-    #[cfg(roundelay_fault)]
     pub(crate) fn watched(&mut self) -> Vec<(u64, RawFd, Interest, Mode)> {
         let mut watched = Vec::new();
         for index in 0..self.places.len() as u32 {

@@ -1,10 +1,12 @@
 //! The orderly end of a loop, step by step.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::time::Duration;
 
+use crate::asyncgen;
 use crate::constants::END_ROUNDS;
 use crate::error::Stopped;
 use crate::event_loop::EventLoop;
@@ -25,7 +27,9 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     el.core.ending.set(true);
     let limit = EndLimit::new(el, bound);
     let left = RefCell::new(Unfinished::default());
-    for step in [Step::Listeners, Step::Tasks, Step::Connections, Step::Tasks, Step::Executor] {
+    let tasks_end = [Step::Tasks, Step::Generators];
+    let steps = [Step::Listeners].into_iter().chain(tasks_end).chain([Step::Connections]).chain(tasks_end);
+    for step in steps.chain([Step::Executor]) {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
         let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
@@ -48,6 +52,7 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     }
     let mut left = left.into_inner();
     tasks(el).for_each(|task| left.add_task(task));
+    asyncgen::unfinished(el).into_iter().for_each(|generator| left.add(Kind::Generator, generator));
     left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
 }
@@ -56,6 +61,8 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
 enum Step {
     Listeners,
     Tasks,
+    /// After the tasks, which may iterate them, and drop them when they end.
+    Generators,
     Connections,
     Executor,
 }
@@ -65,6 +72,11 @@ async fn end_step(el: &EventLoop, step: Step, limit: &EndLimit, left: &RefCell<U
         // Connections are left alone: tasks that are about to be cancelled may have something to say on them.
         Step::Listeners => stop_accepting(el),
         Step::Tasks => end_tasks(el, limit, left).await,
+        Step::Generators => {
+            let mut closed = pin!(el.shutdown_asyncgens());
+            // Those that are left after that are found at the end.
+            limit.before(|cx| closed.as_mut().poll(cx)).await;
+        }
         Step::Connections => end_connections(el, limit, left).await,
         Step::Executor => {
             let jobs = el.end_default_executor(Some(limit.wait())).await;

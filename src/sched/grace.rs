@@ -31,6 +31,12 @@ impl Entry {
         self.has_extra() && self.with_extra(|extra| matches!(extra.grace, Some(Grace::Granted(_))))
     }
 
+    /// What is kept of it, at the task's end.
+    #[inline]
+    pub(crate) fn take_grace(&self) -> Option<Grace> {
+        if self.has_extra() { self.with_extra(|extra| extra.grace.take()) } else { None }
+    }
+
     /// Whether the task would hear of it, and could do something about it.
     fn listens(&self) -> bool {
         let could = self.kind() != Kind::Root && self.ending.get() == Ending::No;
@@ -133,16 +139,12 @@ impl Local {
     }
 
     /// The task has ended: there is nothing to wait for.
-    pub(crate) fn end_grace(&self, task: TaskRef) {
-        let grace = {
-            let active = self.active.borrow();
-            let Some(entry) = active.get(task).filter(|entry| entry.has_extra()) else { return };
-            entry.with_extra(|extra| extra.grace.take())
-        };
+    #[cold]
+    pub(crate) fn end_grace(&self, grace: Grace) {
         match grace {
-            None | Some(Grace::Granted(None)) => {}
-            Some(Grace::Granted(Some((_, key)))) => drop(self.disarm(key)),
-            Some(Grace::Watched(watchers)) => self.dispose(watchers),
+            Grace::Granted(None) => {}
+            Grace::Granted(Some((_, key))) => drop(self.disarm(key)),
+            Grace::Watched(watchers) => self.dispose(watchers),
         }
     }
 }

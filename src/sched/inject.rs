@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard};
+use std::sync::TryLockError;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 #[cfg(not(loom))]
@@ -134,6 +135,11 @@ impl<T> Inject<T> {
         let mut inner = self.lock();
         std::mem::swap(&mut inner.items, batch);
         self.len.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether no thread holds the lock: for a child of `fork`, in which the one that holds it may not be.
+    pub(crate) fn is_free(&self) -> bool {
+        !matches!(self.inner.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// From now on every push is refused. What was pushed before can still be taken.

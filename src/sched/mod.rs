@@ -28,6 +28,7 @@ use std::time::Instant;
 
 use crate::constants::{DUE_AT_ONCE, NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
+use crate::os::fork::Home;
 use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
 use crate::sched::clock::ClockSource;
 use crate::sched::context::Slot;
@@ -138,6 +139,8 @@ pub(crate) struct Counters {
 /// The part of a loop that only its own thread touches.
 pub(crate) struct Local {
     loop_id: u64,
+    /// The process that the loop is of. The shared part has another one, which other threads do not keep from this cache.
+    home: Home,
     shared: Arc<Shared>,
     clock: ClockSource,
     pub(crate) ready: ReadyQueue,
@@ -174,9 +177,10 @@ impl Local {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let loop_id = NEXT.fetch_add(1, Ordering::Relaxed);
         let local = ThreadBound::empty();
-        let shared = Arc::new(Shared { id: loop_id, local, inject: Inject::new(), wake });
+        let shared = Arc::new(Shared { id: loop_id, home: Home::here(), local, inject: Inject::new(), wake });
         let local = Rc::new(Self {
             loop_id,
+            home: Home::here(),
             shared,
             clock,
             ready: ReadyQueue::new(),
@@ -222,9 +226,27 @@ impl Local {
         *self.report.borrow_mut() = Some(report);
     }
 
-    /// Whether new work is taken.
+    /// Whether new work is taken. In a child of `fork` a loop of its parent takes none.
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.phase.get() == Phase::Open
+        self.phase.get() == Phase::Open && !self.is_inherited()
+    }
+
+    /// Whether the loop belongs to a process that has forked this one.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.home.is_here()
+    }
+
+    /// In a child of `fork`: the loop is this process's from now on. False if that cannot be, because another thread of the
+    /// parent's was just posting something: it will never come to an end with that.
+    pub(crate) fn after_fork_child(&self) -> bool {
+        let is_free = self.shared.inject.is_free();
+        if is_free {
+            self.home.move_here();
+            self.shared.home.move_here();
+        }
+        is_free
     }
 
     /// Puts an item at the tail of the ready queue.
@@ -292,7 +314,7 @@ impl Local {
             Some(item) => Some(item),
             None => {
                 let mut posted = self.posted.borrow_mut();
-                if posted.is_empty() {
+                if posted.is_empty() && (!self.is_inherited() || self.shared.inject.is_free()) {
                     self.shared.inject.take(&mut posted);
                 }
                 posted.pop_front().map(Item::from)
@@ -606,6 +628,9 @@ impl Local {
 /// The part of a loop that every thread may hold.
 pub(crate) struct Shared {
     id: u64,
+    /// The process that the loop is of. A child must wait for no lock of its parent's, which a thread may hold that it does
+    /// not have.
+    home: Home,
     local: ThreadBound<Local>,
     inject: Inject<Injected>,
     /// Ends the loop's sleep.
@@ -634,6 +659,9 @@ impl Shared {
 
     /// Posts from another thread and wakes the loop if it sleeps. A closed loop gives the item back.
     pub(crate) fn inject(&self, item: Injected) -> Result<(), Injected> {
+        if !self.home.is_here() {
+            return Err(item);
+        }
         if self.inject.push(item)? == Wake::Needed {
             (self.wake)();
         }
@@ -653,8 +681,18 @@ impl Shared {
     }
 
     pub(crate) fn wake_if_asleep(&self) {
-        if self.inject.claim_wake() == Wake::Needed {
+        if self.claim_wake() == Wake::Needed {
             (self.wake)();
         }
+    }
+
+    /// As that of the queue. The loop of a process that has forked this one is not called.
+    pub(crate) fn claim_wake(&self) -> Wake {
+        if self.home.is_here() { self.inject.claim_wake() } else { Wake::NotNeeded }
+    }
+
+    /// Whether the loop belongs to a process that has forked this one.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.home.is_here()
     }
 }

@@ -247,7 +247,8 @@ fn schedule(runnable: Runnable) {
     // the loop be closed, before the wake-up call is made.
     let shared: Arc<Shared> = shared.clone();
     if let Err(Injected::Task(refused)) = shared.inject(Injected::Task(runnable)) {
-        // Cannot happen, see the proof in `spawn`. Were it wrong, leaking is what keeps memory safe.
+        // Happens in a child of `fork` alone, which does not have the loop's thread: see the proof in `spawn`. Leaking is what
+        // keeps memory safe.
         std::mem::forget(refused);
     }
 }
@@ -486,7 +487,9 @@ impl<F> Guarded<'_, F> {
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
         let done_callbacks = entry.take_done_callbacks();
-        local.end_grace(entry.task());
+        if let Some(grace) = entry.take_grace() {
+            local.end_grace(grace);
+        }
         let (handle, extra) = local.active.borrow().end(entry, outcome);
         drop(extra);
         for callback in done_callbacks {

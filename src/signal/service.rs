@@ -110,6 +110,19 @@ impl Service for SignalService {
         Self { desk: Rc::new(desk) }
     }
 
+    /// The pipe is the parent's: who listens gets its signals from another one.
+    fn after_fork_child(&self, el: &EventLoop) -> io::Result<()> {
+        drop(self.desk.mouth.take());
+        if !self.desk.listening.borrow().is_empty() {
+            let mouth = Mouth::open(&self.desk, el)?;
+            for signal in self.desk.listening.borrow().keys() {
+                mouth.pipe.listen(*signal)?;
+            }
+            *self.desk.mouth.borrow_mut() = Some(mouth);
+        }
+        Ok(())
+    }
+
     fn close(&self) {
         let (listening, mouth) = (self.desk.listening.take(), self.desk.mouth.take());
         drop(mouth);

@@ -129,6 +129,10 @@ impl Connection {
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        if self.source.core().is_inherited() {
+            // Of both processes it would be the end.
+            return Err(LoopClosed.into());
+        }
         shutdown(self.socket(), how)?;
         if how != Shutdown::Read {
             self.write_closed.set(true);

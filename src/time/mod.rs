@@ -2,10 +2,14 @@
 
 mod interval;
 mod timeout;
+mod timeout_scope;
+mod wait_for;
 
 pub use crate::event_loop::timer::Sleep;
 pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use timeout::{Timeout, timeout, timeout_at};
+pub use timeout_scope::{TimeLimit, TimeoutScope, timeout_scope};
+pub use wait_for::{WaitFor, wait_for};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use crate::error::TimedOut;
 use crate::event_loop::timer::Sleep;
 
-/// Gives a future a limited time, and drops it when the time is over.
+/// Gives a future a limited time, and drops it when the time is over. `None` is no limit.
+///
+/// To wait for what a task has to do when it is cancelled there is [`wait_for`](crate::wait_for); for a limit that is
+/// changed from the inside, [`timeout_scope`](crate::timeout_scope).
 ///
 /// A future that is done at its first poll is done in time, whatever the limit.
 ///
@@ -26,8 +29,8 @@ use crate::event_loop::timer::Sleep;
 /// # Panics
 ///
 /// If it is polled outside of a running event loop, and the future is not done at once.
-pub fn timeout<F: IntoFuture>(time: Duration, future: F) -> Timeout<F::IntoFuture> {
-    Timeout { future: Some(future.into_future()), limit: Sleep::after(time) }
+pub fn timeout<F: IntoFuture>(time: impl Into<Option<Duration>>, future: F) -> Timeout<F::IntoFuture> {
+    Timeout { future: Some(future.into_future()), limit: time.into().map(Sleep::after) }
 }
 
 /// As [`timeout`], until a moment of the loop's clock.
@@ -35,8 +38,8 @@ pub fn timeout<F: IntoFuture>(time: Duration, future: F) -> Timeout<F::IntoFutur
 /// # Panics
 ///
 /// If it is polled outside of a running event loop, and the future is not done at once.
-pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
-    Timeout { future: Some(future.into_future()), limit: Sleep::until(deadline) }
+pub fn timeout_at<F: IntoFuture>(deadline: impl Into<Option<Instant>>, future: F) -> Timeout<F::IntoFuture> {
+    Timeout { future: Some(future.into_future()), limit: deadline.into().map(Sleep::until) }
 }
 
 pin_project_lite::pin_project! {
@@ -46,20 +49,26 @@ pin_project_lite::pin_project! {
         // Dropped as soon as the time is over.
         #[pin]
         future: Option<F>,
-        #[pin]
-        limit: Sleep,
+        limit: Option<Sleep>,
     }
 }
 
 impl<F> Timeout<F> {
-    /// The moment at which the time is over; `None` before the first poll of a [`timeout`].
+    /// The moment at which the time is over; `None` without a limit, and before the first poll of a [`timeout`].
     pub fn deadline(&self) -> Option<Instant> {
-        self.limit.deadline()
+        self.limit.as_ref().and_then(Sleep::deadline)
     }
 
-    /// Gives the future another limit from now on. Does nothing once the time is over.
-    pub fn reschedule(self: Pin<&mut Self>, deadline: Instant) {
-        self.project().limit.reset(deadline);
+    /// Whether the time was over before the future was done.
+    pub fn expired(&self) -> bool {
+        self.future.is_none()
+    }
+
+    /// Gives the future another limit from now on, or none. Does nothing once the time is over.
+    ///
+    /// Where there was no limit, it counts from the next poll on.
+    pub fn reschedule(self: Pin<&mut Self>, deadline: impl Into<Option<Instant>>) {
+        set_limit(self.project().limit, deadline.into());
     }
 }
 
@@ -72,9 +81,18 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(output) = future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        std::task::ready!(this.limit.poll(cx));
+        let Some(limit) = this.limit else { return Poll::Pending };
+        std::task::ready!(Pin::new(limit).poll(cx));
         this.future.set(None);
         Poll::Ready(Err(TimedOut))
+    }
+}
+
+/// Changes a limit, so that whoever waits for it need not poll again, if there was one.
+pub(super) fn set_limit(limit: &mut Option<Sleep>, deadline: Option<Instant>) {
+    match (limit.as_mut(), deadline) {
+        (Some(limit), Some(deadline)) => limit.reset(deadline),
+        (_, deadline) => *limit = deadline.map(Sleep::until),
     }
 }
 

@@ -71,6 +71,9 @@ impl Selector for LevelOnly {
     fn notifier(&self) -> Arc<dyn Notify> {
         self.0.notifier()
     }
+    fn after_fork_child(&mut self) -> io::Result<()> {
+        self.0.after_fork_child()
+    }
     fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.backend_fd()
     }
@@ -284,6 +287,11 @@ impl DropCounter {
 
     pub fn count(&self) -> usize {
         self.0.get()
+    }
+
+    /// Begins again at zero.
+    pub fn reset(&self) {
+        self.0.set(0);
     }
 }
 

@@ -28,6 +28,18 @@ pub fn gate() -> (Gate, OwnedFd) {
     (Gate { path: format!("/dev/fd/{}", reader.as_raw_fd()), _held: writer.into() }, reader)
 }
 
+/// The descriptors of this process that every program gets that it starts: those that the test was started with.
+pub fn inherited() -> Vec<i32> {
+    let names =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_inherited = |fd: &i32| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("2000000").trim().to_owned();
+        i32::from_str_radix(&flags, 8).unwrap() & libc::O_CLOEXEC == 0
+    };
+    names.map(|name| name.parse().unwrap()).filter(is_inherited).collect()
+}
+
 /// Blocks until a child has ended, and does not reap it.
 pub fn await_zombie(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
@@ -145,5 +157,60 @@ impl SubprocessProtocol for Recorder {
 
     fn connection_lost(&mut self, _: &ProcessHandle, error: Option<io::Error>) {
         self.note(format!("lost {:?}", error.map(|error| error.kind())));
+    }
+}
+
+pub mod unsafe_calls {
+    //! The tests' own unsafe code.
+    #![allow(unsafe_code)]
+
+    use std::io;
+
+    use roundelay::PreExec;
+    use rustix::fs::Mode;
+
+    /// A hook that sets the mask of new files.
+    pub fn set_umask(mask: u32) -> PreExec {
+        // SAFETY: it makes one system call, which may be made after a fork.
+        unsafe {
+            PreExec::new(move || {
+                rustix::process::umask(Mode::from_raw_mode(mask));
+                Ok(())
+            })
+        }
+    }
+
+    /// A hook that fails.
+    pub fn failing_hook(errno: i32) -> PreExec {
+        // SAFETY: it makes no call that may not be made after a fork.
+        unsafe { PreExec::new(move || Err(io::Error::from_raw_os_error(errno))) }
+    }
+
+    /// Calls `f` while a signal is blocked on this thread.
+    pub fn with_blocked<R>(signal: i32, f: impl FnOnce() -> R) -> R {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: both sets are written before they are read, and stay where they are.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), signal);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+        }
+        let result = f();
+        // SAFETY: it was written above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+        result
+    }
+
+    /// Has the system reap all children of this process. For a process that does nothing else.
+    pub fn ignore_sigchld() {
+        // SAFETY: the system's own answer to the signal, no function of ours.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+
+    /// Closes the process's standard input. For a process that does nothing else.
+    pub fn close_stdin() {
+        // SAFETY: nobody else uses it.
+        drop(unsafe { rustix::stdio::take_stdin() });
     }
 }

@@ -94,8 +94,8 @@ fn shutdown_kills_what_is_stopped() {
             let pool = ProcessPoolExecutor::new(1).unwrap();
             let worker = complete(el, pool.run::<u32>("pid", ())).unwrap();
             kill(worker, Signal::STOP);
-            let jobs: Vec<_> =
-                (0..usize::from(bytes > 0)).map(|_| pool.run::<Vec<u8>>("echo", vec![7_u8; bytes])).collect();
+            let text = "x".repeat(bytes);
+            let jobs: Vec<_> = (0..usize::from(bytes > 0)).map(|_| pool.run::<String>("text", &text)).collect();
             assert!(!complete(el, pool.shutdown(Some(Duration::from_millis(1)))));
             assert!(has_no_children());
             for job in jobs {

@@ -71,6 +71,7 @@ pub fn register() {
         .add("add", |(a, b): (i64, i64)| a + b)
         .add("length", |text: String| text.len())
         .add("echo", |bytes: Vec<u8>| bytes)
+        .add("text", |text: String| text)
         .add("record", |record: Record| record)
         .add("parse", |text: String| text.parse::<i32>().map_err(|error| error.to_string()))
         .add("pid", |()| std::process::id())

@@ -1,6 +1,5 @@
 //! Other programs that this one plays, when it is told so by an environment variable.
 
-use std::io::{BufRead, Write};
 use std::process::Command;
 
 use roundelay::{ProcessPoolError, ProcessPoolExecutor};
@@ -81,15 +80,13 @@ fn without_descriptors() {
     });
 }
 
-/// An idle worker and one at the gate that the test names, until the standard input ends.
+/// An idle worker, and one at the gate that the test names.
 fn keep_workers() {
     pool(async |pool| {
         let gate = std::env::args().next_back().unwrap();
         let waits = pool.run::<u32>("gate", (gate, 1));
         println!("{}", pool.run::<u32>("pid", ()).await.unwrap());
-        std::io::stdout().flush().unwrap();
-        std::io::stdin().lock().read_line(&mut String::new()).unwrap();
-        drop(waits);
+        waits.await.unwrap();
     });
 }
 

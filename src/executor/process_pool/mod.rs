@@ -48,6 +48,7 @@ use crate::error::invalid_input;
 use crate::event_loop::timer::Sleep;
 use crate::executor::process_pool::keeper::{Pool, Settings, fail};
 use crate::executor::process_pool::wire::Request;
+use crate::os::fork::Home;
 
 pub use self::call::ProcessJob;
 pub use self::error::ProcessPoolError;
@@ -58,7 +59,8 @@ pub use self::functions::ProcessFunctions;
 ///
 /// The functions are registered by name, once, [at the top of `main`](Self::functions). What they take and give goes
 /// through [serde](https://serde.rs), as MessagePack: what [`run`](Self::run) is given need not be of the function's own
-/// type, but has to look like it. `&str` and `String` do, `u8` and `u64`, an array and a `Vec`.
+/// type, but has to look like it. `&str` and `String` do, `u8` and `u64`, an array and a `Vec`. (Many bytes are best wrapped
+/// by the crate `serde_bytes`: serde takes those of a `Vec<u8>` one by one.)
 ///
 /// Workers are started when they are needed, up to a limit, and are kept. They are processes of the same program. Their
 /// standard input is empty, standard output and error are this process's, environment and working directory are those that
@@ -110,12 +112,14 @@ pub struct ProcessPoolExecutor {
 struct Owner {
     pool: Arc<Pool>,
     /// The process that it belongs to. Its keepers are not there in one that is forked off.
-    process: u32,
+    home: Home,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.pool.end();
+        if self.home.is_here() {
+            self.pool.end();
+        }
     }
 }
 
@@ -185,7 +189,7 @@ impl ProcessPoolExecutor {
         let (call, job) = call::pair(Request { name: function.to_owned(), arguments }, Location::caller());
         match error {
             Some(error) => fail(&*call, error),
-            None if self.owner.process != std::process::id() => call.close(),
+            None if !self.owner.home.is_here() => call.close(),
             None => self.owner.pool.submit(call),
         }
         job
@@ -207,6 +211,9 @@ impl ProcessPoolExecutor {
     /// If it is polled outside of a running event loop, with a timeout and with workers that are there.
     pub async fn shutdown(&self, timeout: Option<Duration>) -> bool {
         let pool = &self.owner.pool;
+        if !self.owner.home.is_here() {
+            return true;
+        }
         pool.end();
         let mut limit = pin!(timeout.map(Sleep::after));
         let in_time = poll_fn(|cx| match pool.poll_gone(cx) {
@@ -293,6 +300,6 @@ impl ProcessPoolBuilder {
             ));
         }
         let pool = Arc::new(Pool::new(self.settings));
-        Ok(ProcessPoolExecutor { owner: Arc::new(Owner { pool, process: std::process::id() }) })
+        Ok(ProcessPoolExecutor { owner: Arc::new(Owner { pool, home: Home::here() }) })
     }
 }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::constants::WAITER_STACK;
 use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::os::fork::Home;
 use crate::os::unix::{orphans, pidfd};
 
 pub(crate) use libc::{SIGKILL, SIGTERM};
@@ -38,8 +39,8 @@ pub(crate) struct Child {
     pidfd: Option<OwnedFd>,
     /// Whether it is killed when this is dropped.
     kill_on_drop: bool,
-    /// The process whose child it is: a copy of this one, made by `fork`, has nothing to do with it.
-    parent: u32,
+    /// The process whose child it is: a copy of that one, made by `fork`, has nothing to do with it.
+    home: Home,
 }
 
 impl Child {
@@ -53,7 +54,7 @@ impl Child {
                 None
             }
         };
-        Self { inner: Some(inner), pid, pidfd, kill_on_drop, parent: std::process::id() }
+        Self { inner: Some(inner), pid, pidfd, kill_on_drop, home: Home::here() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -67,7 +68,7 @@ impl Child {
 
     /// Reaps it if it has ended. Only to be called until it was reaped.
     pub(crate) fn try_reap(&mut self) -> Reaped {
-        let Some(inner) = &mut self.inner else { return Reaped::Elsewhere };
+        let Some(inner) = self.inner.as_mut().filter(|_| self.home.is_here()) else { return Reaped::Elsewhere };
         let reaped = loop {
             match inner.try_wait() {
                 Ok(Some(status)) => break Reaped::Now(status),
@@ -83,7 +84,7 @@ impl Child {
 
     /// Sends it a signal; to one that has ended and was not reaped, in vain.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
-        if self.inner.is_none() {
+        if self.inner.is_none() || !self.home.is_here() {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         if let Some(result) = self.pidfd().and_then(|fd| pidfd::signal(fd, signal)) {
@@ -100,7 +101,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.inner.is_none() || std::process::id() != self.parent {
+        if self.inner.is_none() || !self.home.is_here() {
             return;
         }
         if self.kill_on_drop {

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
+pub(crate) mod fork;
 mod orphans;
 mod pidfd;
 pub(crate) mod pipe;

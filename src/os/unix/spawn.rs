@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 pub(crate) use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -90,6 +91,10 @@ pub(crate) fn spawn(mut command: Command, streams: [End; 3], extras: Extras) -> 
     let [stdin, stdout, stderr] = streams.map(End::into_std);
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     // Only where they are needed: without a hook the library need not copy the process.
+    if blocks_signals() {
+        // SAFETY: two calls that may be made after a fork.
+        unsafe { command.pre_exec(unblock_signals) };
+    }
     if new_session {
         // SAFETY: one system call, which may be made after a fork.
         unsafe { command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into)) };
@@ -105,6 +110,36 @@ pub(crate) fn spawn(mut command: Command, streams: [End; 3], extras: Extras) -> 
     match command.spawn() {
         Ok(child) => Ok(Child::new(child, kill_on_drop)),
         Err(error) => Err(StartError::wrap(&command, error)),
+    }
+}
+
+fn no_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the call makes a whole set of it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Whether this thread blocks a signal, as the standard library would have the child do, too.
+fn blocks_signals() -> bool {
+    const MOST: i32 = 64; // also of those that bear no name
+    let mut blocked = no_signals();
+    // SAFETY: with no new set the call writes the present one into ours, which the other one reads.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut blocked);
+        (1..=MOST).any(|signal| libc::sigismember(&raw const blocked, signal) == 1)
+    }
+}
+
+/// In a child, which has no signals pending.
+fn unblock_signals() -> io::Result<()> {
+    let none = no_signals();
+    // SAFETY: a set of ours, and nobody asks what it was before.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 

@@ -100,7 +100,7 @@ impl ProcessHandle {
         self.inner.pipe_transport(fd)
     }
 
-    /// Sends a signal to the process, by the number of the signal.
+    /// Sends a signal to the process: a [`SignalKind`](crate::SignalKind), or its number.
     ///
     /// # Errors
     ///

@@ -79,6 +79,8 @@ impl DatagramSocket {
 
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
         match (&*self.io.borrow(), to) {
+            // For the parent nothing is sent.
+            (Some(_), _) if self.core.is_inherited() => Err(io::ErrorKind::WouldBlock.into()),
             (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
             (Some(io), None) => send(&io.socket, data).map(drop),
             (None, _) => Ok(()),
@@ -103,7 +105,8 @@ impl DatagramSocket {
 
     /// Sends what was gathered; what there is no room for is queued.
     pub(super) fn send_gathered(&self) {
-        if !self.gathering.get() {
+        // A child that was forked while it was being gathered leaves it to the parent.
+        if !self.gathering.get() || self.core.is_inherited() {
             return;
         }
         let mut outbox = self.mail.outbox.borrow_mut();

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::error::{InvalidState, invalid_input};
+use crate::error::{InvalidState, LoopClosed, invalid_input};
 use crate::event_loop::running;
 use crate::os::channel::Channel;
 use crate::os::fd::{AsFd, BorrowedFd};
@@ -107,6 +107,9 @@ impl FileSink for SocketTransport {
         cx: &mut Context<'_>,
         call: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if self.core.is_inherited() {
+            return Poll::Ready(Err(LoopClosed.into()));
+        }
         if self.life.get().is_lost() {
             return Poll::Ready(Err(self.lost_error()));
         }

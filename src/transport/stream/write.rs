@@ -64,6 +64,8 @@ impl SocketTransport {
         let mut sent = 0;
         if was_empty {
             let result = match &*self.io.borrow() {
+                // The peer is the parent's, which may be about to send the same.
+                Some(_) if self.core.is_inherited() => Err(io::ErrorKind::WouldBlock.into()),
                 Some(carrier) => send(carrier),
                 None => return false,
             };
@@ -295,6 +297,8 @@ impl SocketTransport {
 
     pub(super) fn shut_down_writing(&self) {
         let result = match &*self.io.borrow() {
+            // Of both processes it would be the end.
+            Some(_) if self.core.is_inherited() => Ok(()),
             Some(Carrier::Channel(io)) => io.channel.shutdown_write(),
             // It was closed already, which may have had to wait.
             Some(Carrier::Layer(_)) | None => Ok(()),
