@@ -18,7 +18,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use common::{alone, run_until};
+use common::{alone, run_until, settle};
 use own_process::{forked, own_process, prepared, say};
 use program::{Running, example};
 use roundelay::{EventLoop, RunError, Runner, SignalKind, block_on, cancel_requested, get_running_loop, sleep, spawn};
@@ -451,8 +451,7 @@ fn a_forked_child_has_its_own_signals() {
             raise(ONE);
         });
         assert_eq!(ended.signal(), Some(ONE.as_raw()));
-        el.run_once(Some(Duration::ZERO)).unwrap();
-        el.run_once(Some(Duration::ZERO)).unwrap();
+        settle(&el);
         assert_eq!((ones.get(), twos.get()), (0, 0));
         // The parent's are as they were.
         raise(ONE);
@@ -484,7 +483,7 @@ fn a_forked_child_drops_what_had_a_handler_before() {
             assert_eq!(foreign_calls(), 1);
         });
         assert!(ended.success());
-        el.run_once(Some(Duration::ZERO)).unwrap();
+        settle(&el);
         assert_eq!((counted.get(), foreign_calls()), (0, 0));
         say("well");
     };
@@ -518,7 +517,8 @@ fn a_forked_child_runs_a_loop_of_its_own() {
             assert_eq!((ones.get(), twos.get()), (0, 0));
         });
         assert!(ended.success(), "{ended}");
-        el.run_once(Some(Duration::ZERO)).unwrap();
+        settle(&el);
+        assert_eq!((ones.get(), twos.get()), (0, 0));
         raise(ONE);
         raise(TWO);
         run_until(&el, || (ones.get(), twos.get()) == (1, 1));
