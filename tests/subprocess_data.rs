@@ -95,9 +95,9 @@ on_every_loop! {
         });
     }
 
-    /// SP-19: a megabyte that is written in single bytes, and read in small pieces.
+    /// SP-19: what is written in single bytes, and read in small pieces.
     fn single_bytes_to_the_child(el) {
-        let data = pattern(50_000);
+        let data = pattern(20_000);
         complete(el, async {
             let mut process = exec("cat", &[]).await.unwrap();
             let mut stdin = process.stdin.take().unwrap();
@@ -178,12 +178,13 @@ on_every_loop! {
     /// SP-20: more than the pipe and the reader hold, slowly, line by line: the child ends meanwhile, and nothing is lost.
     fn slow_reader_of_a_child_that_ends(el) {
         complete(el, async {
-            let mut process = shell("i=0; while [ $i -lt 40000 ]; do echo $i; i=$((i+1)); done").await.unwrap();
-            for i in 0..40_000 {
-                if i % 1000 == 0 {
+            let command = "i=0; while [ $i -lt 6000 ]; do echo $i and what makes a line longer; i=$((i+1)); done";
+            let mut process = shell(command).await.unwrap();
+            for i in 0..6_000 {
+                if i % 100 == 0 {
                     yield_now().await;
                 }
-                assert_eq!(line(&mut process).await, format!("{i}\n"));
+                assert_eq!(line(&mut process).await, format!("{i} and what makes a line longer\n"));
             }
             assert_eq!(line(&mut process).await, "");
             assert_eq!(process.wait().await.unwrap().code(), Some(0));

@@ -258,7 +258,7 @@ fn reap_everything(is_over: &AtomicBool, stolen: &AtomicUsize) {
     }
 }
 
-/// SP-28: beside somebody who reaps every child that ends, each of ours has its own status or 255, with one warning for each
+/// Beside somebody who reaps every child that ends, each of ours has its own status or 255, with one warning for each
 /// of these; no wait hangs, and nothing is left.
 fn beside_a_thief(el: &EventLoop) {
     let (is_over, stolen) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -292,12 +292,18 @@ fn beside_a_thief(el: &EventLoop) {
     no_child_is_left();
 }
 
+/// SP-28: somebody else reaps every child that ends, as fast as it can.
 #[test]
 fn a_thief() {
     for kind in [Kind::Epoll, Kind::Polling, Kind::Level] {
         run_on(|| kind.builder(), beside_a_thief);
     }
-    without_descriptors("a_thief", || run_on(|| Kind::Epoll.builder(), beside_a_thief));
+}
+
+/// SP-28: so it is where threads watch.
+#[test]
+fn a_thief_where_threads_watch() {
+    without_descriptors("a_thief_where_threads_watch", || run_on(|| Kind::Epoll.builder(), beside_a_thief));
 }
 
 /// SP-08: a child that was reaped by somebody else, and whose number another process has got since: no signal of ours hits

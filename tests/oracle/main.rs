@@ -35,6 +35,7 @@ mod servers;
 mod signals;
 mod sockets;
 mod streams;
+mod subprocesses;
 mod support;
 mod tasks;
 mod timers;
