@@ -205,6 +205,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("runs.rs"),
         include_str!("sendfile.rs"),
         include_str!("servers.rs"),
+        include_str!("signals.rs"),
         include_str!("sockets.rs"),
         include_str!("streams.rs"),
         include_str!("subprocesses.rs"),
