@@ -32,7 +32,7 @@ pub use scope::Scope;
 /// Starts tasks that belong together: they succeed together or fail together, and none of them outlives the scope.
 ///
 /// ```
-/// use roundelay::{JoinError, TaskGroup};
+/// use roundelay::TaskGroup;
 ///
 /// async fn fetch(name: &str) -> std::io::Result<String> {
 ///     roundelay::yield_now().await;
