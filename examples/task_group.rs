@@ -71,7 +71,7 @@ fn main() {
             Ok(answers) => println!("with one down: {}", answers.join(", ")),
             Err(error) => println!("with one down: {error}"),
         }
-        println!("fastest: {:?}", ask_fastest(&[("ann", 3), ("down", 0), ("bob", 1)]).await);
+        println!("fastest: {:?}", ask_fastest(&[("ann", 100), ("down", 0), ("bob", 1)]).await);
 
         // A limit for all of it, and some time to clean up.
         let limited = TaskGroup::scope(async |group| {

@@ -10,9 +10,9 @@ use futures::FutureExt;
 
 use common::{alone, complete, on_loop};
 use roundelay::{
-    ContextVar, EventLoop, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, TcpListener, TcpStream,
-    ThreadPoolExecutor, Transport, block_on, create_subprocess_exec, create_subprocess_shell, get_running_loop,
-    interval, open_connection, spawn, spawn_blocking, start_server,
+    ContextVar, EventLoop, JoinError, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, Task, TcpListener,
+    TcpStream, ThreadPoolExecutor, Transport, block_on, create_subprocess_exec, create_subprocess_shell, gather,
+    get_running_loop, interval, open_connection, spawn, spawn_blocking, start_server, try_gather, wait,
 };
 
 /// The text of a panic, which must point at this file.
@@ -47,6 +47,8 @@ fn outside_of_a_loop() {
     let outside = "outside of a running event loop";
     check(&refused(|| spawn(async {})), "spawn()", outside);
     check(&refused(|| spawn_blocking(|| ())), "spawn_blocking()", outside);
+    check(&refused(|| gather([async {}])), "gather()", outside);
+    check(&refused(|| try_gather([async { Ok::<_, JoinError>(()) }])), "try_gather()", outside);
     check(&refused(|| open_connection(("127.0.0.1", 1))), "open_connection()", outside);
     check(&refused(|| start_server(|_, _| async {}, ("127.0.0.1", 0))), "start_server()", outside);
     check(&refused(|| create_subprocess_exec("true", [""])), "create_subprocess_exec()", outside);
@@ -148,6 +150,7 @@ fn arguments_and_states() {
     }
     on_loop(|el| {
         check(&refused(|| interval(Duration::ZERO)), "interval()", "longer than zero");
+        check(&refused(|| wait(Vec::<Task<()>>::new())), "wait()", "no task");
         check(&refused(|| ThreadPoolExecutor::new(0)), "ThreadPoolExecutor::new()", "at least one");
         check(&refused(|| StreamReader::new(0)), "StreamReader::new()", "above zero");
         check(&refused(|| ManualClock::new().advance(Duration::MAX)), "ManualClock::advance()", "exceeds");

@@ -533,14 +533,14 @@ fn contexts_of_children() {
         complete(el, async {
             NAME.set("parent");
             let shared = roundelay::Context::new();
-            let own = TaskGroup::scope(async |group| {
+            let (own,) = TaskGroup::scope(async |group| {
                 let own = group.spawn_infallible(async {
                     let inherited = NAME.replace("child");
                     turns(1).await;
                     (inherited, NAME.get())
                 });
                 group.task_builder().context(&shared).spawn_infallible(async { NAME.set("shared") });
-                own
+                (own,)
             })
             .await
             .unwrap();

@@ -222,6 +222,25 @@ fn destructors_that_panic() {
     });
 }
 
+/// A panic of the body that waits for the children is not lost when the scope is dropped meanwhile.
+#[test]
+fn a_panic_that_nobody_hears() {
+    on_manual_clock(|el, _| {
+        let scope = TaskGroup::scope(async |group| {
+            group.spawn(cleaning_up(Log::new(), "child", ()));
+            turns(1).await;
+            panic!("unheard")
+        });
+        let task = el.create_task(scope.grace(ms(100)));
+        settle(el);
+        assert!(!task.is_done());
+        task.cancel();
+        settle(el);
+        assert!(task.is_cancelled());
+        assert_eq!(take_reports(), ["Exception in the body of a task group whose scope was dropped: unheard"]);
+    });
+}
+
 /// A child that drops its own scope while it is being polled goes on until it gives way. What it then has to say is
 /// reported.
 #[test]

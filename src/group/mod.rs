@@ -32,7 +32,7 @@ pub use scope::Scope;
 /// Starts tasks that belong together: they succeed together or fail together, and none of them outlives the scope.
 ///
 /// ```
-/// use roundelay::{JoinError, TaskGroup};
+/// use roundelay::TaskGroup;
 ///
 /// async fn fetch(name: &str) -> std::io::Result<String> {
 ///     roundelay::yield_now().await;
@@ -69,7 +69,8 @@ impl TaskGroup {
     /// late, too.
     ///
     /// The body is part of the task that awaits the scope: it may borrow from it, as children may not. The output is that of
-    /// the body, whatever it is; one that may fail is run by [`try_scope`](Self::try_scope). Children are cancelled by
+    /// the body, whatever it is, such as handles of children (in a tuple or a `Vec`: clippy takes a single one for a forgotten
+    /// `await`); one that may fail is run by [`try_scope`](Self::try_scope). Children are cancelled by
     /// [`cancel`](Self::cancel), by a [`timeout`](Scope::timeout), and when the scope is [dropped](Scope).
     ///
     /// # Errors

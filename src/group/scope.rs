@@ -45,19 +45,39 @@ pin_project_lite::pin_project! {
 enum Progress<T> {
     Running,
     Returned(T),
-    /// It has failed, or was cut short.
+    /// It has failed, has panicked, or was cut short.
     Nothing,
-    Panicked(Box<dyn Any + Send>),
     /// The scope has given its output.
     Over,
 }
 
 /// The scope's side of a group: the children go with it.
-struct Members(Rc<Group>);
+struct Members {
+    group: Rc<Group>,
+    /// What the body has panicked with, until everybody has ended.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl Members {
+    /// The body has panicked, or one of the values that it held.
+    fn panicked(&mut self, payload: Box<dyn Any + Send>) {
+        if self.panic.is_some() {
+            // Only one can unwind.
+            let message = "Exception in the destructor of a task group's body";
+            return self.group.local().caught(message, payload, None, None);
+        }
+        self.panic = Some(payload);
+        self.group.end_by_failure();
+    }
+}
 
 impl Drop for Members {
     fn drop(&mut self) {
-        self.0.revoke();
+        self.group.revoke();
+        if let Some(payload) = self.panic.take() {
+            let message = "Exception in the body of a task group whose scope was dropped";
+            self.group.local().caught(message, payload, None, None);
+        }
     }
 }
 
@@ -136,11 +156,15 @@ where
         let mut this = self.project();
         assert!(!matches!(this.progress, Progress::Over), "TaskGroup::scope(): polled after it was ready");
         let grace = *this.grace;
-        let members = this.group.get_or_insert_with(|| Members(Group::new(required_loop("TaskGroup::scope"), grace)));
-        let group = members.0.clone();
+        let members = this.group.get_or_insert_with(|| {
+            let group = Group::new(required_loop("TaskGroup::scope"), grace);
+            Members { group, panic: None }
+        });
+        let group = members.group.clone();
         refuse_foreign(&group);
         group.wait(cx);
 
+        // The body's turn.
         if matches!(this.progress, Progress::Running) && group.state() == State::Open {
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(body) = this.body.take() {
@@ -154,10 +178,11 @@ where
                 Ok(Poll::Ready(Err(error))) => group.fail(ChildError::of_body(error)),
                 // Not ours: it unwinds out of the loop's run.
                 Err(payload) if payload.is::<Fatal>() => resume_unwind(payload),
-                Err(payload) => this.progress.panicked(&group, payload),
+                Err(payload) => members.panicked(payload),
             }
         }
 
+        // Is it time to end?
         let is_waiting = matches!(this.progress, Progress::Running) || !group.is_empty();
         if is_waiting && group.state() == State::Open {
             let mut is_time = |future: Option<Pin<&mut dyn Future<Output = ()>>>| {
@@ -170,47 +195,38 @@ where
             }
         }
 
+        // The body is not needed any more.
         if group.state() != State::Open || !matches!(this.progress, Progress::Running) {
             if matches!(this.progress, Progress::Running) {
                 *this.progress = Progress::Nothing;
             }
             *this.body = None;
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
-                this.progress.panicked(&group, payload);
+                members.panicked(payload);
             }
         }
         if matches!(this.progress, Progress::Running) || !group.is_empty() {
             return Poll::Pending;
         }
 
+        // All have ended.
         (*this.limit, *this.asked) = (None, None);
         let why = match group.state() {
             State::Ending(why) => why,
             State::Open | State::Over => Why::Failed,
         };
         let errors = group.finish();
-        Poll::Ready(match std::mem::replace(this.progress, Progress::Over) {
-            Progress::Returned(value) if errors.is_empty() && why != Why::TimedOut => Ok(value),
-            Progress::Panicked(payload) => {
-                for error in &errors {
-                    group.report("whose body has panicked", error);
-                }
-                resume_unwind(payload)
+        let progress = std::mem::replace(this.progress, Progress::Over);
+        if let Some(payload) = members.panic.take() {
+            for error in &errors {
+                group.report("whose body has panicked", error);
             }
+            resume_unwind(payload);
+        }
+        Poll::Ready(match progress {
+            Progress::Returned(value) if errors.is_empty() && why != Why::TimedOut => Ok(value),
             _ => Err(GroupError::new(why, errors)),
         })
-    }
-}
-
-impl<T> Progress<T> {
-    /// The body has panicked, or one of the values that it held.
-    fn panicked(&mut self, group: &Rc<Group>, payload: Box<dyn Any + Send>) {
-        if let Self::Panicked(_) = self {
-            // Only one can unwind.
-            return group.local().caught("Exception in the destructor of a task group's body", payload, None, None);
-        }
-        *self = Self::Panicked(payload);
-        group.end_by_failure();
     }
 }
 
@@ -224,8 +240,8 @@ fn refuse_foreign(group: &Group) {
 impl<B, F: Future, T> fmt::Debug for Scope<B, F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Scope");
-        if let Some(Members(group)) = &self.group {
-            debug.field("group", group);
+        if let Some(members) = &self.group {
+            debug.field("group", &members.group);
         }
         debug.field("limit", &self.limit).finish_non_exhaustive()
     }
