@@ -601,8 +601,8 @@ fn closed_by_several() {
         let shutdown = el.create_task(async move { handle.shutdown_asyncgens().await });
         settle(el);
         complete_polls(el, async {
-            assert!(items.next().now_or_never().is_none());
             assert!(items.aclose().now_or_never().is_none());
+            assert!(items.next().now_or_never().is_none());
         });
         let polls = || el.all_tasks()[0].polls;
         let before = polls();
