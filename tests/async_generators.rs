@@ -838,15 +838,17 @@ fn the_loop_is_closed_before() {
     }
     on_loop(|el| {
         let drops = DropCounter::new();
-        for panics in [false, true, true] {
+        let all = [false, true, true].map(|panics| {
             let guard = drops.guard();
             let mut items = async_gen(async move |y| {
                 let (_guard, _panics) = (guard, panics.then(|| Panics));
                 y.emit(1).await
             });
             complete(el, items.next());
-            drop(items);
-        }
+            items
+        });
+        drop(all);
+        assert_eq!(drops.count(), 0);
         el.close();
         assert_eq!(drops.count(), 3);
         let reports = take_reports();
