@@ -42,6 +42,20 @@ fn two_loops_play_to_the_end() {
     assert_eq!(shown[9], "10 hits");
 }
 
+#[cfg(feature = "process-pool")]
+#[test]
+fn run_in_executor_uses_threads_and_processes() {
+    let squares = |limit: u64| (0..limit).map(|number| number * number).sum::<u64>();
+    let shown = lines("run_in_executor", &[]);
+    let expected = [
+        "default thread pool: 100 bytes".to_owned(),
+        "custom thread pool: 100 bytes".to_owned(),
+        format!("process pool: {}", squares(1_000)),
+        format!("process pool: {}", squares(1_000_000)),
+    ];
+    assert_eq!(shown, expected);
+}
+
 #[test]
 fn task_group_asks_all_or_none() {
     let expected = [

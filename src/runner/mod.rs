@@ -29,8 +29,8 @@ use crate::sched::join::Task;
 ///
 /// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for,
 /// [gracefully](Task::cancel_gracefully) where a task looks whether it was asked to end; async generators are
-/// [closed](EventLoop::shutdown_asyncgens); open connections are closed and their protocols get `connection_lost`; the
-/// default executor is shut down; the loop is closed.
+/// [closed](EventLoop::shutdown_asyncgens); open connections are closed and their protocols get `connection_lost`, and child
+/// processes that still run are killed; the default executor is shut down; the loop is closed.
 ///
 /// All of it takes at most 5 seconds beyond what the application's own code takes. What still cleans up is dropped then,
 /// and so is what is not sent; a job that is not done is abandoned. The exception handler is told by one report, which
