@@ -7,7 +7,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -582,6 +582,40 @@ fn a_shutdown_that_is_given_up() {
     });
 }
 
+/// Several may close one at the same time: those who give up take nothing along that wakes the others, and those who wait
+/// hear of the end, whoever has brought it about.
+#[test]
+fn closed_by_several() {
+    on_manual_clock(|el, clock| {
+        let is_over = Rc::new(Cell::new(false));
+        let look = is_over.clone();
+        let mut items = async_gen(async move |y| {
+            let result = y.emit(1).await;
+            sleep(SECOND).await;
+            // Nobody wakes it.
+            poll_fn(|_| if look.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+            result
+        });
+        complete_polls(el, items.next());
+        let handle = el.clone();
+        let shutdown = el.create_task(async move { handle.shutdown_asyncgens().await });
+        settle(el);
+        complete_polls(el, async {
+            assert!(items.aclose().now_or_never().is_none());
+            assert!(items.next().now_or_never().is_none());
+        });
+        let polls = || el.all_tasks()[0].polls;
+        let before = polls();
+        clock.advance(SECOND);
+        settle(el);
+        assert!(polls() > before, "what the body waits for wakes the shutdown");
+        is_over.set(true);
+        complete_polls(el, items.aclose());
+        settle(el);
+        assert!(shutdown.is_done());
+    });
+}
+
 /// A body may close all of its loop's generators: it is not waited for itself.
 #[test]
 fn shut_down_by_a_body() {
@@ -804,20 +838,22 @@ fn the_loop_is_closed_before() {
     }
     on_loop(|el| {
         let drops = DropCounter::new();
-        for panics in [false, true] {
+        let all = [false, true, true].map(|panics| {
             let guard = drops.guard();
             let mut items = async_gen(async move |y| {
                 let (_guard, _panics) = (guard, panics.then(|| Panics));
                 y.emit(1).await
             });
             complete(el, items.next());
-            drop(items);
-        }
+            items
+        });
+        drop(all);
+        assert_eq!(drops.count(), 0);
         el.close();
-        assert_eq!(drops.count(), 2);
+        assert_eq!(drops.count(), 3);
         let reports = take_reports();
-        assert_eq!(reports.len(), 1, "{reports:?}");
-        assert!(reports[0].contains("in the body"));
+        assert_eq!(reports.len(), 2, "{reports:?}");
+        assert!(reports.iter().all(|report| report.contains("in the body")), "{reports:?}");
     });
 }
 
