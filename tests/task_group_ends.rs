@@ -198,6 +198,15 @@ fn destructors_that_panic() {
         assert_eq!(drops.count(), 2);
         assert_eq!(take_reports().len(), 1);
 
+        // And where there is nobody else whose end would wake the scope.
+        let scope = TaskGroup::scope(async |group| {
+            group.spawn(child());
+            turns(1).await;
+            group.cancel();
+        });
+        complete(el, scope).unwrap();
+        assert_eq!(take_reports().len(), 1);
+
         // A child that is done, and whose future's rest panics.
         let scope = TaskGroup::scope(async |group| {
             let mut loud = Some(Loud);

@@ -166,6 +166,11 @@ fn a_limit_is_changed_from_the_outside() {
         assert!(limit.expired());
         assert_eq!(refused(&limit), "TimeLimit::reschedule(): the time is over");
 
+        let task = scope(ms(50));
+        settle(el);
+        handle.take().unwrap().reschedule(el.time() + ms(4)).unwrap();
+        assert_eq!(steps(el, clock, &task), 4);
+
         let task = scope(ms(3));
         assert_eq!(steps(el, clock, &task), 3);
         assert_eq!(finish(el, task).unwrap(), Ok(()));

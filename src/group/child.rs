@@ -76,8 +76,6 @@ impl<F: Future, T> ChildTask<F, T> {
     /// Tells the group.
     fn fail(&self, failure: Failure) {
         let group = &self.membership.group;
-        // The group cancels all that are in it, and this one has ended by itself.
-        group.leave(self.membership.key);
         let (id, name) = match group.el().current_task() {
             Some(task) => (Some(task.id), task.name.to_string()),
             None => (None, "a child".into()),

@@ -97,7 +97,7 @@ macro_rules! on_every_loop {
             #[allow(unused_imports)]
             use super::*;
             #[allow(unused_variables)]
-            fn body($el: &roundelay::EventLoop) $body
+            pub(super) fn body($el: &roundelay::EventLoop) $body
             #[test]
             fn epoll() { $crate::common::run($crate::common::Kind::Epoll, false, body); }
             #[test]
@@ -218,8 +218,13 @@ pub fn run_until(el: &EventLoop, mut condition: impl FnMut() -> bool) {
 /// Runs the future to its end; fails after [`PATIENCE`].
 #[track_caller]
 pub fn complete<F: IntoFuture>(el: &EventLoop, future: F) -> F::Output {
+    let deadline = Instant::now() + PATIENCE;
     match el.run_until_complete(roundelay::timeout(PATIENCE, future)) {
-        Ok(Ok(output)) => output,
+        Ok(Ok(output)) => {
+            // At its end the timeout looks once more, and would hide that nobody has woken the loop.
+            assert!(Instant::now() < deadline, "the future was done in time, but its wake-up was lost");
+            output
+        }
         Ok(Err(error)) => panic!("the future was not done in time: {error}"),
         Err(error) => panic!("{error}"),
     }

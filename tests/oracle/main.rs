@@ -32,6 +32,7 @@ mod sendfile;
 mod servers;
 mod sockets;
 mod streams;
+mod subprocesses;
 mod support;
 mod tasks;
 mod timers;

@@ -207,6 +207,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("servers.rs"),
         include_str!("sockets.rs"),
         include_str!("streams.rs"),
+        include_str!("subprocesses.rs"),
         include_str!("tasks.rs"),
         include_str!("timers.rs"),
         include_str!("tls.rs"),
