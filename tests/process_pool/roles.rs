@@ -94,12 +94,12 @@ fn keep_workers() {
     });
 }
 
-/// Ends while a worker is busy.
+/// Ends when its second job has, while the first one goes on.
 fn leave_a_job() {
     let gate = std::env::args().next_back().unwrap();
     pool(async |pool| {
-        let job = pool.run::<u32>("gate", (gate, 1));
-        println!("{}", pool.run::<u32>("pid", ()).await.unwrap());
+        let job = pool.run::<u32>("gate", (&gate, 1));
+        pool.run::<u32>("gate", (&gate, 2)).await.unwrap();
         drop(job);
     });
 }
