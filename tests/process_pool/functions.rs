@@ -106,7 +106,7 @@ fn die(how: String) {
 /// Says over a unix socket that it is there, answers each line, and returns when the connection ends.
 fn gate((path, number): (PathBuf, u32)) -> u32 {
     let mut stream = UnixStream::connect(path).unwrap();
-    writeln!(stream, "{}", std::process::id()).unwrap();
+    writeln!(stream, "{} {number}", std::process::id()).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
     while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -175,6 +175,6 @@ fn die_with_child(path: PathBuf) {
     let connection = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
     // It ends when the connection does.
     Command::new("cat").stdin(connection).stdout(Stdio::null()).spawn().unwrap();
-    writeln!(UnixStream::connect(path).unwrap(), "{}", std::process::id()).unwrap();
+    writeln!(UnixStream::connect(path).unwrap(), "{} 0", std::process::id()).unwrap();
     abort();
 }

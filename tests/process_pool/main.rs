@@ -9,16 +9,14 @@
 mod common;
 mod ending;
 mod errors;
+#[path = "../common/fork.rs"]
+mod fork;
 mod functions;
 mod jobs;
-#[path = "../common/own_process.rs"]
-mod own_process;
 mod processes;
 #[path = "../common/program.rs"]
 mod program;
 mod roles;
-#[path = "../common/signals.rs"]
-mod signals;
 mod support;
 #[path = "../common/threads.rs"]
 mod threads;

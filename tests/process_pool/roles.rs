@@ -6,7 +6,7 @@ use futures::executor::block_on;
 use roundelay::{ProcessPoolError, ProcessPoolExecutor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::own_process::forked;
+use crate::fork;
 
 pub const VARIABLE: &str = "ROUNDELAY_TEST_ROLE";
 
@@ -51,7 +51,7 @@ pub fn play() -> bool {
         "keeps workers" => keep_workers(),
         "leaves a job" => leave_a_job(),
         "log" => forget_an_error(),
-        "forks" => fork(),
+        "forks" => fork_with_a_pool(),
         other => panic!("there is no role {other:?}"),
     }
     true
@@ -94,12 +94,12 @@ fn keep_workers() {
     });
 }
 
-/// Ends while a worker is busy.
+/// Ends when its second job has, while the first one goes on.
 fn leave_a_job() {
     let gate = std::env::args().next_back().unwrap();
     pool(async |pool| {
-        let job = pool.run::<u32>("gate", (gate, 1));
-        println!("{}", pool.run::<u32>("pid", ()).await.unwrap());
+        let job = pool.run::<u32>("gate", (&gate, 1));
+        pool.run::<u32>("gate", (&gate, 2)).await.unwrap();
         drop(job);
     });
 }
@@ -112,17 +112,17 @@ fn forget_an_error() {
 }
 
 /// A child of `fork` with a pool of its parent's, of which it has neither the threads nor the workers.
-fn fork() {
+fn fork_with_a_pool() {
     pool(async |pool| {
         let worker = pool.run::<u32>("pid", ()).await.unwrap();
         let shared = pool.clone();
-        let status = forked(move || {
+        fork::fork(move || {
             let job = shared.run::<u32>("pid", ());
             assert!(block_on(job).unwrap_err().is_closed());
             assert!(block_on(shared.shutdown(None)));
             drop(shared);
-        });
-        assert!(status.success(), "{status}");
+        })
+        .wait();
         assert_eq!(pool.run::<u32>("pid", ()).await.unwrap(), worker);
         assert!(pool.shutdown(None).await);
     });

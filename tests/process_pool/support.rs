@@ -92,7 +92,8 @@ impl Gate {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
-        Waiting { pid: line.trim().parse().unwrap(), reader }
+        let (pid, number) = line.trim().split_once(' ').unwrap();
+        Waiting { pid: pid.parse().unwrap(), number: number.parse().unwrap(), reader }
     }
 
     /// Whether none has come.
@@ -105,6 +106,7 @@ impl Gate {
 /// A job that waits at a gate.
 pub struct Waiting {
     pub pid: u32,
+    pub number: u32,
     reader: BufReader<UnixStream>,
 }
 
