@@ -19,9 +19,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::future::select;
-use greeter::{Greeter, Worker};
-use roundelay::{SignalKind, block_on, get_running_loop, signal, spawn_blocking};
+use greeter::{Greeter, Worker, told_to_end};
+use roundelay::{block_on, get_running_loop, spawn_blocking};
 
 /// How long connections may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -97,7 +96,7 @@ fn main() -> io::Result<()> {
         std::process::exit(2);
     };
     block_on(async {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let told_to_end = told_to_end()?;
         // The first one finds a free port where none is asked for; the others take the same.
         let mut workers = vec![Serving::start(0, addr)?];
         let addr = workers[0].addr;
@@ -106,10 +105,7 @@ fn main() -> io::Result<()> {
         }
         println!("{threads} threads serve on http://{addr}");
 
-        let (interrupted, terminated) = (std::pin::pin!(interrupt.recv()), std::pin::pin!(terminate.recv()));
-        select(interrupted, terminated).await;
-        // From now on the signals do what they did before.
-        drop((interrupt, terminate));
+        told_to_end.await;
         let (stops, threads): (Vec<_>, Vec<_>) = workers.into_iter().map(|worker| (worker.stop, worker.thread)).unzip();
         for stop in stops {
             // One that has ended by itself has its result below.

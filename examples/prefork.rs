@@ -21,11 +21,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures::future::{Either, select};
-use greeter::{Greeter, Worker};
-use roundelay::{
-    LoopFuture, SignalKind, Stdio, block_on, create_subprocess_exec, get_running_loop, signal, sleep, spawn, timeout,
-};
+use futures::future::{Either, select, try_join_all};
+use greeter::{Greeter, Worker, told_to_end};
+use roundelay::{LoopFuture, Stdio, block_on, create_subprocess_exec, get_running_loop, sleep, timeout};
 
 /// How long connections may take to end, and how long the parent waits for a worker.
 const GRACE: Duration = Duration::from_secs(5);
@@ -54,19 +52,13 @@ fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
     Some(options)
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn told_to_end() -> io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    select(pin!(interrupt.recv()), pin!(terminate.recv())).await;
-    Ok(())
-}
-
 /// What a worker does, until it is told to end.
 async fn serve(number: &str) -> io::Result<()> {
+    let told_to_end = told_to_end()?;
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let worker = Worker::new(format!("worker {number}, process {}", std::process::id()));
     let server = get_running_loop()?.create_server(move || Greeter::new(&worker), listener).await?;
-    told_to_end().await?;
+    told_to_end.await;
     server.shutdown(GRACE).await;
     Ok(())
 }
@@ -115,17 +107,19 @@ impl Master {
 }
 
 async fn watch_over(Options { addr, processes }: Options) -> io::Result<()> {
+    let told_to_end = told_to_end()?;
     let listener = TcpListener::bind(addr)?;
     let addr = listener.local_addr()?;
     let end = get_running_loop()?.create_future();
     let master = Rc::new(Master { program: std::env::current_exe()?, listener, end: end.clone() });
-    let workers: Vec<_> = (0..processes).map(|number| spawn(master.clone().keep(number))).collect();
     println!("{processes} processes serve on http://{addr}");
-    told_to_end().await?;
-    let _ = end.set_result(());
-    for worker in workers {
-        worker.await??;
+    let mut workers = pin!(try_join_all((0..processes).map(|number| master.clone().keep(number))));
+    if let Either::Right((failed, _)) = select(pin!(told_to_end), workers.as_mut()).await {
+        // One cannot be started. The others are killed with their handles.
+        return failed.map(drop);
     }
+    let _ = end.set_result(());
+    workers.await?;
     println!("stopped");
     Ok(())
 }

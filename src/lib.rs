@@ -106,7 +106,7 @@ mod time;
 mod tls;
 mod transport;
 
-pub use asyncgen::{AsyncGen, AsyncGenInfo, AsyncGenOutput, Emitter, async_gen, try_async_gen};
+pub use asyncgen::{AsyncGen, AsyncGenInfo, Emitter, async_gen, try_async_gen};
 pub use combine::{
     AsCompleted, AsCompletedInTime, Gather, GatherAll, Shield, TryGather, Wait, Waited, as_completed, gather, shield,
     try_gather, wait,

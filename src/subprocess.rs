@@ -1,11 +1,13 @@
 //! Child processes as streams.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::process::{ExitStatus, Output};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::constants::STREAM_LIMIT;
@@ -14,7 +16,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::required_loop;
 use crate::process::{Settings, Stdio, process_settings, start};
-use crate::protocol::{AnySubprocessProtocol, Exited, ProcessHandle, SubprocessProtocol, Transport};
+use crate::protocol::{AnySubprocessProtocol, Exited, ProcessHandle, SubprocessProtocol};
 use crate::stream::{StreamProtocol, StreamReader, StreamWriter, check_limit};
 
 /// A child process that is about to be started: see [`create_subprocess_exec`] and [`create_subprocess_shell`]. Await it.
@@ -123,8 +125,11 @@ impl IntoFuture for CreateSubprocess {
             future: Box::pin(async move {
                 check_limit(settings.method, limit)?;
                 settings.check(&el)?;
-                let handle = start(&el, settings, AnySubprocessProtocol::new(Unheard)).await?;
-                Ok(Process::new(&el, handle, limit))
+                let streams = Rc::<RefCell<Streams>>::default();
+                let protocol = Attaching { el: Some(el.clone()), limit, streams: streams.clone() };
+                let handle = start(&el, settings, AnySubprocessProtocol::new(protocol)).await?;
+                let Streams { stdin, stdout, stderr } = streams.take();
+                Ok(Process { stdin, stdout, stderr, handle })
             }),
         }
     }
@@ -150,10 +155,38 @@ impl fmt::Debug for CreatingSubprocess {
     }
 }
 
-/// The pipes have protocols of their own, and the end is waited for.
-struct Unheard;
+/// Gives the pipes protocols of their own before anything is read from them. The rest is waited for.
+struct Attaching {
+    /// `None` once that is done: the loop has this, and not the other way round.
+    el: Option<EventLoop>,
+    limit: usize,
+    streams: Rc<RefCell<Streams>>,
+}
 
-impl SubprocessProtocol for Unheard {}
+/// Until somebody takes them.
+#[derive(Default)]
+struct Streams {
+    stdin: Option<StreamWriter>,
+    stdout: Option<StreamReader>,
+    stderr: Option<StreamReader>,
+}
+
+impl SubprocessProtocol for Attaching {
+    fn connection_made(&mut self, process: &ProcessHandle) {
+        let Some(el) = self.el.take() else { return };
+        let halves = |fd| {
+            let transport = process.pipe_transport(fd)?;
+            let protocol = StreamProtocol::new(&el, self.limit, None);
+            protocol.attach(&transport);
+            let halves = protocol.droppable_halves(&transport);
+            transport.start_protocol_with(protocol.into(), &[]);
+            Some(halves)
+        };
+        let stdin = halves(0).map(|(_, writer)| writer);
+        let [stdout, stderr] = [1, 2].map(|fd| halves(fd).map(|(reader, _)| reader));
+        self.streams.replace(Streams { stdin, stdout, stderr });
+    }
+}
 
 /// A child process with its standard streams. Made by [`create_subprocess_exec`] and [`create_subprocess_shell`].
 ///
@@ -173,20 +206,6 @@ pub struct Process {
 }
 
 impl Process {
-    fn new(el: &EventLoop, handle: ProcessHandle, limit: usize) -> Self {
-        let halves = |transport: Transport| {
-            let protocol = StreamProtocol::new(el, limit, None);
-            protocol.attach(&transport);
-            let halves = protocol.droppable_halves(&transport);
-            transport.start_protocol_with(protocol.into(), &[]);
-            halves
-        };
-        let reader = |fd| Some(halves(handle.pipe_transport(fd)?).0);
-        let stdin = handle.pipe_transport(0).map(|transport| halves(transport).1);
-        let (stdout, stderr) = (reader(1), reader(2));
-        Self { stdin, stdout, stderr, handle }
-    }
-
     /// The process, for those who have callbacks, or no `&mut`.
     pub fn handle(&self) -> &ProcessHandle {
         &self.handle

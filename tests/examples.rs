@@ -42,6 +42,20 @@ fn two_loops_play_to_the_end() {
     assert_eq!(shown[9], "10 hits");
 }
 
+#[cfg(feature = "process-pool")]
+#[test]
+fn run_in_executor_uses_threads_and_processes() {
+    let squares = |limit: u64| (0..limit).map(|number| number * number).sum::<u64>();
+    let shown = lines("run_in_executor", &[]);
+    let expected = [
+        "default thread pool: 100 bytes".to_owned(),
+        "custom thread pool: 100 bytes".to_owned(),
+        format!("process pool: {}", squares(1_000)),
+        format!("process pool: {}", squares(1_000_000)),
+    ];
+    assert_eq!(shown, expected);
+}
+
 #[test]
 fn task_group_asks_all_or_none() {
     let expected = [
@@ -59,6 +73,21 @@ fn task_group_asks_all_or_none() {
 #[test]
 fn echo_streams_talks_to_itself() {
     assert_eq!(lines("echo_streams", &[]), ["echoed: one", "echoed: two", "echoed: three"]);
+}
+
+#[test]
+fn async_generator_says_good_bye() {
+    let expected = [
+        "item 1",
+        "item 2",
+        "item 3",
+        "(the server says good-bye after 3)",
+        "closed",
+        "item 1",
+        "dropped",
+        "(the server says good-bye after 1)",
+    ];
+    assert_eq!(lines("async_generator", &[]), expected);
 }
 
 /// Sends a megabyte and reads it back, in one go and while sending.

@@ -86,7 +86,7 @@ fn spawn_blocking_uses_the_running_loop() {
     });
 }
 
-/// EX-02: the default executor has `min(32, processors + 4)` threads with names of their own, and no more.
+/// EX-02, P33: the default executor has `min(32, processors + 4)` threads with names of their own, and no more.
 #[test]
 fn the_default_executor_has_a_limit() {
     on_loop(|el| {
@@ -293,7 +293,7 @@ fn a_job_can_be_awaited_elsewhere() {
     });
 }
 
-/// EX-05: shutting down waits for what runs and for what is queued, while the loop goes on; then nothing is taken.
+/// EX-05, P33: shutting down waits for what runs and for what is queued, while the loop goes on; then nothing is taken.
 #[test]
 fn shutdown_waits_for_all_jobs() {
     on_loop(|el| {
@@ -658,7 +658,7 @@ fn the_latest_waker_is_called() {
     });
 }
 
-/// EX-06: the orderly end of a runner is not held up by a job that does not end; it is reported.
+/// EX-06, PO-06: the orderly end of a runner is not held up by a job that does not end; it is reported.
 #[test]
 fn a_runner_ends_though_a_job_does_not() {
     let _alone = common::alone();

@@ -17,7 +17,6 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -27,8 +26,8 @@ use exits::{Program, Started, brief};
 use namespace::{NameServer, USE_NAME_SERVER, in_a_network};
 use pipes::{line_terminal, make_fifo, open_now, pipe};
 use roundelay::{
-    Family, Protocol, StreamReader, StreamWriter, Transport, block_on, get_running_loop, open_connection, spawn,
-    spawn_blocking, start_server, stdin, stdout, yield_now,
+    Family, Protocol, Stdio, StreamReader, StreamWriter, Transport, block_on, create_subprocess_shell,
+    get_running_loop, open_connection, spawn, spawn_blocking, start_server, stdin, stdout, yield_now,
 };
 use runners::{jam, told};
 use rustix::fs::OFlags;
@@ -333,6 +332,44 @@ fn servers_under_load() {
     }
 }
 
+/// SP-09: children that still run are killed, whoever still has a handle, whatever they ignore, and although others hold
+/// their pipes; one that does not read what it is sent holds nothing up.
+#[test]
+fn children_that_run_on() {
+    let program = Program::new("children_that_run_on", || {
+        block_on(async {
+            let endless = "trap '' TERM INT HUP; echo ready; sleep 30 & wait";
+            let mut children = Vec::new();
+            for _ in 0..2 {
+                let shell =
+                    create_subprocess_shell(endless).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+                let mut child = shell.await.unwrap();
+                assert_eq!(child.stdout.as_mut().unwrap().readline().await.unwrap(), b"ready\n");
+                println!("{}", child.pid());
+                children.push(child);
+            }
+            // Megabytes that it will not read.
+            children[0].stdin.as_mut().unwrap().write(&[0; 1 << 22]);
+            // One has a handle that outlives the loop, and a task waits for the other.
+            let waited = children.pop().unwrap();
+            drop(spawn(async move { waited.wait().await }));
+            yield_now().await;
+            children
+        });
+        println!("main ends");
+    });
+    for program in program.each() {
+        let mut started = program.start();
+        let children = [started.line(), started.line()];
+        let ended = started.end();
+        ended.check(0, "main ends\n");
+        ended.check_silent();
+        for child in children {
+            assert!(!std::path::Path::new("/proc").join(&child).exists(), "child {child} is still there");
+        }
+    }
+}
+
 /// DN-06: names that the name server never answers for hold up neither the end nor the process, as long as the loop does
 /// the looking; a job that looks by std is abandoned.
 #[test]
@@ -365,7 +402,8 @@ fn names_that_are_never_found() {
             let ended = program.end();
             ended.check(0, "main ends\n");
             ended.check_silent();
-            let ended = program.start_with(|command| _ = command.env("BY_STD", "1").stdin(Stdio::null())).end();
+            let ended =
+                program.start_with(|command| _ = command.env("BY_STD", "1").stdin(std::process::Stdio::null())).end();
             ended.check(0, "main ends\n");
             ended.unfinished(" within 500ms: 1 blocking job");
         }

@@ -11,15 +11,16 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{DropCounter, Log, alone, complete, on_loop, run_on, run_until, settle, take_reports};
+use common::{DropCounter, Log, PATIENCE, alone, complete, on_loop, run_on, run_until, settle, take_reports};
 use futures::StreamExt;
 use futures::future::select_all;
 use roundelay::{ContextVar, EventLoop, LoopClosed, NoRunningLoop, SignalKind, signal, yield_now};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{
-    DEFAULT, IGNORED, Set, caught, disposition, foreign_calls, is_caught, raise, send_to, set, wait_until_asleep,
+    DEFAULT, IGNORED, Set, caught, disposition, errno_after, foreign_calls, is_caught, raise, send_to, set,
+    wait_until_asleep,
 };
 
 const ONE: SignalKind = SignalKind::user_defined1();
@@ -214,6 +215,14 @@ on_every_loop! {
         assert_eq!(disposition(URGENT), theirs);
         drop(foreign);
         assert_eq!(counted.get(), 0);
+        // So is one that is there when a handler is replaced.
+        let (_first, foreign) = (count(el, URGENT), Set::foreign(URGENT));
+        let second = count(el, URGENT);
+        raise(URGENT);
+        run_until(el, || second.get() == 1);
+        assert!(el.remove_signal_handler(URGENT));
+        assert_eq!(disposition(URGENT), theirs);
+        drop(foreign);
         // Its own before is ours again. A loop that listens and ends to takes it away.
         drop(el.signal(URGENT).unwrap());
         assert_eq!(disposition(URGENT).handler, DEFAULT);
@@ -519,12 +528,16 @@ on_every_loop! {
             let own = seen.clone();
             el.add_signal_handler(kind, move || own.borrow_mut().push(kind)).unwrap();
         }
+        let urgent = count(el, URGENT);
         for _ in 0..EACH {
             raise(TWO);
             raise(ONE);
         }
-        let mut most = 0;
+        // What was interrupted does not notice.
+        assert_eq!(errno_after(URGENT), Some(libc::EBADF));
+        let (mut most, deadline) = (0, Instant::now() + PATIENCE);
         while seen.borrow().len() < 2 * EACH {
+            assert!(Instant::now() < deadline, "{} of {}", seen.borrow().len(), 2 * EACH);
             most = most.max(el.run_once(Some(Duration::ZERO)).unwrap());
         }
         assert!(most <= 1100, "{most} items in a turn");
@@ -535,7 +548,7 @@ on_every_loop! {
         // As many as any pipe takes.
         assert!(seen[..4000].chunks(2).all(|pair| pair == [TWO, ONE]));
         // The last ones came when there was no room: by number.
-        assert_eq!(seen.last(), Some(&TWO));
+        assert_eq!((seen.last(), urgent.get()), (Some(&TWO), 1));
         assert!(seen[2 * EACH - 100..].iter().all(|kind| *kind == TWO));
         // And the order is that of arrival again.
         drop(seen);
@@ -583,6 +596,37 @@ on_every_loop! {
         el.add_signal_handler(ONE, move || _ = &adds).unwrap();
         el.add_signal_handler(ONE, || ()).unwrap();
         assert!(el.remove_signal_handler(TWO));
+    }
+
+    /// SG-02: what a handler has captured that replaces or removes itself is dropped when it has returned; what panics on
+    /// the way is reported.
+    fn a_destructor_that_panics(el) {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in the destructor");
+            }
+        }
+        for replaces in [true, false] {
+            let (bomb, handle, other) = (Bomb, el.clone(), count(el, TWO));
+            el.add_signal_handler(ONE, move || {
+                let _captured = &bomb;
+                if replaces {
+                    handle.add_signal_handler(ONE, || {}).unwrap();
+                } else {
+                    assert!(handle.remove_signal_handler(ONE));
+                }
+            })
+            .unwrap();
+            raise(ONE);
+            raise(TWO);
+            run_until(el, || other.get() == 1);
+            let reports = take_reports();
+            assert_eq!(reports.len(), 1);
+            assert!(reports[0].starts_with("Exception in the destructor of callback signals::"), "{}", reports[0]);
+            assert!(reports[0].contains(": in the destructor\n"), "{}", reports[0]);
+            assert_eq!(el.remove_signal_handler(ONE), replaces);
+        }
     }
 
     /// SG-05, SP-33: a child of a process with handlers has none of them, ignores nothing of theirs and blocks nothing.

@@ -10,7 +10,6 @@ mod signals;
 
 use std::cell::Cell;
 use std::future::pending;
-use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::rc::Rc;
@@ -19,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{alone, run_until};
-use own_process::{forked, own_process, prepared, say};
+use own_process::{own_process, prepared, say};
 use program::{Running, example};
 use roundelay::{EventLoop, RunError, Runner, SignalKind, block_on, cancel_requested, get_running_loop, sleep, spawn};
 use signals::{DEFAULT, IGNORED, Set, disposition, foreign_calls, is_caught, raise};
@@ -33,14 +32,6 @@ const LONG: Duration = Duration::from_secs(3600);
 
 fn runner(grace: Duration) -> Runner {
     Runner::builder().cancel_on_interrupt(grace).build()
-}
-
-/// A handler that counts.
-fn count(el: &EventLoop, kind: SignalKind) -> Rc<Cell<usize>> {
-    let counted = Rc::new(Cell::new(0));
-    let counter = counted.clone();
-    el.add_signal_handler(kind, move || counter.set(counter.get() + 1)).unwrap();
-    counted
 }
 
 /// Says so when it is dropped.
@@ -436,98 +427,6 @@ fn a_handler_of_the_application_stays() {
 fn the_builder_shows_it() {
     let shown = format!("{:?}", Runner::builder().cancel_on_interrupt(Duration::from_secs(5)));
     assert!(shown.contains("cancel_on_interrupt: Some(5s)"), "{shown}");
-}
-
-/// SG-13: what comes to a child of `fork` is not told to the parent's loop. It has the effect that it had before there was
-/// one: it ends the child, or is ignored, ..
-#[test]
-fn a_forked_child_has_its_own_signals() {
-    let body = || {
-        let _ignored = Set::ignored(TWO);
-        let el = EventLoop::new().unwrap();
-        let (ones, twos) = (count(&el, ONE), count(&el, TWO));
-        let ended = forked(|| {
-            raise(TWO);
-            raise(ONE);
-        });
-        assert_eq!(ended.signal(), Some(ONE.as_raw()));
-        el.run_once(Some(Duration::ZERO)).unwrap();
-        el.run_once(Some(Duration::ZERO)).unwrap();
-        assert_eq!((ones.get(), twos.get()), (0, 0));
-        // The parent's are as they were.
-        raise(ONE);
-        raise(TWO);
-        run_until(&el, || (ones.get(), twos.get()) == (1, 1));
-        el.close();
-        assert_eq!([disposition(ONE).handler, disposition(TWO).handler], [DEFAULT, IGNORED]);
-        say("well");
-    };
-    own_process(body, |process| {
-        process.says("well");
-        process.ends();
-    });
-}
-
-/// SG-13: .. or is nobody's, where there was a handler of the application's before.
-#[test]
-fn a_forked_child_drops_what_had_a_handler_before() {
-    let body = || {
-        let _foreign = Set::foreign(ONE);
-        let el = EventLoop::new().unwrap();
-        let counted = count(&el, ONE);
-        let ended = forked(|| {
-            raise(ONE);
-            assert_eq!(foreign_calls(), 0);
-            // A loop of the child's own puts everything right.
-            drop(EventLoop::new().unwrap().signal(TWO).unwrap());
-            raise(ONE);
-            assert_eq!(foreign_calls(), 1);
-        });
-        assert!(ended.success());
-        el.run_once(Some(Duration::ZERO)).unwrap();
-        assert_eq!((counted.get(), foreign_calls()), (0, 0));
-        say("well");
-    };
-    own_process(body, |process| {
-        process.says("well");
-        process.ends();
-    });
-}
-
-/// SG-13: a loop that a child of `fork` makes has handlers of its own, which take nothing from the parent's, even while the
-/// parent's descriptors are there; and it leaves the dispositions as they were before the parent's.
-#[test]
-fn a_forked_child_runs_a_loop_of_its_own() {
-    let body = || {
-        let el = EventLoop::new().unwrap();
-        let (ones, twos) = (count(&el, ONE), count(&el, TWO));
-        let ended = forked(|| {
-            let own = EventLoop::new().unwrap();
-            let counted = count(&own, ONE);
-            // Not listened for by anybody here, so not caught.
-            assert!(is_caught(ONE) && !is_caught(TWO));
-            raise(ONE);
-            run_until(&own, || counted.get() == 1);
-            let result = runner(LONG).run(async {
-                raise(INTERRUPT);
-                pending::<()>().await
-            });
-            assert_eq!(result, Err(RunError::Interrupted));
-            own.close();
-            assert_eq!(disposition(ONE).handler, DEFAULT);
-            assert_eq!((ones.get(), twos.get()), (0, 0));
-        });
-        assert!(ended.success(), "{ended}");
-        el.run_once(Some(Duration::ZERO)).unwrap();
-        raise(ONE);
-        raise(TWO);
-        run_until(&el, || (ones.get(), twos.get()) == (1, 1));
-        say("well");
-    };
-    own_process(body, |process| {
-        process.says("well");
-        process.ends();
-    });
 }
 
 /// The example goes on after SIGHUP, and ends after either of the two others.

@@ -256,6 +256,7 @@ on_every_loop! {
         let begins = format!("<SubprocessTransport {} pid={} running stdin=<Transport ", process.id(), process.pid());
         assert!(text.starts_with(&begins), "{text}");
         assert!(text.contains(" stdout=<Transport ") && text.contains(" stderr=<Transport "), "{text}");
+        assert_eq!(process.extra_info().process, Some(process.pid()));
         process.close();
         assert!(format!("{process:?}").contains(" closed pid="));
         run_until(el, || told.is_over());

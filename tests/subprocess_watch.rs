@@ -4,6 +4,8 @@ mod common;
 
 #[path = "common/collector.rs"]
 mod collector;
+#[path = "common/fork.rs"]
+mod fork;
 #[path = "common/processes.rs"]
 mod processes;
 #[path = "common/seccomp.rs"]
@@ -32,7 +34,7 @@ fn waiters() -> usize {
 
 /// Waits, without a loop, for what happens by itself.
 #[track_caller]
-fn await_that(condition: impl Fn() -> bool) {
+fn await_that(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "the condition did not come true in time");
@@ -369,4 +371,53 @@ fn handles_that_outlive_the_loop() {
     await_that(|| is_reaped(process.pid()));
     assert!(process.pipe_transport(0).unwrap().is_closing());
     assert_eq!(block_on(process.wait()).unwrap_err().kind(), ErrorKind::Other);
+}
+
+/// In a child of `fork` the processes of its parent are left alone, whatever becomes of the loop there: neither killed nor
+/// reaped; and those that it starts itself are its own.
+#[test]
+fn a_child_of_fork() {
+    fork::in_own_process(|| {
+        let el = EventLoop::new().unwrap();
+        let (told, kept) = (Told::new(), Told::new());
+        let started = complete(&el, el.subprocess_exec(told.protocol(), "sleep", ["1000"]).kill_on_drop(true));
+        let process = started.unwrap().0;
+        let ended = start(&el, &kept, "cat", &[]);
+        let returned = || block_on(async { create_subprocess_shell("exit 3").await?.wait().await }).unwrap().code();
+
+        let mut left_alone = fork::fork(|| {
+            assert!(process.kill().is_err());
+            process.close();
+            drop((process.clone(), el.clone()));
+            el.close();
+            assert_eq!(returned(), Some(3));
+        });
+        await_that(|| left_alone.has_ended());
+        left_alone.wait();
+        settle(&el);
+        assert_eq!((process.returncode(), process.is_closing()), (None, false));
+
+        let mut goes_on = fork::fork(|| {
+            el.after_fork_child().unwrap();
+            assert!(process.kill().is_err());
+            // How it ends is not to be found out here.
+            run_until(&el, || process.returncode() == Some(255));
+            process.close();
+            complete(&el, async {
+                assert!(create_subprocess_exec("true", NONE).await?.wait().await?.success());
+                io::Result::Ok(())
+            })
+            .unwrap();
+            el.close();
+        });
+        await_that(|| goes_on.has_ended());
+        goes_on.wait();
+        settle(&el);
+        assert_eq!(process.returncode(), None);
+
+        drop(process);
+        ended.pipe_transport(0).unwrap().close();
+        run_until(&el, || told.is_over() && kept.is_over());
+        assert!(told.has("exited -9") && kept.has("exited 0"));
+    });
 }

@@ -1,9 +1,12 @@
 //! A tiny HTTP server that says who has answered: what `many_loops` and `prefork` serve.
 
 use std::cell::Cell;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
-use roundelay::{Protocol, Transport};
+use futures::future::select;
+use roundelay::{Protocol, SignalKind, Transport, signal};
 
 /// The longest request that is read.
 const LONGEST: usize = 8 * 1024;
@@ -68,4 +71,13 @@ impl Protocol for Greeter {
     fn resume_writing(&mut self, transport: &Transport) {
         transport.resume_reading();
     }
+}
+
+/// Listens for Ctrl-C and SIGTERM from now on; the future waits for one of them. Then they do what they did before: another
+/// one ends the program at once.
+pub(crate) fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        select(pin!(interrupt.recv()), pin!(terminate.recv())).await;
+    })
 }

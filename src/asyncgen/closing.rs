@@ -180,16 +180,11 @@ pub(super) fn report_error(error: &(dyn Error + 'static), info: AsyncGenInfo) {
 
 /// Whether an error is `Closed`, or comes of it.
 fn is_closed(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        // Such an error says of its content's source that it is its own.
-        let content = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<Closed>() || content.is_some_and(|content| content.is::<Closed>()) {
-            return true;
-        }
-        next = error.source();
+    // Such an error says that the source of its content is its own.
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(content) => is_closed(content),
+        None => error.is::<Closed>() || error.source().is_some_and(is_closed),
     }
-    false
 }
 
 impl EventLoop {
@@ -210,6 +205,7 @@ impl EventLoop {
     /// let mut items = async_gen(async |y| {
     ///     while y.emit("item").await.is_ok() {}
     ///     println!("cleaned up");
+    ///     Ok(())
     /// });
     /// el.run_until_complete(async {
     ///     items.next().await;

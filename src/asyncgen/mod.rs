@@ -29,24 +29,11 @@ pub use channel::Emitter;
 pub use closing::AsyncGenInfo;
 pub(crate) use closing::unfinished;
 
-/// What the body of [`async_gen`] may return: nothing, or a `Result` by which it passes [`Closed`] on.
-///
-/// Sealed: it is implemented for these two and cannot be for others.
-pub trait AsyncGenOutput: sealed::Sealed {}
-
-impl AsyncGenOutput for () {}
-impl AsyncGenOutput for Result<(), Closed> {}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for () {}
-    impl Sealed for Result<(), super::Closed> {}
-}
-
 /// Makes a stream of what a body emits: asyncio's async generator, with `emit` for `yield`.
 ///
 /// The body runs when an item is asked for, up to where it emits one, in the task of whoever asks. It does not begin before
-/// the first one is asked for. What it returns says nothing; [`try_async_gen`] is for a body that may fail.
+/// the first one is asked for. It may pass on that it was [`Closed`], and need not: either is its end. [`try_async_gen`] is
+/// for a body that may fail.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -71,16 +58,16 @@ mod sealed {
 /// });
 /// ```
 #[track_caller]
-pub fn async_gen<T, R, F>(body: F) -> AsyncGen<T>
+pub fn async_gen<T, F, Fut>(body: F) -> AsyncGen<T>
 where
-    F: AsyncFnOnce(Emitter<T>) -> R + 'static,
-    R: AsyncGenOutput + 'static,
+    F: FnOnce(Emitter<T>) -> Fut + 'static,
+    Fut: Future<Output = Result<(), Closed>> + 'static,
     T: 'static,
 {
     AsyncGen::new(Location::caller(), |channel, _| {
         let emitter = Emitter::new(channel, |item| item);
         Box::pin(async move {
-            body(emitter).await;
+            let (Ok(()) | Err(Closed)) = body(emitter).await;
             None
         })
     })
@@ -116,9 +103,10 @@ where
 /// });
 /// ```
 #[track_caller]
-pub fn try_async_gen<T, E, F>(body: F) -> AsyncGen<Result<T, E>>
+pub fn try_async_gen<T, E, F, Fut>(body: F) -> AsyncGen<Result<T, E>>
 where
-    F: AsyncFnOnce(Emitter<T, Result<T, E>>) -> Result<(), E> + 'static,
+    F: FnOnce(Emitter<T, Result<T, E>>) -> Fut + 'static,
+    Fut: Future<Output = Result<(), E>> + 'static,
     E: Into<Box<dyn Error>> + 'static,
     T: 'static,
 {

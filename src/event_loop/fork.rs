@@ -11,7 +11,7 @@ use std::io;
 use crate::error::{LoopClosed, invalid_input};
 use crate::event_loop::{Core, EventLoop};
 use crate::os::fd::AsFd;
-use crate::os::fork;
+use crate::os::fork::replace;
 
 impl EventLoop {
     /// Makes a loop that this process has inherited, as a child of `fork`, its own.
@@ -19,44 +19,48 @@ impl EventLoop {
     /// Until then such a loop is as one that is closed: [`get_running_loop`](crate::get_running_loop) does not give it,
     /// scheduling and I/O are refused, and the `run_*` methods panic. To drop it, or to [`close`](Self::close) it, closes the
     /// child's descriptors, drops the callbacks and tasks there, and does not disturb the parent: nothing is deregistered,
-    /// sent, shut down, unlinked or waited for. Leaving a callback in which the process was forked unwinds, by a panic, out of
-    /// the `run_*` method. A child can make a loop of its own at any time, also within such a callback.
+    /// sent, shut down, unlinked, killed or waited for. A child that returns out of the callback in which it was forked is
+    /// led out of the `run_*` method by a panic, so that it does not do the parent's work twice. A child can make a loop of its
+    /// own at any time, also within such a callback.
     ///
-    /// After this call the loop goes on in the child as well: its timers, callbacks and tasks are there, its descriptors are
-    /// registered with a new selector, [`as_fd`](AsFd::as_fd) lends the descriptor of that one under the number that it had.
-    /// What belonged to other threads is gone: the default executor begins anew, and whatever it was at work on is done with
-    /// [`is_closed`](crate::JoinError::is_closed). Nothing is copied but the memory: the two processes accept from the same
-    /// listening sockets, and *both read from the same connections*, and each gets a part. A child that goes on with its
-    /// parent's loop closes first what it leaves to the parent.
+    /// After this call the loop goes on in the child as well. Its timers, callbacks and tasks are there; its descriptors are
+    /// registered with a new selector, whose descriptor [`as_fd`](AsFd::as_fd) lends under the number that it had. Whoever
+    /// listens for a signal hears of those that come to the child. What belongs to the parent is not there: work that the
+    /// default executor has not done is done with [`is_closed`](crate::JoinError::is_closed), and its threads are made anew;
+    /// processes that the parent has started cannot be waited for, so that their end is told with the status 255.
     ///
-    /// Where this process has made the loop itself, or has called this before, it does nothing.
+    /// Nothing is copied but the memory. The two processes accept from the same listening sockets, and *both read from the
+    /// same connections*, of which each gets a part. A child that goes on with its parent's loop first closes what it leaves to
+    /// the parent: what is closed or written before this call counts, but no peer hears of it until then.
+    ///
+    /// In the process that has made the loop, and when it was called before, it does nothing.
     ///
     /// # Many processes, one server
     ///
-    /// Most often a fork is better avoided, or done before there is any loop or thread. In a child of a process with several
-    /// threads only what is safe in a signal handler may be called until it calls `exec`, by POSIX; memory allocation works
-    /// with the C libraries of today, and a lock that another thread has held at the fork is never released. What serves well:
+    /// Most often it is better not to fork, or to do it before there is any loop or thread. In the child of a process with
+    /// several threads, POSIX allows nothing until `exec` but what a signal handler may do. To allocate memory works with the
+    /// C libraries of today; but a lock that another thread has held at the fork is never released. What serves well:
     ///
     /// * **Fork first.** Bind the socket by [`std::net::TcpListener`], fork the workers, and let each of them make its own
-    ///   loop, with [`block_on`](crate::block_on), and serve on
-    ///   [`try_clone`](std::net::TcpListener::try_clone)s or the listener itself: `create_server(factory, listener)`. The
-    ///   kernel gives each connection to one of them.
-    /// * **Start programs instead of forking.** The parent binds and starts its own program anew for each worker, the listener
-    ///   being the worker's standard input; `examples/prefork.rs` does that without a line of `unsafe`.
-    /// * **One socket each.** Workers, or threads, that each bind with
+    ///   loop, by [`block_on`](crate::block_on), and serve there: `create_server(factory, listener)`. The kernel gives each
+    ///   connection to one of them.
+    /// * **Start programs instead of forking.** The parent binds, and starts its own program anew for each worker, with the
+    ///   listener as the worker's standard input. `examples/prefork.rs` does that without a line of `unsafe`, and replaces
+    ///   workers that crash.
+    /// * **One socket each.** Processes, or threads, that each bind the same port with
     ///   [`reuse_port`](crate::CreateServer::reuse_port): see `examples/many_loops.rs`.
     ///
-    /// Forks are noticed that the C library's `fork` has made, as those of `libc`, `nix` and `rustix` are; a child of a bare
-    /// `clone` must call `exec`.
+    /// A fork is noticed if the C library's `fork` has made it, as those of the crates `libc` and `nix`. A child of a bare
+    /// `clone`, or of `_Fork`, must call `exec`.
     ///
     /// # Errors
     ///
-    /// [`LoopClosed`]; `InvalidInput` while the loop is running, which is so where the fork was made within one of its
-    /// callbacks; `ResourceBusy` if another thread was just posting something to the loop, or to its executor, when the fork
-    /// was made, so that a lock is held for ever; `Unsupported` if the loop's selector is of your own and has no
-    /// [`after_fork_child`](crate::selector::Selector::after_fork_child), or where
-    /// the platform's descriptor was lent that a child does not inherit (a kqueue); else the operating system's.
-    /// The loop stays the parent's then.
+    /// [`LoopClosed`]; `InvalidInput` while the loop is running, which is so within the callback in which the process was
+    /// forked; `ResourceBusy` if another thread was just posting to the loop, or looking at its executor's work, when the
+    /// process was forked, so that a lock is held for ever; `Unsupported` if the loop's selector is one of your own that has no
+    /// [`after_fork_child`](crate::selector::Selector::after_fork_child), or if [`as_fd`](AsFd::as_fd) was called before on a
+    /// system whose children do not inherit that descriptor (a kqueue); else the operating system's. The loop stays the
+    /// parent's then.
     ///
     /// ```
     /// let el = roundelay::EventLoop::new()?;
@@ -83,7 +87,7 @@ impl EventLoop {
         if let Some(lent) = core.backend_fd.get() {
             let reactor = core.reactor.borrow();
             let fd = reactor.selector().and_then(|selector| selector.backend_fd());
-            fd.map_or_else(|| Err(io::ErrorKind::Unsupported.into()), |fd| fork::replace(lent.as_fd(), fd))?;
+            fd.map_or_else(|| Err(io::ErrorKind::Unsupported.into()), |fd| replace(lent.as_fd(), fd))?;
         }
         if !core.wake.replace_notifier(notifier) || !core.local.after_fork_child() {
             return Err(lock_held("EventLoop::after_fork_child(): another thread was posting to the loop"));

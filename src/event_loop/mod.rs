@@ -450,7 +450,8 @@ impl Drop for EventLoop {
 ///
 /// # Panics
 ///
-/// If the loop is closed, or is that of a process that has forked this one, its selector has no descriptor, or the process has no descriptor left for the duplicate.
+/// If the loop is closed, or is that of a process that has forked this one, if its selector has no descriptor, or if the
+/// process has no descriptor left for the duplicate.
 impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if self.core.is_open() && self.be_hosted() {

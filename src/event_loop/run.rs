@@ -24,8 +24,8 @@ impl EventLoop {
     ///
     /// # Panics
     ///
-    /// If the loop is closed or running, or is that of a process that has forked this one, if another loop runs on this thread, if its selector fails, or with the payload
-    /// of a [`Fatal`](crate::Fatal) panic of a callback.
+    /// If the loop is closed or running, or is that of a process that has forked this one, if another loop runs on this
+    /// thread, if its selector fails, or with the payload of a [`Fatal`](crate::Fatal) panic of a callback.
     #[track_caller]
     pub fn run_forever(&self) {
         let _run = Run::enter(&self.core, "EventLoop::run_forever");

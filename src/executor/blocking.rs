@@ -205,6 +205,19 @@ impl<F, T> BlockingJob<F, T> {
 ///
 /// Dropping it lets the work go on by itself. [`cancel`](Self::cancel) takes work back that has not begun; what has
 /// begun cannot be stopped.
+///
+/// ```
+/// use roundelay::{EventLoop, ThreadPoolExecutor};
+///
+/// let (el, pool) = (EventLoop::new()?, ThreadPoolExecutor::new(1));
+/// let first = el.run_in_executor(Some(&pool), || 1);
+/// let second = el.run_in_executor(Some(&pool), || 2);
+/// let cancelled = second.cancel();
+/// assert_eq!(el.run_until_complete(first).unwrap().unwrap(), 1);
+/// // Unless it has begun already, it never will.
+/// assert_eq!(el.run_until_complete(second).unwrap().is_err(), cancelled);
+/// # std::io::Result::Ok(())
+/// ```
 pub struct Blocking<T> {
     control: Arc<dyn BlockingControl<T>>,
 }

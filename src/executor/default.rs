@@ -63,9 +63,11 @@ impl Service for DefaultExecutor {
 impl DefaultExecutor {
     /// In a child of `fork`: whoever awaits a job is told that it will not be done. False if that cannot be, for one of them.
     fn let_go(&self) -> bool {
-        let jobs = self.jobs.take();
-        let jobs = jobs.iter().filter_map(Weak::upgrade);
-        jobs.fold(true, |all, job| job.after_fork_child() && all)
+        let mut are_free = true;
+        for job in self.jobs.take().iter().filter_map(Weak::upgrade) {
+            are_free &= job.after_fork_child();
+        }
+        are_free
     }
 
     fn submit(&self, work: Work) -> io::Result<()> {

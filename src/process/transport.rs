@@ -355,13 +355,15 @@ impl ChildTransport {
     }
 
     fn send(&self, signal: i32) -> io::Result<()> {
-        match &*self.watched.borrow() {
-            Some(watched) => watched.child.signal(signal),
-            None => {
-                let text = format!("ProcessHandle::send_signal(): process {} has exited", self.pid);
-                Err(io::Error::new(io::ErrorKind::NotFound, text))
-            }
-        }
+        let sent = self.watched.borrow().as_ref().map(|watched| watched.child.signal(signal));
+        let why = match sent {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => "was reaped by somebody else",
+            Some(sent) => return sent,
+            None if self.status.get().is_none() => "is not watched any more: its loop is closed",
+            None => "has exited",
+        };
+        let text = format!("ProcessHandle::send_signal(): process {} {why}", self.pid);
+        Err(io::Error::new(io::ErrorKind::NotFound, text))
     }
 
     /// Kills the process, if it is there.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::asyncgen;
+use crate::asyncgen::unfinished;
 use crate::constants::END_ROUNDS;
 use crate::error::Stopped;
 use crate::event_loop::EventLoop;
@@ -27,9 +27,7 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     el.core.ending.set(true);
     let limit = EndLimit::new(el, bound);
     let left = RefCell::new(Unfinished::default());
-    let tasks_end = [Step::Tasks, Step::Generators];
-    let steps = [Step::Listeners].into_iter().chain(tasks_end).chain([Step::Connections]).chain(tasks_end);
-    for step in steps.chain([Step::Executor]) {
+    for step in STEPS {
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
         let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
@@ -52,10 +50,14 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     }
     let mut left = left.into_inner();
     tasks(el).for_each(|task| left.add_task(task));
-    asyncgen::unfinished(el).into_iter().for_each(|generator| left.add(Kind::Generator, generator));
+    unfinished(el).into_iter().for_each(|generator| left.add(Kind::Generator, generator));
     left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
 }
+
+/// The end of the connections may leave new tasks and generators behind.
+const STEPS: [Step; 7] =
+    [Step::Listeners, Step::Tasks, Step::Generators, Step::Connections, Step::Tasks, Step::Generators, Step::Executor];
 
 #[derive(Clone, Copy)]
 enum Step {

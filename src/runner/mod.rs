@@ -28,15 +28,16 @@ use crate::sched::join::Task;
 /// Makes an event loop, runs the future on it, ends everything in an orderly way, and returns the future's output.
 ///
 /// It is `asyncio.run`. The end: servers stop accepting; what is left of the tasks is cancelled and waited for,
-/// [gracefully](Task::cancel_gracefully) where a task looks whether it was asked to end; open connections are closed and
-/// their protocols get `connection_lost`; the default executor is shut down; the loop is closed.
+/// [gracefully](Task::cancel_gracefully) where a task looks whether it was asked to end; async generators are
+/// [closed](EventLoop::shutdown_asyncgens); open connections are closed and their protocols get `connection_lost`, and child
+/// processes that still run are killed; the default executor is shut down; the loop is closed.
 ///
-/// All of it takes at most 5 seconds beyond what the application's own code takes. A task that still cleans up is dropped
-/// then, and so is what is not sent; a job that is not done is abandoned. The exception handler is told by one report,
-/// which names them: its subjects are a [`TaskInfo`](crate::TaskInfo), a [`Transport`](crate::Transport) (or another
-/// handle) or a [`JobInfo`](crate::JobInfo) each. So a program ends though a lookup hangs, a peer does not read or a
-/// thread computes without end. What blocks the loop's own thread, as a destructor may, is not helped by that. A
-/// [`Runner`] has settings.
+/// All of it takes at most 5 seconds beyond what the application's own code takes. What still cleans up is dropped then,
+/// and so is what is not sent; a job that is not done is abandoned. The exception handler is told by one report, which
+/// names them: its subjects are a [`TaskInfo`](crate::TaskInfo), an [`AsyncGenInfo`](crate::AsyncGenInfo), a
+/// [`Transport`](crate::Transport) (or another handle) or a [`JobInfo`](crate::JobInfo) each. So a program ends though a
+/// lookup hangs, a peer does not read or a thread computes without end. What blocks the loop's own thread, as a destructor
+/// may, is not helped by that. A [`Runner`] has settings.
 ///
 /// `SIGINT` is left alone: Ctrl-C ends the process, as it does any other. [`RunnerBuilder::cancel_on_interrupt`] changes
 /// that.

@@ -6,9 +6,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio, Termination};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio, Termination};
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use roundelay::{Runner, RunnerBuilder};
@@ -88,7 +88,7 @@ impl Program {
             status,
             stdin,
             stdout: stdout.map(BufReader::new),
-            stderr: stderr.map(read_all),
+            stderr: stderr.map(Text::read),
         };
         while started.stdout.is_some() && !started.line().ends_with(BEGIN) {}
         started
@@ -100,12 +100,24 @@ impl Program {
     }
 }
 
-fn read_all(mut stderr: ChildStderr) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        stderr.read_to_end(&mut text).unwrap();
-        String::from_utf8_lossy(&text).into_owned()
-    })
+/// What comes from the program, when that is at its end.
+struct Text(mpsc::Receiver<String>);
+
+impl Text {
+    fn read(mut from: impl Read + Send + 'static) -> Self {
+        let (tell, text) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            from.read_to_end(&mut text).unwrap();
+            tell.send(String::from_utf8_lossy(&text).into_owned())
+        });
+        Self(text)
+    }
+
+    #[track_caller]
+    fn get(self) -> String {
+        self.0.recv_timeout(LIMIT).expect("somebody else has kept the program's output open")
+    }
 }
 
 /// A program that runs. Killed if it is dropped.
@@ -116,7 +128,7 @@ pub struct Started {
     /// Where it reads from, if that is a pipe.
     pub stdin: Option<ChildStdin>,
     pub stdout: Option<BufReader<ChildStdout>>,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Option<Text>,
 }
 
 impl Started {
@@ -125,7 +137,7 @@ impl Started {
         let mut line = String::new();
         let n = self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
         if n == 0 {
-            let stderr = self.stderr.take().map(|stderr| stderr.join().unwrap());
+            let stderr = self.stderr.take().map(Text::get);
             panic!("{} has ended its output: {}", self.test, stderr.unwrap_or_default());
         }
         line.trim_end().to_owned()
@@ -143,19 +155,12 @@ impl Started {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn end(mut self) -> Ended {
-        let stdout = self.stdout.take().map(|mut stdout| {
-            thread::spawn(move || {
-                let mut text = String::new();
-                stdout.read_to_string(&mut text).unwrap();
-                text
-            })
-        });
+        let stdout = self.stdout.take().map(Text::read);
         let status = self.status.recv_timeout(LIMIT);
         if status.is_err() {
             self.signal(Signal::KILL);
         }
-        let [stdout, stderr] =
-            [stdout, self.stderr.take()].map(|text| text.map_or_else(String::new, |text| text.join().unwrap()));
+        let [stdout, stderr] = [stdout, self.stderr.take()].map(|text| text.map_or_else(String::new, Text::get));
         match status {
             Ok(status) => Ended { status, stdout, stderr },
             Err(_) => panic!("{} hangs\nstdout: {stdout}\nstderr: {stderr}", self.test),

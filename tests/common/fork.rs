@@ -95,6 +95,16 @@ impl Child {
         self.check();
     }
 
+    /// Waits until a signal has ended it.
+    #[track_caller]
+    pub fn dies_of(mut self, signal: i32) {
+        while !self.has_ended() {
+            std::thread::yield_now();
+        }
+        let ended_by = self.status.and_then(|status| status.terminating_signal());
+        assert_eq!(ended_by, Some(signal), "{:?}", self.status);
+    }
+
     #[track_caller]
     fn check(&self) {
         let status = self.status.expect("it has ended");

@@ -97,7 +97,7 @@ macro_rules! on_every_loop {
             #[allow(unused_imports)]
             use super::*;
             #[allow(unused_variables)]
-            fn body($el: &roundelay::EventLoop) $body
+            pub(super) fn body($el: &roundelay::EventLoop) $body
             #[test]
             fn epoll() { $crate::common::run($crate::common::Kind::Epoll, false, body); }
             #[test]

@@ -1,5 +1,5 @@
-//! Tests that need a network of their own: they run in namespaces of the kernel's, in which they are root. And a name server
-//! for such a network.
+//! Tests that need a network, or numbers of processes, of their own: they run in namespaces of the kernel's, in which they are
+//! root. And a name server for such a network.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -14,14 +14,24 @@ const INSIDE: &str = "ROUNDELAY_TEST_NAMESPACE";
 /// Runs `body` in a process of its own whose network is the loopback and what the commands add: the test calls this function
 /// alone, and is run again by its name. Says so, and runs nothing, where the machine does not allow it.
 pub fn in_a_network(test: &str, commands: &[&str], body: impl FnOnce()) {
+    let commands = [&["ip link set lo up"], commands].concat().join(" && ");
+    inside(test, &["--net", "--mount"], &commands, body);
+}
+
+/// Runs `body` in a process that is the first one of a system of its own, as far as the numbers of processes go: the rest is
+/// as with [`in_a_network`].
+pub fn among_no_other_processes(test: &str, body: impl FnOnce()) {
+    inside(test, &["--pid", "--fork", "--kill-child", "--mount-proc"], "true", body);
+}
+
+fn inside(test: &str, namespaces: &[&str], commands: &str, body: impl FnOnce()) {
     if std::env::var(INSIDE).is_ok_and(|inside| inside == test) {
         return body();
     }
     let _alone = super::common::alone();
-    let commands = [&["ip link set lo up"], commands].concat().join(" && ");
     let setup = format!("{commands} || exit; exec \"$@\"");
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &setup, "sh"]);
+    command.args(["--user", "--map-root-user"]).args(namespaces).args(["sh", "-c", &setup, "sh"]);
     command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture", "--test-threads=1"]);
     command.env(INSIDE, test).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = match command.output() {
@@ -31,7 +41,7 @@ pub fn in_a_network(test: &str, commands: &[&str], body: impl FnOnce()) {
     let [told, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     // Whether the test has begun: until then it is the machine that failed.
     if !told.contains("running 1 test") {
-        return eprintln!("SKIPPED: no network can be made here: {}", errors.trim());
+        return eprintln!("SKIPPED: no namespace can be made here: {}", errors.trim());
     }
     assert!(output.status.success(), "{told}\n{errors}");
 }

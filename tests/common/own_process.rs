@@ -8,7 +8,6 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use roundelay::SignalKind;
-use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::common::{PATIENCE, alone};
 use crate::signals::{send, set_in};
@@ -112,20 +111,4 @@ impl Drop for Own {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// From within the process: forks. The child runs `body` and ends, and its status comes back. What panics there is told on
-/// stderr.
-pub fn forked(body: impl FnOnce()) -> ExitStatus {
-    // SAFETY: the child has this thread alone, and the process has no other that holds a lock: libtest's main thread, if it
-    // is another one, waits.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
-    if pid == 0 {
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-        // SAFETY: ends the process, without a look at what else there is in its memory.
-        unsafe { libc::_exit(i32::from(ended.is_err())) };
-    }
-    let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().unwrap();
-    ExitStatus::from_raw(status.as_raw() as i32)
 }

@@ -14,7 +14,12 @@ pub fn example(name: &str) -> PathBuf {
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--example", name]);
-        for (feature, is_on) in [("tls", cfg!(feature = "tls")), ("aws-lc-rs", cfg!(feature = "aws-lc-rs"))] {
+        let features = [
+            ("tls", cfg!(feature = "tls")),
+            ("aws-lc-rs", cfg!(feature = "aws-lc-rs")),
+            ("process-pool", cfg!(feature = "process-pool")),
+        ];
+        for (feature, is_on) in features {
             if is_on {
                 build.args(["--features", feature]);
             }

@@ -20,6 +20,14 @@ pub fn raise(kind: impl Into<SignalKind>) {
     assert_eq!(unsafe { libc::raise(kind.into().as_raw()) }, 0);
 }
 
+/// The error that the C library keeps for this thread, after a signal that comes when it is `EBADF`.
+pub fn errno_after(kind: SignalKind) -> Option<i32> {
+    // SAFETY: it takes a number, which is no descriptor's.
+    assert_eq!(unsafe { libc::close(-1) }, -1);
+    raise(kind);
+    std::io::Error::last_os_error().raw_os_error()
+}
+
 /// Sends a process a signal.
 pub fn send(pid: u32, kind: SignalKind) {
     let signal = Signal::from_named_raw(kind.as_raw()).unwrap();

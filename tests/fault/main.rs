@@ -20,6 +20,7 @@ mod datagrams;
 mod pipes;
 mod sendfile;
 mod sockets;
+mod subprocess;
 mod sweep;
 #[cfg(feature = "__tls")]
 mod tls;

@@ -15,6 +15,8 @@
 mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/signals.rs"]
+mod dispositions;
 #[path = "../common/pipes.rs"]
 mod ends;
 
@@ -30,8 +32,10 @@ mod reading;
 mod runs;
 mod sendfile;
 mod servers;
+mod signals;
 mod sockets;
 mod streams;
+mod subprocesses;
 mod support;
 mod tasks;
 mod timers;

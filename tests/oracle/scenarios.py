@@ -14,8 +14,8 @@ import logging
 import sys
 
 from reference import datagrams, descriptors, flow, futures, order, pipes, protocols, reading  # noqa: F401
-from reference import runs, sendfile, servers, sockets, streams, tasks, timers  # noqa: F401
-from reference import tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
+from reference import runs, sendfile, servers, signals, sockets, streams, subprocesses, tasks  # noqa: F401
+from reference import timers, tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
 from reference.support import KEPT, SCENARIOS, SECURE, Loop, Trace
 from reference.tls_peer import read_certificates
 

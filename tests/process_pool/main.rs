@@ -11,10 +11,14 @@ mod ending;
 mod errors;
 mod functions;
 mod jobs;
+#[path = "../common/own_process.rs"]
+mod own_process;
 mod processes;
 #[path = "../common/program.rs"]
 mod program;
 mod roles;
+#[path = "../common/signals.rs"]
+mod signals;
 mod support;
 #[path = "../common/threads.rs"]
 mod threads;

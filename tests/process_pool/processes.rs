@@ -22,6 +22,7 @@ tests!(
     a_program_whose_file_is_gone,
     workers_that_cannot_be_started,
     workers_end_when_their_parent_is_killed,
+    a_forked_process_has_no_workers,
 );
 
 /// A worker has an empty standard input, one descriptor besides (and nothing of this process's), and the system's signals.
@@ -144,4 +145,10 @@ fn workers_end_when_their_parent_is_killed() {
     let pid = busy.pid;
     busy.let_go();
     wait_until(|| !is_alive(pid));
+}
+
+/// In a child of `fork` a pool of its parent's is closed; to use it there does its parent no harm.
+fn a_forked_process_has_no_workers() {
+    let _alone = alone();
+    output(&mut roles::command("forks"));
 }

@@ -2,8 +2,11 @@
 
 use std::process::Command;
 
+use futures::executor::block_on;
 use roundelay::{ProcessPoolError, ProcessPoolExecutor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::own_process::forked;
 
 pub const VARIABLE: &str = "ROUNDELAY_TEST_ROLE";
 
@@ -48,6 +51,7 @@ pub fn play() -> bool {
         "keeps workers" => keep_workers(),
         "leaves a job" => leave_a_job(),
         "log" => forget_an_error(),
+        "forks" => fork(),
         other => panic!("there is no role {other:?}"),
     }
     true
@@ -105,4 +109,21 @@ fn forget_an_error() {
     let pool = ProcessPoolExecutor::new(1).unwrap();
     drop(pool.run::<()>("die", "exit"));
     roundelay::block_on(pool.shutdown(None));
+}
+
+/// A child of `fork` with a pool of its parent's, of which it has neither the threads nor the workers.
+fn fork() {
+    pool(async |pool| {
+        let worker = pool.run::<u32>("pid", ()).await.unwrap();
+        let shared = pool.clone();
+        let status = forked(move || {
+            let job = shared.run::<u32>("pid", ());
+            assert!(block_on(job).unwrap_err().is_closed());
+            assert!(block_on(shared.shutdown(None)));
+            drop(shared);
+        });
+        assert!(status.success(), "{status}");
+        assert_eq!(pool.run::<u32>("pid", ()).await.unwrap(), worker);
+        assert!(pool.shutdown(None).await);
+    });
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{JoinError, panic_text};
+use crate::error::{JoinError, give_up_payload, panic_text};
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl};
 use crate::event_loop::remote::{LostPanic, Remote};
 use crate::event_loop::{EventLoop, running};
@@ -81,8 +81,11 @@ impl<R: DeserializeOwned> TypedCall<R> {
         Err(match answer.outcome {
             Outcome::Done => {
                 // Deserialising runs code of the application's.
-                let read = catch_unwind(|| wire::from_bytes(&answer.bytes))
-                    .unwrap_or_else(|payload| Err(format!("reading it panicked: {}", panic_text(&*payload))));
+                let read = catch_unwind(|| wire::from_bytes(&answer.bytes)).unwrap_or_else(|payload| {
+                    let error = format!("reading it panicked: {}", panic_text(&*payload));
+                    give_up_payload(payload);
+                    Err(error)
+                });
                 return read.map_err(|error| ProcessPoolError::Output(format!("{:?}: {error}", self.name)));
             }
             Outcome::BadArguments => ProcessPoolError::Arguments(text(&answer.bytes)),
@@ -134,6 +137,28 @@ impl<R: Send> CallControl<R> for TypedCall<R> {
 /// Dropping it lets the job go on by itself; an error that nobody asks for then goes to the exception handler of the loop
 /// in which the job was made, or to the log. [`cancel`](Self::cancel) takes a job back that has not begun; what has begun
 /// cannot be stopped.
+///
+/// ```
+/// use roundelay::{ProcessJob, ProcessPoolExecutor};
+///
+/// fn main() -> std::io::Result<()> {
+///     ProcessPoolExecutor::functions().add("square", |n: u64| n * n).init();
+///     let pool = ProcessPoolExecutor::new(1)?;
+///     let jobs: Vec<ProcessJob<u64>> = (0..3).map(|n| pool.run("square", n)).collect();
+///     // It may have begun already.
+///     let cancelled = jobs[2].cancel();
+///     roundelay::block_on(async {
+///         for (n, job) in (0..).zip(jobs) {
+///             match job.await {
+///                 Ok(square) => assert_eq!(square, n * n),
+///                 Err(error) => assert!(cancelled && error.is_cancelled()),
+///             }
+///         }
+///         pool.shutdown(None).await;
+///     });
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a job whose future is dropped runs all the same, but what became of it is not known"]
 pub struct ProcessJob<R> {
     control: Arc<dyn CallControl<R>>,

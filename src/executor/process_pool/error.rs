@@ -7,6 +7,24 @@ use std::process::ExitStatus;
 
 /// Why a [`ProcessJob`](crate::ProcessJob) has no result. The pool itself is as good as before, but for
 /// [`Closed`](Self::Closed).
+///
+/// ```
+/// use roundelay::{ProcessPoolError, ProcessPoolExecutor};
+///
+/// fn crash(status: i32) {
+///     std::process::exit(status);
+/// }
+///
+/// fn main() -> std::io::Result<()> {
+///     ProcessPoolExecutor::functions().add("crash", crash).init();
+///     let pool = ProcessPoolExecutor::new(1)?;
+///     match roundelay::block_on(pool.run::<()>("crash", 3)) {
+///         Err(ProcessPoolError::WorkerDied(Some(status))) => assert_eq!(status.code(), Some(3)),
+///         other => panic!("{other:?}"),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProcessPoolError {

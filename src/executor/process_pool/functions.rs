@@ -21,6 +21,22 @@ type Function = Box<dyn Fn(&str, &[u8]) -> Answer + Send + Sync>;
 
 /// Which functions the worker processes of [`ProcessPoolExecutor`](crate::ProcessPoolExecutor)s may run, by name: see
 /// [`ProcessPoolExecutor::functions`](crate::ProcessPoolExecutor::functions).
+///
+/// ```
+/// use roundelay::ProcessPoolExecutor;
+///
+/// fn count_words(text: String) -> usize {
+///     text.split_whitespace().count()
+/// }
+///
+/// fn main() {
+///     ProcessPoolExecutor::functions()
+///         .add("count words", count_words)
+///         .add("add", |(a, b): (i64, i64)| a + b)
+///         .init();
+///     // Only the program itself gets here.
+/// }
+/// ```
 #[derive(Default)]
 #[must_use = "functions are registered by init()"]
 pub struct ProcessFunctions {

@@ -74,7 +74,7 @@ pub use self::functions::ProcessFunctions;
 ///
 /// Clones are the same pool, which any number of loops and threads may share. When the last one is dropped, the jobs that
 /// are queued or running go on; the workers end after them, at the latest with this process.
-/// [`shutdown`](Self::shutdown) waits for that.
+/// [`shutdown`](Self::shutdown) waits for that. In a process that is forked off, a pool of its parent's is closed.
 ///
 /// ```
 /// use roundelay::{ProcessPoolError, ProcessPoolExecutor};

@@ -69,24 +69,25 @@ impl Child {
     /// Reaps it if it has ended. Only to be called until it was reaped.
     pub(crate) fn try_reap(&mut self) -> Reaped {
         let Some(inner) = self.inner.as_mut().filter(|_| self.home.is_here()) else { return Reaped::Elsewhere };
-        let reaped = loop {
-            match inner.try_wait() {
-                Ok(Some(status)) => break Reaped::Now(status),
-                Ok(None) => return Reaped::NotYet,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody else's fault is possible with a number that is right.
-                Err(_) => break Reaped::Elsewhere,
-            }
-        };
-        self.inner = None;
+        let reaped = try_reap(inner, self.pidfd.as_ref());
+        if reaped != Reaped::NotYet {
+            self.inner = None;
+        }
         reaped
     }
 
-    /// Sends it a signal; to one that has ended and was not reaped, in vain.
+    /// Sends it a signal; to one that has ended and was not reaped, in vain. `NotFound` once it was reaped, whoever did.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         if self.inner.is_none() || !self.home.is_here() {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            return Err(io::ErrorKind::NotFound.into());
         }
+        self.send(signal).map_err(|error| match error.raw_os_error() {
+            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
+            _ => error,
+        })
+    }
+
+    fn send(&self, signal: i32) -> io::Result<()> {
         if let Some(result) = self.pidfd().and_then(|fd| pidfd::signal(fd, signal)) {
             return result;
         }
@@ -109,7 +110,49 @@ impl Drop for Child {
             let _ = self.signal(SIGKILL);
         }
         if let Some(inner) = self.inner.take() {
-            orphans::adopt(inner);
+            orphans::adopt(Orphan { inner, pidfd: self.pidfd.take() });
+        }
+    }
+}
+
+/// A child that is nobody's any more, and was not reaped.
+pub(super) struct Orphan {
+    inner: StdChild,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Orphan {
+    pub(super) fn pid(&self) -> u32 {
+        self.inner.id()
+    }
+
+    /// Reaps it if it has ended: whether it is still to be reaped.
+    pub(super) fn is_left(&mut self) -> bool {
+        try_reap(&mut self.inner, self.pidfd.as_ref()) == Reaped::NotYet
+    }
+
+    /// Reaps it when it ends, for which this waits.
+    pub(super) fn reap(mut self) {
+        while self.is_left() {
+            wait_for_end(self.pid());
+        }
+    }
+}
+
+/// Reaps a child if it has ended: by its descriptor, where there is one. Its number may be that of another child, if somebody
+/// else has reaped it.
+fn try_reap(child: &mut StdChild, pidfd: Option<&OwnedFd>) -> Reaped {
+    loop {
+        let waited = match pidfd.and_then(|fd| pidfd::try_wait(fd.as_fd())) {
+            Some(waited) => waited,
+            None => child.try_wait(),
+        };
+        match waited {
+            Ok(Some(status)) => return Reaped::Now(status),
+            Ok(None) => return Reaped::NotYet,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody else's fault is possible with a number, or a descriptor, that is right.
+            Err(_) => return Reaped::Elsewhere,
         }
     }
 }

@@ -2,40 +2,37 @@
 //!
 //! A thread for each blocks until then. They are few: a loop in use reaps its own, and an orderly end of it leaves none.
 
-use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::os::unix::child::wait_on_thread;
+use crate::os::unix::child::{Orphan, wait_on_thread};
 
 /// Those for which no thread could be made: they are looked at whenever another one comes.
-static LEFT: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+static LEFT: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether it is still to be reaped.
-fn is_left(child: &mut Child) -> bool {
-    matches!(child.try_wait(), Ok(None))
-}
-
 /// Reaps those that have ended of the ones that nobody waits for.
 pub(super) fn reap() {
-    lock(&LEFT).retain_mut(is_left);
+    // Another thread may be at it; in a child of `fork`, for ever.
+    if let Ok(mut left) = LEFT.try_lock() {
+        left.retain_mut(Orphan::is_left);
+    }
 }
 
 /// Reaps a child, when it ends.
-pub(super) fn adopt(mut child: Child) {
+pub(super) fn adopt(mut child: Orphan) {
     reap();
-    if !is_left(&mut child) {
+    if !child.is_left() {
         return;
     }
-    let pid = child.id();
+    let pid = child.pid();
     let child = Arc::new(Mutex::new(Some(child)));
     let adopted = child.clone();
     let waits = wait_on_thread(pid, move || {
-        if let Some(mut child) = { lock(&adopted).take() } {
-            let _ = child.wait();
+        if let Some(child) = { lock(&adopted).take() } {
+            child.reap();
         }
     });
     let Err(error) = waits else { return };

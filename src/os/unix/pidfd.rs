@@ -6,6 +6,7 @@
 #![cfg_attr(target_os = "linux", allow(unsafe_code))]
 
 use std::io;
+use std::process::ExitStatus;
 
 use crate::os::fd::{BorrowedFd, OwnedFd};
 
@@ -21,6 +22,32 @@ pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn open(_: u32) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Reaps a child that has ended. `None` where that cannot be done in this way, as before Linux 5.4.
+#[cfg(target_os = "linux")]
+pub(super) fn try_wait(fd: BorrowedFd<'_>) -> Option<io::Result<Option<ExitStatus>>> {
+    use std::os::unix::process::ExitStatusExt;
+
+    use rustix::io::Errno;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    let ended = match waitid(WaitId::PidFd(fd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(ended) => ended,
+        Err(Errno::INVAL) => return None,
+        Err(error) => return Some(Err(error.into())),
+    };
+    // Put together as the other calls of the system have it.
+    let status = ended.map(|ended| match (ended.exit_status(), ended.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, signal) => signal.unwrap_or_default() | if ended.dumped() { 0x80 } else { 0 },
+    });
+    Some(Ok(status.map(ExitStatus::from_raw)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn try_wait(_: BorrowedFd<'_>) -> Option<io::Result<Option<ExitStatus>>> {
+    None
 }
 
 /// Sends a signal. `None` where that cannot be done in this way.

@@ -199,8 +199,7 @@ extern "C" fn on_signal(signal: c_int) {
     // SAFETY: it is this thread's, and there is one as long as the thread is.
     let before = unsafe { errno.read() };
     if process() == PROCESS.load(SeqCst) {
-        // All of them are told of it, also where it ends the process: then it does not matter.
-        let ends = Line::all().fold(false, |ends, line| line.tell(signal) || ends);
+        let ends = Line::all().any(|line| line.tell(signal));
         if ends {
             raise_with(signal, SIG_DFL);
         }
