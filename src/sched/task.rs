@@ -406,12 +406,15 @@ impl<F> Guarded<'_, F> {
                     drop_output(local, output);
                     return Poll::Ready(Err(self.end_early_dropped(entry, local, ending)));
                 }
-                let outcome = output.as_ref().map_or_else(outcome_of, |_| Outcome::Finished);
-                if self.finish(entry, local, outcome) == Handle::Dropped {
+                let output = match output {
+                    Ok(output) => output,
+                    Err(error) => return Poll::Ready(Err(self.end_owned(entry, local, error))),
+                };
+                if self.finish(entry, local, Outcome::Finished) == Handle::Dropped {
                     drop_output(local, output);
                     return Poll::Ready(Err(JoinError::cancelled()));
                 }
-                Poll::Ready(output)
+                Poll::Ready(Ok(output))
             }
             Err(payload) => {
                 self.drop_future(entry, local);
@@ -449,6 +452,13 @@ impl<F> Guarded<'_, F> {
             self.finish(entry, local, Outcome::Cancelled);
             JoinError::cancelled()
         }
+    }
+
+    /// Its owner has taken the output, or counts it as cancelled.
+    #[cold]
+    fn end_owned(&mut self, entry: &Entry, local: &Local, error: JoinError) -> JoinError {
+        self.finish(entry, local, outcome_of(&error));
+        error
     }
 
     #[cold]
