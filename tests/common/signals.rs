@@ -3,7 +3,9 @@
 
 #![allow(dead_code, unreachable_pub, unsafe_code)]
 
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{JoinHandle, yield_now};
@@ -45,6 +47,16 @@ pub fn send_to<T>(thread: &JoinHandle<T>, kind: SignalKind) {
 
     // SAFETY: a thread that was not joined has a number, ended or not.
     unsafe { libc::pthread_kill(thread.as_pthread_t(), kind.as_raw()) };
+}
+
+/// Reads once, and says so if that is interrupted.
+///
+/// By way of the C library: ThreadSanitizer lets handlers run at once in the calls that it knows.
+pub fn read_once(fd: &OwnedFd) -> io::Result<usize> {
+    let mut data = [0_u8; 8];
+    // SAFETY: there is room for so many bytes.
+    let n = unsafe { libc::read(fd.as_raw_fd(), data.as_mut_ptr().cast(), data.len()) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// What a process does with a signal.
