@@ -26,7 +26,8 @@ pub fn in_own_process(body: impl FnOnce()) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, test).stdin(Stdio::null());
     // A child that makes threads, of a process that has some, is not what ThreadSanitizer is made for.
-    command.env("TSAN_OPTIONS", "die_after_fork=0");
+    let options = std::env::var("TSAN_OPTIONS").unwrap_or_default();
+    command.env("TSAN_OPTIONS", format!("{options} die_after_fork=0"));
     let output = command.output().unwrap();
     let [told, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     assert!(told.contains("running 1 test"), "{test:?} was not found: {told}");
