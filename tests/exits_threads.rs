@@ -74,9 +74,9 @@ fn jobs_that_do_not_begin() {
                 drop(spawn_blocking(move || sleep_for_ever(begin)));
             }
             begun.recv().unwrap();
-            spawn_blocking(|| println!("never"))
+            (spawn_blocking(|| println!("never")),)
         });
-        let last = last.unwrap();
+        let (last,) = last.unwrap();
         runner.close();
         println!("{:?}", block_on(last).map_err(|error| error.is_closed()));
     });
@@ -102,9 +102,9 @@ fn jobs_that_are_awaited() {
             begun.recv().unwrap();
             drop(get_running_loop().unwrap().create_task(spawn_blocking(move || sleep_for_ever(again))));
             begun.recv().unwrap();
-            spawn_blocking(|| 5)
+            (spawn_blocking(|| 5),)
         });
-        let job = job.unwrap();
+        let (job,) = job.unwrap();
         drop(runner);
         println!("{:?}", block_on(job).unwrap());
     });

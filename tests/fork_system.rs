@@ -58,7 +58,7 @@ forked! {
         let told = Told::new();
         let starting = el.subprocess_exec(told.protocol(), "cat", [&held.path]).pass_fds([end]).kill_on_drop(true);
         let (handle, _protocol) = complete(el, starting).unwrap();
-        let process = rustix::process::Pid::from_raw(handle.pid().cast_signed()).unwrap();
+        let process = rustix::process::Pid::from_raw(handle.pid() as i32).unwrap();
         let handle = Cell::new(Some(handle));
         fork(|| {
             let handle = handle.take().unwrap();

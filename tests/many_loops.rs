@@ -102,7 +102,7 @@ fn process(answer: &str) -> u32 {
 }
 
 fn is_alive(process: u32) -> bool {
-    test_kill_process(Pid::from_raw(process.cast_signed()).unwrap()).is_ok()
+    test_kill_process(Pid::from_raw(process as i32).unwrap()).is_ok()
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn processes_share_a_socket_and_are_replaced() {
     // The one that has a connection crashes: only its own connections end.
     let client = connect(addr);
     let victim = process(&ask(&client));
-    kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(victim as i32).unwrap(), Signal::KILL).unwrap();
     assert!(matches!((&client).read(&mut [0]), Ok(0) | Err(_)));
     let ended = server.line();
     assert!(ended.contains("has ended: signal: 9"), "{ended}");

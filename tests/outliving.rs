@@ -291,7 +291,8 @@ fn wakers() {
             let wakers = [root, finished, unfinished];
             let wake = |wakers: &[Waker]| {
                 for waker in wakers {
-                    waker.clone().wake();
+                    let owned = waker.clone();
+                    owned.wake();
                     waker.wake_by_ref();
                     assert!(waker.will_wake(waker));
                 }

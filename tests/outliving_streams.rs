@@ -475,7 +475,7 @@ fn operations_on_sockets() {
             refused_now(handle.sock_recv(&shared, 4));
             refused_now(handle.sock_recv_into(&shared, &mut [0; 4]));
             refused_now(async { handle.sock_recvfrom(&shared, 4).await.map(drop) });
-            refused_now(handle.sock_sendto(&shared, b"late".to_vec(), ([127, 0, 0, 1], 9)));
+            refused_now(handle.sock_sendto(&shared, b"late", ([127, 0, 0, 1], 9)));
             refused_now(handle.sock_connect(&shared, ([127, 0, 0, 1], 9)));
             let file = tempfile::tempfile().unwrap();
             refused_now(handle.sock_sendfile(&shared, &file));

@@ -82,7 +82,8 @@ on_every_loop! {
 
     /// SP-03: a process that a signal has ended has its number as return code, negative.
     fn a_signal_is_a_negative_return_code(el) {
-        let end: [(i32, fn(&ProcessHandle)); 3] = [
+        type End = fn(&ProcessHandle);
+        let end: [(i32, End); 3] = [
             (-2, |process| process.send_signal(Signal::INT.as_raw()).unwrap()),
             (-15, |process| process.terminate().unwrap()),
             (-9, |process| process.kill().unwrap()),
