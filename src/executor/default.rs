@@ -221,7 +221,8 @@ impl EventLoop {
         // They stay there while they are waited for, so that a second call waits, too.
         let jobs = service.jobs.borrow().clone();
         let abandoned = wait_for(jobs, limit).await;
-        drop(service.executor.take());
+        // The application's, perhaps: what it does when it goes is not to hide what was abandoned.
+        self.core.local.dispose(service.executor.take());
         abandoned
     }
 }
