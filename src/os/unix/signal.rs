@@ -185,10 +185,10 @@ impl Line {
     }
 }
 
-/// Writes a byte into a pipe: false if it is full. For the handler.
+/// Writes a byte into a pipe: false if it is full. For the handler, and for the loop whose pipe it is.
 fn write(pipe: i32, byte: u8) -> bool {
     // SAFETY: `write` may be called by a handler; the byte is there for as long as the call lasts. The number is that of a
-    // pipe's end that is open: whoever closes it waits for us. It does not block. The other end is open as well, so there
+    // pipe's end that is open: whoever closes it waits for handlers. It does not block. The other end is open as well, so there
     // is no SIGPIPE.
     unsafe { libc::write(pipe, (&raw const byte).cast(), 1) != -1 }
 }
