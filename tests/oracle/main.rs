@@ -15,13 +15,23 @@
 mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/signals.rs"]
+mod dispositions;
 #[path = "../common/pipes.rs"]
 mod ends;
 
+mod bodies;
+mod combining;
 mod datagrams;
 mod descriptors;
+mod eager;
+mod endings;
+mod executors;
 mod flow;
 mod futures;
+mod generators;
+mod graceful;
+mod groups;
 mod oracle;
 mod order;
 mod pipes;
@@ -30,6 +40,7 @@ mod reading;
 mod runs;
 mod sendfile;
 mod servers;
+mod signals;
 mod sockets;
 mod streams;
 mod subprocesses;
