@@ -45,7 +45,7 @@ fn ending<F: Future<Output = &'static str>>(name: &str, scenario: impl Fn(EventL
     same(name, |el, log| run(el, log, scenario(el.clone(), log.clone())));
 }
 
-/// AG-05: a task that is left is cancelled.
+/// PO-06: a task that is left is cancelled.
 #[test]
 fn end_with_a_task() {
     ending("end_with_a_task", |el, log| async move {
@@ -58,7 +58,7 @@ fn end_with_a_task() {
     });
 }
 
-/// AG-05: a task that was made in the last step has its first one yet.
+/// PO-06: a task that was made in the last step has its first one yet.
 #[test]
 fn end_with_a_task_that_just_begins() {
     ending("end_with_a_task_that_just_begins", |el, log| async move {
@@ -69,7 +69,7 @@ fn end_with_a_task_that_just_begins() {
     });
 }
 
-/// AG-05: a task that listens has the time to clean up.
+/// PO-06: a task that listens has the time to clean up.
 #[test]
 fn end_with_a_task_that_cleans_up() {
     ending("end_with_a_task_that_cleans_up", |el, log| async move {
@@ -86,12 +86,15 @@ fn end_with_a_task_that_cleans_up() {
     });
 }
 
-/// AG-05: a task that fails in its cleanup is reported.
+/// EH-16, AG-05: a task that fails in its cleanup is reported, and generators are closed all the same.
 #[test]
 fn end_with_a_task_that_fails() {
     ending("end_with_a_task_that_fails", |el, log| async move {
         let own = log.clone();
         el.set_exception_handler(Some(Rc::new(move |_, _| own.push("reported"))));
+        let mut items = numbers(&log, "generator", || ());
+        log.push(items.next().await.unwrap().to_string());
+        keep(items);
         let own = log.clone();
         drop(el.create_task(async move {
             until_asked(&own).await;
@@ -103,7 +106,7 @@ fn end_with_a_task_that_fails() {
     });
 }
 
-/// AG-05: what a task starts in its cleanup is cancelled, too. asyncio leaves it where it is.
+/// PO-06: what a task starts in its cleanup is cancelled, too. asyncio leaves it where it is.
 #[test]
 fn end_with_a_task_that_starts_another() {
     let here = ["main ends", "result", "asked", "cleaned up", "second is left", "second was cancelled", "closed yes"];
@@ -127,7 +130,7 @@ fn end_with_a_task_that_starts_another() {
     differs("end_with_a_task_that_starts_another", "tasks-made-at-the-end", &here, scenario);
 }
 
-/// AG-05: generators are closed behind the tasks.
+/// PO-06: generators are closed behind the tasks.
 #[test]
 fn end_with_a_generator() {
     ending("end_with_a_generator", |el, log| async move {
@@ -141,7 +144,7 @@ fn end_with_a_generator() {
     });
 }
 
-/// EX-05, AG-05: and the default executor's jobs are waited for behind them.
+/// EX-05, PO-06: and the default executor's jobs are waited for behind them.
 #[test]
 fn end_with_a_job() {
     same("end_with_a_job", |el, log| {
@@ -164,7 +167,7 @@ fn end_with_a_job() {
     });
 }
 
-/// AG-05: the end of a main future that fails is as orderly.
+/// PO-06: the end of a main future that fails is as orderly.
 #[test]
 fn end_of_a_main_that_fails() {
     ending("end_of_a_main_that_fails", |el, log| async move {

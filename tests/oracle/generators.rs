@@ -34,7 +34,7 @@ pub fn numbers(log: &Log, name: &'static str, then: impl FnOnce() + 'static) -> 
 
 fn quiet() {}
 
-/// AG-02: a generator that is iterated to its end.
+/// A generator that is iterated to its end.
 #[test]
 fn generator_to_its_end() {
     connected("generator_to_its_end", |_, log| async move {
@@ -47,7 +47,7 @@ fn generator_to_its_end() {
     });
 }
 
-/// AG-02: a generator that is left half-way, and closed.
+/// A generator that is left half-way, and closed.
 #[test]
 fn generator_is_closed() {
     connected("generator_is_closed", |_, log| async move {
@@ -61,7 +61,7 @@ fn generator_is_closed() {
     });
 }
 
-/// AG-02: a generator that is closed before it has begun never begins.
+/// A generator that is closed before it has begun never begins.
 #[test]
 fn generator_that_has_not_begun_is_closed() {
     connected("generator_that_has_not_begun_is_closed", |_, log| async move {
@@ -71,7 +71,7 @@ fn generator_that_has_not_begun_is_closed() {
     });
 }
 
-/// AG-02: the shutdown closes those that have begun and not ended.
+/// The shutdown closes those that have begun and not ended.
 #[test]
 fn generators_at_the_shutdown() {
     connected("generators_at_the_shutdown", |el, log| async move {
@@ -103,7 +103,7 @@ fn generator_fails_at_the_shutdown() {
     });
 }
 
-/// AG-02: a generator that is dropped is closed by the loop.
+/// A generator that is dropped is closed by the loop.
 #[test]
 fn generator_is_dropped() {
     let here = [
@@ -131,7 +131,7 @@ fn generator_is_dropped() {
     });
 }
 
-/// AG-02: a generator that fails is over.
+/// A generator that fails is over.
 #[test]
 fn generator_that_fails() {
     connected("generator_that_fails", |_, log| async move {
@@ -146,7 +146,7 @@ fn generator_that_fails() {
     });
 }
 
-/// AG-02: who iterates is cancelled while the body waits.
+/// Who iterates is cancelled while the body waits.
 #[test]
 fn generator_whose_iteration_is_cancelled() {
     let here = ["got 0", "iteration is left", "cancelled yes", "body is left", "closed"];

@@ -21,8 +21,8 @@ pub fn tell<T>(log: &Log, what: &str, result: Result<T, GroupError>) {
 }
 
 /// A child, whatever it gives.
-pub fn child<T>(body: impl Future<Output = T>) -> impl Future<Output = ()> {
-    async { drop(body.await) }
+pub async fn child<T>(body: impl Future<Output = T>) {
+    body.await;
 }
 
 /// CB-41: a group waits for its children, also for late ones.

@@ -75,6 +75,9 @@ async def end_with_a_task_that_fails(loop, trace):
         fail()
 
     loop.set_exception_handler(lambda loop, context: trace("reported"))
+    generator = numbers(trace, "generator")
+    LEFT.append(generator)
+    trace(await anext(generator))
     loop.create_task(body())
     await asyncio.sleep(0)
     trace("main ends")
