@@ -5,7 +5,7 @@ import functools
 
 from .combining import after, endless, failing
 from .groups import told
-from .support import scenario, settle, trace_reports, turns
+from .support import scenario, settle, trace_reports
 from .tasks import Guard, variable
 from .tasks import told as told_at_the_end
 
