@@ -3,7 +3,7 @@
 use roundelay::SignalKind;
 
 use crate::common::Log;
-use crate::dispositions::{DEFAULT, disposition, raise, send_here, wait_until_asleep};
+use crate::dispositions::{DEFAULT, disposition, raise, wait_until_asleep};
 use crate::oracle::{differs, same, timed};
 use crate::support::{SECOND, fail, line, trace_reports, turn, turns, yes};
 
@@ -169,7 +169,7 @@ fn signal_while_the_loop_waits() {
         for _ in 0..2 {
             let sender = std::thread::spawn(move || {
                 wait_until_asleep(here);
-                send_here(USR1);
+                raise(USR1);
             });
             el.run_forever();
             log.push("returned");
