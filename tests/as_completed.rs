@@ -130,6 +130,31 @@ fn with_a_limit() {
     });
 }
 
+/// CB-24: the time counts from when the first output is asked for, also where that is there at once.
+#[test]
+fn when_the_limit_begins() {
+    let secs = Duration::from_secs;
+    on_manual_clock(|el, clock| {
+        let task = el.create_task(async move {
+            let tasks = [0, 4].map(|n| spawn(async move { sleep(secs(n)).await }));
+            turns(3).await;
+            let mut completed = as_completed(tasks).timeout(secs(3));
+            assert!(matches!(completed.next().await, Some(Ok((0, Ok(()))))));
+            sleep(secs(2)).await;
+            completed.next().await.unwrap().unwrap_err()
+        });
+        for n in [2, 1] {
+            settle(el);
+            clock.advance(secs(n));
+        }
+        settle(el);
+        assert!(task.is_done());
+        assert_eq!(finish(el, task).unwrap(), TimedOut);
+        clock.advance(secs(1));
+        settle(el);
+    });
+}
+
 /// What is no task is dropped with the stream; a task goes on, unless it is `cancel_on_drop`.
 #[test]
 fn what_is_dropped_with_it() {

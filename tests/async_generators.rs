@@ -582,6 +582,28 @@ fn a_shutdown_that_is_given_up() {
     });
 }
 
+/// Nor does one that is given up leave behind who waits for an item, and whose place by the body it has taken.
+#[test]
+fn an_iteration_under_a_shutdown_that_is_given_up() {
+    on_manual_clock(|el, clock| {
+        let mut items = async_gen(async |y| {
+            sleep(2 * SECOND).await;
+            y.emit(1).await
+        });
+        let iteration = el.create_task(async move { items.next().await });
+        let handle = el.clone();
+        let shutdown = el.create_task(roundelay::timeout(SECOND, async move { handle.shutdown_asyncgens().await }));
+        for _ in 0..2 {
+            settle(el);
+            clock.advance(SECOND);
+        }
+        settle(el);
+        assert!(finish(el, shutdown).unwrap().is_err());
+        assert!(iteration.is_done());
+        assert_eq!(finish(el, iteration).unwrap(), None);
+    });
+}
+
 /// Several may close one at the same time: those who give up take nothing along that wakes the others, and those who wait
 /// hear of the end, whoever has brought it about.
 #[test]
