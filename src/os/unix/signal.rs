@@ -175,11 +175,11 @@ impl Line {
         }
     }
 
-    /// As new, but for its place in the list. Nobody uses it.
+    /// As new, but for its place in the list. Nobody uses it; yet handlers of other signals look at it all the time, and go
+    /// on counting themselves.
     fn clear(&self) {
         self.wanted.store(0, SeqCst);
         self.pipe.store(NONE, SeqCst);
-        self.writers.store(0, SeqCst);
         self.missed.iter().for_each(|missed| missed.store(0, SeqCst));
         self.interrupt.store(PLAIN, SeqCst);
     }
@@ -301,7 +301,10 @@ impl Table {
         for (signal, caught) in std::mem::take(&mut self.caught) {
             let _ = give_back(signal, &caught.before);
         }
-        Line::all().for_each(Line::clear);
+        for line in Line::all() {
+            line.clear();
+            line.writers.store(0, SeqCst);
+        }
         self.free = Line::all().collect();
         self.process = process;
         PROCESS.store(process, SeqCst);
