@@ -368,6 +368,8 @@ fn a_number_that_is_used_again_by_a_stranger() {
                 stdin.write_all(b"go\n").unwrap();
                 other.read_line(&mut number).unwrap();
                 if let Err(error) = chosen {
+                    drop(stdin);
+                    shell.wait().unwrap();
                     return eprintln!("SKIPPED: the next number cannot be chosen: {error}");
                 }
                 assert_eq!(number.trim(), process.pid().to_string());
