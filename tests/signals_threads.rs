@@ -13,10 +13,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use common::{run_until, settle};
+use common::{on_loop, run_until, settle};
 use roundelay::{EventLoop, SignalKind};
 use signals::{Set, Target, is_caught, raise};
-use threads::join;
+use threads::{join, wait_until};
 
 const ONE: SignalKind = SignalKind::user_defined1();
 const TWO: SignalKind = SignalKind::user_defined2();
@@ -171,4 +171,46 @@ on_every_loop! {
         assert!((1..=SIGNALS).contains(&counted.get()), "{}", counted.get());
         assert_eq!(el.run_once(Some(Duration::ZERO)).unwrap(), 0);
     }
+}
+
+/// SG-07, SG-14: a loop that ends in the very moment in which another thread's handler looks at what is left of its
+/// place does not spoil that for the next one, which would wait for that handler for ever.
+#[test]
+fn a_handler_at_work_where_a_loop_listened() {
+    on_loop(|el| {
+        const ROUNDS: usize = 4_000;
+        const AT_WORK: usize = 1;
+        const AT_REST: usize = 2;
+        let counted = count(el, ONE);
+        let (asked, state) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let interrupted = {
+            let (asked, state) = (asked.clone(), state.clone());
+            thread::spawn(move || {
+                for _ in 0..ROUNDS {
+                    wait_until(|| asked.load(Ordering::SeqCst) == AT_WORK);
+                    while asked.load(Ordering::SeqCst) == AT_WORK {
+                        raise(ONE);
+                        state.store(AT_WORK, Ordering::SeqCst);
+                    }
+                    state.store(AT_REST, Ordering::SeqCst);
+                }
+            })
+        };
+        let comes_and_goes = thread::spawn(move || {
+            let el = EventLoop::new().unwrap();
+            for _ in 0..ROUNDS {
+                for turn in [AT_WORK, AT_REST] {
+                    asked.store(turn, Ordering::SeqCst);
+                    wait_until(|| state.load(Ordering::SeqCst) == turn);
+                    el.add_signal_handler(TWO, || ()).unwrap();
+                    assert!(el.remove_signal_handler(TWO));
+                }
+            }
+            asked.store(AT_REST, Ordering::SeqCst);
+        });
+        run_until(el, || comes_and_goes.is_finished());
+        join(el, interrupted);
+        join(el, comes_and_goes);
+        run_until(el, || counted.get() >= ROUNDS);
+    });
 }
