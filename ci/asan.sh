@@ -9,4 +9,4 @@ nightly
 # A size that no allocator has is refused, as it is everywhere else; there are tests of that.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1}
 export RUSTFLAGS="-Zsanitizer=address" RUSTDOCFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/asan
-exec cargo +nightly test --features tls --target "$TARGET" "$@"
+exec cargo +nightly test --features tls,process-pool --target "$TARGET" "$@"

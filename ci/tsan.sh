@@ -11,8 +11,10 @@ nightly
 # Test files in which more than one thread has a part.
 CROSS_THREADS=(
   bridges cancellation close closing_races closing_wakers connect_stream contextvars contract destructor_panics
-  destructors embedding exception_handler executor executor_reports fatal futures names remote remote_post remote_task
-  remote_waking run runner selectors sendfile_disk sendfile_fallback spin stdio task_factory tasks timers two_loops
+  destructors embedding exception_handler executor executor_reports executor_set exits_threads fatal futures names
+  outliving process_pool remote remote_post remote_task remote_waking run runner selectors sendfile_disk
+  sendfile_fallback signals signals_threads spin stdio subprocess_load subprocess_watch task_factory tasks timers
+  two_loops unfinished
 )
 
 # Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is
@@ -32,7 +34,7 @@ export CARGO_TARGET_DIR=target/tsan
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}
 
 if [ $# = 0 ]; then
-  set -- --lib "${CROSS_THREADS[@]/#/--test=}"
+  set -- --features process-pool --lib "${CROSS_THREADS[@]/#/--test=}"
   [ ${#SKIPPED[@]} = 0 ] || set -- "$@" -- "${SKIPPED[@]/#/--skip=}"
 fi
 exec "$STD_CARGO" test "${BUILD_STD[@]}" --target "$TARGET" "$@"

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use program::{Running, example, expect, output};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn lines(name: &str, args: &[&str]) -> Vec<String> {
     let text = String::from_utf8(output(Command::new(example(name)).args(args))).unwrap();
@@ -365,4 +366,21 @@ fn shell_is_interrupted() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     drop(stdin);
+}
+
+/// It goes on after SIGHUP, and ends after either of the two others.
+#[test]
+fn signals_ends_when_it_is_told_to() {
+    for (end, name) in [(Signal::INT, "SIGINT"), (Signal::TERM, "SIGTERM")] {
+        let mut program = Running::start(&mut Command::new(example("signals")));
+        assert_eq!(program.line(), "the loop runs for an hour, press Ctrl-C to stop it");
+        assert!(program.line().starts_with(&format!("pid {}: send SIGINT", program.child.id())));
+        let pid = Pid::from_child(&program.child);
+        kill_process(pid, Signal::HUP).unwrap();
+        assert_eq!(program.line(), "got signal SIGHUP: go on");
+        kill_process(pid, end).unwrap();
+        assert_eq!(program.line(), format!("got signal {name}: exit"));
+        assert_eq!(program.line(), "the loop was stopped");
+        assert!(program.child.wait().unwrap().success());
+    }
 }

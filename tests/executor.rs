@@ -621,15 +621,37 @@ fn a_dropped_pool_finishes_its_work() {
     });
 }
 
+struct Panics;
+
+impl std::task::Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("this waker is broken");
+    }
+}
+
+/// EX-05: of those who wait for the same shutdown one has a waker that panics, and so has whoever waits for the job: the
+/// others are woken all the same, and the process lives on.
+#[test]
+fn wakers_that_panic_hold_up_nobody() {
+    on_loop(|el| {
+        let mut blocked = Blocked::running(el, None, 1);
+        let waker = Arc::new(Panics).into();
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(std::pin::Pin::new(&mut blocked.job).poll(&mut cx).is_pending());
+        let mut first = Box::pin(el.shutdown_default_executor(None));
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        let handle = el.clone();
+        let second = el.create_task(async move { handle.shutdown_default_executor(None).await });
+        settle(el);
+        blocked.end.send(()).unwrap();
+        assert!(complete(el, second).unwrap());
+        assert_eq!(complete(el, blocked.job).unwrap(), 1);
+    });
+}
+
 /// A waker that panics costs the pool nothing: its thread goes on, and the shutdown still ends.
 #[test]
 fn a_waker_that_panics_costs_no_thread() {
-    struct Panics;
-    impl std::task::Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("this waker is broken");
-        }
-    }
     on_loop(|el| {
         let mut blocked = Blocked::running(el, None, 1);
         let waker = Arc::new(Panics).into();

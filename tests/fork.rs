@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,10 +27,19 @@ use tcp::{Echo, LOOPBACK};
 /// A while that a test waits for in the real world.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// The text of the panic with which something is refused.
+/// The text of the panic with which something is refused, at the place of the caller.
 #[track_caller]
 fn refused<R>(f: impl FnOnce() -> R) -> String {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else { panic!("it is not refused") };
+    let place = Arc::new(Mutex::new(None));
+    let seen = place.clone();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        *seen.lock().unwrap() = info.location().map(|place| place.file().to_owned());
+    }));
+    let result = catch_unwind(AssertUnwindSafe(f));
+    std::panic::set_hook(hook);
+    let Err(payload) = result else { panic!("it is not refused") };
+    assert_eq!(place.lock().unwrap().as_deref(), Some(file!()));
     *payload.downcast::<String>().expect("a text")
 }
 

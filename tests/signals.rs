@@ -19,7 +19,7 @@ use futures::future::select_all;
 use roundelay::{ContextVar, EventLoop, LoopClosed, NoRunningLoop, SignalKind, signal, yield_now};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::{
-    DEFAULT, IGNORED, Set, caught, disposition, errno_after, foreign_calls, is_caught, raise, read_once, send_to, set,
+    DEFAULT, IGNORED, Set, Target, caught, disposition, errno_after, foreign_calls, is_caught, raise, read_once, set,
     wait_until_asleep,
 };
 
@@ -70,11 +70,10 @@ on_every_loop! {
         el.add_signal_handler(ONE, move || handle.stop()).unwrap();
         let own = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let (sleeps, told) = mpsc::channel();
-        let process = std::process::id();
         let sender = thread::spawn(move || {
             while told.recv().is_ok() {
                 wait_until_asleep(own);
-                signals::send(process, ONE);
+                raise(ONE);
             }
         });
         for _ in 0..2 {
@@ -335,7 +334,7 @@ on_every_loop! {
         let id = told.recv().unwrap();
         for n in 1..=SIGNALS {
             wait_until_asleep(id);
-            send_to(&blocked, ONE);
+            Target::of(&blocked).send(ONE);
             run_until(el, || counted.get() == n);
         }
         rustix::io::write(&writer, b"end").unwrap();

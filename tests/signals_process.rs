@@ -3,8 +3,6 @@
 mod common;
 #[path = "common/own_process.rs"]
 mod own_process;
-#[path = "common/program.rs"]
-mod program;
 #[path = "common/signals.rs"]
 mod signals;
 
@@ -19,7 +17,6 @@ use std::time::Duration;
 
 use common::{alone, run_until};
 use own_process::{own_process, prepared, say};
-use program::{Running, example};
 use roundelay::{EventLoop, RunError, Runner, SignalKind, block_on, cancel_requested, get_running_loop, sleep, spawn};
 use signals::{DEFAULT, IGNORED, Set, disposition, foreign_calls, is_caught, raise};
 
@@ -427,20 +424,4 @@ fn a_handler_of_the_application_stays() {
 fn the_builder_shows_it() {
     let shown = format!("{:?}", Runner::builder().cancel_on_interrupt(Duration::from_secs(5)));
     assert!(shown.contains("cancel_on_interrupt: Some(5s)"), "{shown}");
-}
-
-/// The example goes on after SIGHUP, and ends after either of the two others.
-#[test]
-fn the_example_ends_when_it_is_told_to() {
-    for end in [INTERRUPT, SignalKind::terminate()] {
-        let mut program = Running::start(&mut Command::new(example("signals")));
-        assert_eq!(program.line(), "the loop runs for an hour, press Ctrl-C to stop it");
-        assert!(program.line().starts_with(&format!("pid {}: send SIGINT", program.child.id())));
-        signals::send(program.child.id(), SignalKind::hangup());
-        assert_eq!(program.line(), "got signal SIGHUP: go on");
-        signals::send(program.child.id(), end);
-        assert_eq!(program.line(), format!("got signal {end}: exit"));
-        assert_eq!(program.line(), "the loop was stopped");
-        assert!(program.child.wait().unwrap().success());
-    }
 }

@@ -17,7 +17,7 @@ mod seccomp;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio as StdStdio};
@@ -340,6 +340,50 @@ fn a_number_that_is_used_again() {
             // It was neither killed nor reaped.
             drop(other.stdin.take());
             assert_eq!(other.wait().unwrap().code(), Some(0));
+        });
+    });
+}
+
+/// SP-08, SP-09: the same where there is no descriptor of the child: a process that has got its number and is no child of
+/// this one is not hit.
+#[test]
+fn a_number_that_is_used_again_by_a_stranger() {
+    const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    const TEST: &str = "a_number_that_is_used_again_by_a_stranger";
+    among_no_other_processes(TEST, || {
+        without_descriptors(TEST, || {
+            on_loop(|el| {
+                let process = complete(el, async { exec("cat", &[]).await.unwrap() });
+                kill_process(pid(&process), Signal::KILL).unwrap();
+                waitpid(Some(pid(&process)), WaitOptions::empty()).unwrap();
+                let mut shell = Command::new("sh")
+                    .args(["-c", "exec 3<&0; read go; cat <&3 & echo $!; wait $!; echo $?"])
+                    .stdin(StdStdio::piped())
+                    .stdout(StdStdio::piped())
+                    .spawn()
+                    .unwrap();
+                let (mut stdin, mut number) = (shell.stdin.take().unwrap(), String::new());
+                let mut other = BufReader::new(shell.stdout.take().unwrap());
+                let chosen = fs::write(LAST, (process.pid() - 1).to_string());
+                stdin.write_all(b"go\n").unwrap();
+                other.read_line(&mut number).unwrap();
+                if let Err(error) = chosen {
+                    drop(stdin);
+                    shell.wait().unwrap();
+                    return eprintln!("SKIPPED: the next number cannot be chosen: {error}");
+                }
+                assert_eq!(number.trim(), process.pid().to_string());
+                let error = process.kill().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NotFound);
+                process.handle().close();
+                let (status, warnings) = collect(|| complete(el, process.wait()).unwrap());
+                assert_eq!((status.code(), warnings.len()), (Some(255), 1));
+                drop(stdin);
+                let mut status = String::new();
+                other.read_line(&mut status).unwrap();
+                assert_eq!(status, "0\n");
+                shell.wait().unwrap();
+            });
         });
     });
 }

@@ -13,6 +13,7 @@ mod seccomp;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -221,6 +222,33 @@ fn signals_race_with_the_end() {
     };
     race();
     with_refused("signals_race_with_the_end", libc::SYS_pidfd_open, libc::ENOSYS, race);
+}
+
+/// SP-06: who waits for a process by a waker that panics takes its end from nobody: the others are woken, the protocol is
+/// told, and the panic is reported.
+#[test]
+fn a_waker_that_panics() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker is broken");
+        }
+    }
+    on_loop(|el| {
+        let told = Told::new();
+        let process = start(el, &told, "cat", &[]);
+        let waker = Arc::new(Panics).into();
+        let mut first = process.wait();
+        assert!(std::pin::Pin::new(&mut first).poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        let second = el.create_task(process.wait());
+        settle(el);
+        process.kill().unwrap();
+        assert_eq!(complete(el, second).unwrap().unwrap().signal(), Some(9));
+        run_until(el, || told.is_over());
+        assert!(told.has("exited -9"), "{:?}", told.take());
+        let reports = common::take_reports();
+        assert!(reports.len() == 1 && reports[0].contains("this waker is broken"), "{reports:#?}");
+    });
 }
 
 on_every_loop! {

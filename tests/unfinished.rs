@@ -336,6 +336,25 @@ fn the_executors_own_report() {
     });
 }
 
+/// EX-06: what `shutdown_default_executor` has abandoned is neither waited for nor named again: not by another call, and not
+/// at the end of the loop.
+#[test]
+fn abandoned_once() {
+    on_runner(hasty(), |runner, el| {
+        let release = runner.run(async {
+            let release = busy_job().await;
+            assert!(!el.shutdown_default_executor(Some(Duration::ZERO)).await);
+            take_report();
+            assert!(el.shutdown_default_executor(None).await);
+            release
+        });
+        runner.close();
+        assert_eq!(take_reports(), [""; 0]);
+        // The job runs on.
+        release.unwrap().send(()).unwrap();
+    });
+}
+
 /// A clock that jumps to the next deadline whenever the loop would sleep, so that a loop which waits shows it.
 #[derive(Clone)]
 struct Jumping(Arc<AtomicU64>, Instant);

@@ -4,8 +4,11 @@
 //! such as a listener, gives it a waker that stands for all who wait; each of them looks again when it is woken.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::error::give_up_payload;
 
 /// All who wait.
 pub(crate) struct Waiters {
@@ -66,8 +69,17 @@ impl Wake for Together {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let mut woken = Ok(());
         for (_, waker) in self.with(std::mem::take) {
-            waker.wake();
+            // One that panics leaves nobody else to wait for ever.
+            match catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                Err(payload) if woken.is_err() => give_up_payload(payload),
+                Err(payload) => woken = Err(payload),
+                Ok(()) => {}
+            }
+        }
+        if let Err(payload) = woken {
+            resume_unwind(payload);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use crate::error::JoinError;
+use crate::error::{JoinError, give_up_payload};
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock, try_lock};
 use crate::event_loop::remote::{LostPanic, Remote};
 use crate::executor::job_info::JobInfo;
@@ -141,7 +141,14 @@ where
 fn end(end: &Mutex<End>) {
     let before = std::mem::replace(&mut *lock(end), End::Over);
     if let End::Awaited { wakers, .. } = before {
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake_quietly);
+    }
+}
+
+/// Wakes one of several. If its waker panics the panic hook has told of it, and the others are woken all the same.
+pub(super) fn wake_quietly(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        give_up_payload(payload);
     }
 }
 

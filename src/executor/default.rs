@@ -30,11 +30,18 @@ struct DefaultExecutor {
     jobs: RefCell<Vec<Weak<dyn Runs>>>,
     /// Whether it was shut down: nothing is taken any more.
     ended: Cell<bool>,
+    /// Whether jobs were abandoned: nobody who comes after that waits for them.
+    abandoned: Cell<bool>,
 }
 
 impl Service for DefaultExecutor {
     fn new(_: &EventLoop) -> Self {
-        Self { executor: RefCell::new(None), jobs: RefCell::new(Vec::new()), ended: Cell::new(false) }
+        Self {
+            executor: RefCell::default(),
+            jobs: RefCell::default(),
+            ended: Cell::new(false),
+            abandoned: Cell::new(false),
+        }
     }
 
     /// What is at work is not here. An executor of threads begins anew by itself.
@@ -194,7 +201,8 @@ impl EventLoop {
     ///
     /// True if all is done. What is not done in time is abandoned: queued jobs never begin, running ones are let go,
     /// and the exception handler is told how many, and of the first ones which: they are subjects of type
-    /// [`JobInfo`].
+    /// [`JobInfo`]. That is all that is heard of them: neither a later call, which is then true at once, nor the end of
+    /// [`block_on`](crate::block_on) or of a [`Runner`](crate::Runner) waits for them or names them again.
     ///
     /// The loop's own pool is gone then. An executor of the application's, which other loops may share, is merely let go
     /// of: to end it is up to the application, as by [`ThreadPoolExecutor::shutdown`].
@@ -219,8 +227,11 @@ impl EventLoop {
         let service = self.core.service::<DefaultExecutor>(self);
         service.ended.set(true);
         // They stay there while they are waited for, so that a second call waits, too.
-        let jobs = service.jobs.borrow().clone();
+        let jobs = if service.abandoned.get() { Vec::new() } else { service.jobs.borrow().clone() };
         let abandoned = wait_for(jobs, limit).await;
+        if !abandoned.is_empty() {
+            service.abandoned.set(true);
+        }
         // The application's, perhaps: what it does when it goes is not to hide what was abandoned.
         self.core.local.dispose(service.executor.take());
         abandoned

@@ -268,7 +268,7 @@ impl ChildTransport {
         drop(watched);
         tracing::debug!(target: "roundelay", "process {} has exited: {status}", self.pid);
         self.status.set(Some(status));
-        self.waiters.wake();
+        self.core.local.wake(self.waiters.waker());
         if self.stage.get() == Stage::Running {
             self.tell_exited();
         }
@@ -346,7 +346,7 @@ impl ChildTransport {
             pipe.transport.get().inspect(|transport| transport.abort());
         }
         self.core.transport_gone();
-        self.waiters.wake();
+        self.core.local.wake(self.waiters.waker());
         let ((), slot) = context::enter(self.context.replace(Slot::EMPTY), || self.release("a protocol", protocol));
         if !slot.is_empty() {
             self.release("a context", slot);

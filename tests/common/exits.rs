@@ -14,6 +14,8 @@ use std::time::Duration;
 use roundelay::{Runner, RunnerBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::common::heed_interrupts;
+
 /// How long a program may take that is to end by itself: only one that hangs takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -66,6 +68,7 @@ impl Program {
     }
 
     pub fn start_with(self, set: impl FnOnce(&mut Command)) -> Started {
+        heed_interrupts();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([self.test, "--exact", "--nocapture", "--test-threads=1"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

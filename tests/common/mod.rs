@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -125,7 +125,18 @@ pub fn take_reports() -> Vec<String> {
 /// One test at a time in this process: descriptors and memory are the process's.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
+    heed_interrupts();
     ALONE.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// A shell has what it starts in the background ignore SIGINT, and so do all processes that the tests start.
+#[allow(unsafe_code)]
+pub fn heed_interrupts() {
+    static ONCE: Once = Once::new();
+    // SAFETY: no function is given, and nobody else has set one yet.
+    ONCE.call_once(|| unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+    });
 }
 
 /// The process's open descriptors.

@@ -36,17 +36,29 @@ pub fn send(pid: u32, kind: SignalKind) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
 }
 
-/// Sends this process a signal, which any of its threads may handle, now or soon.
-pub fn send_here(kind: SignalKind) {
-    send(std::process::id(), kind);
-}
+/// A thread that signals can be sent to.
+#[derive(Clone, Copy)]
+pub struct Target(libc::pthread_t);
 
-/// Sends a thread that has not ended a signal.
-pub fn send_to<T>(thread: &JoinHandle<T>, kind: SignalKind) {
-    use std::os::unix::thread::JoinHandleExt;
+impl Target {
+    /// This thread.
+    pub fn here() -> Self {
+        // SAFETY: there is nothing to keep to.
+        Self(unsafe { libc::pthread_self() })
+    }
 
-    // SAFETY: a thread that was not joined has a number, ended or not.
-    unsafe { libc::pthread_kill(thread.as_pthread_t(), kind.as_raw()) };
+    /// A thread that was not joined.
+    pub fn of<T>(thread: &JoinHandle<T>) -> Self {
+        use std::os::unix::thread::JoinHandleExt;
+
+        Self(thread.as_pthread_t())
+    }
+
+    /// Sends the thread a signal. It must not have been joined.
+    pub fn send(self, kind: SignalKind) {
+        // SAFETY: a thread that was not joined has its number, ended or not.
+        unsafe { libc::pthread_kill(self.0, kind.as_raw()) };
+    }
 }
 
 /// Reads once, and says so if that is interrupted.

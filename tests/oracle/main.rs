@@ -20,10 +20,18 @@ mod dispositions;
 #[path = "../common/pipes.rs"]
 mod ends;
 
+mod bodies;
+mod combining;
 mod datagrams;
 mod descriptors;
+mod eager;
+mod endings;
+mod executors;
 mod flow;
 mod futures;
+mod generators;
+mod graceful;
+mod groups;
 mod oracle;
 mod order;
 mod pipes;
@@ -32,6 +40,7 @@ mod reading;
 mod runs;
 mod sendfile;
 mod servers;
+mod signal_handlers;
 mod signals;
 mod sockets;
 mod streams;

@@ -194,10 +194,17 @@ fn listed() -> Vec<&'static str> {
 /// The first two arguments of each call of a function in the sources of the scenarios, where they are texts.
 fn calls(function: &str) -> Vec<(String, String)> {
     let sources = [
+        include_str!("combining.rs"),
         include_str!("datagrams.rs"),
         include_str!("descriptors.rs"),
+        include_str!("eager.rs"),
+        include_str!("endings.rs"),
+        include_str!("executors.rs"),
         include_str!("flow.rs"),
         include_str!("futures.rs"),
+        include_str!("generators.rs"),
+        include_str!("graceful.rs"),
+        include_str!("groups.rs"),
         include_str!("order.rs"),
         include_str!("pipes.rs"),
         include_str!("protocols.rs"),
@@ -205,6 +212,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
         include_str!("runs.rs"),
         include_str!("sendfile.rs"),
         include_str!("servers.rs"),
+        include_str!("signal_handlers.rs"),
         include_str!("signals.rs"),
         include_str!("sockets.rs"),
         include_str!("streams.rs"),
@@ -233,7 +241,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
 #[test]
 fn every_scenario_is_compared() {
     let Reference::Traces(traces) = reference("call_soon_in_order") else { return };
-    let mut here: Vec<String> = ["same", "timed", "connected", "differs"]
+    let mut here: Vec<String> = ["same", "timed", "connected", "eager", "ending", "differs"]
         .iter()
         .flat_map(|function| calls(function))
         .map(|(name, _)| name)

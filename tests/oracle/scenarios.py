@@ -13,9 +13,10 @@ import gc
 import logging
 import sys
 
-from reference import datagrams, descriptors, flow, futures, order, pipes, protocols, reading  # noqa: F401
-from reference import runs, sendfile, servers, signals, sockets, streams, subprocesses, tasks  # noqa: F401
-from reference import timers, tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
+from reference import combining, datagrams, descriptors, eager, endings, executors, flow, futures  # noqa: F401
+from reference import generators, graceful, groups, order, pipes, protocols, reading, runs, sendfile  # noqa: F401
+from reference import servers, signal_handlers, signals, sockets, streams, subprocesses, tasks, timers  # noqa: F401
+from reference import tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
 from reference.support import KEPT, SCENARIOS, SECURE, Loop, Trace
 from reference.tls_peer import read_certificates
 
@@ -37,9 +38,9 @@ def run(function):
         # What a scenario leaves behind ends in silence.
         loop.set_exception_handler(lambda loop, context: None)
         left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
         if not loop.is_closed():
+            for task in left:
+                task.cancel()
             loop.run_until_complete(asyncio.wait(left)) if left else None
             loop.close()
         asyncio.set_event_loop(None)

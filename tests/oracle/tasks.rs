@@ -3,6 +3,7 @@
 use futures::FutureExt;
 use roundelay::{ContextVar, Outcome, get_running_loop, sleep, yield_now};
 
+use crate::bodies::told;
 use crate::common::Log;
 use crate::oracle::{differs, same, timed};
 use crate::support::{Guard, SECOND, fail, trace_reports, turn, turns, yes};
@@ -163,13 +164,6 @@ fn awaiter_after_callbacks_of_a_task() {
         turns(el, log, 3);
         yes(log, "done", waiter.is_done());
     });
-}
-
-fn told(log: &Log, name: &'static str) -> impl FnOnce(Outcome) + 'static {
-    let own = log.clone();
-    move |outcome| {
-        own.push(format!("{name} {}", if outcome == Outcome::Cancelled { "was cancelled" } else { "is done" }))
-    }
 }
 
 /// TK-08, P11: a task that is cancelled before its start never runs, and ends in its turn.

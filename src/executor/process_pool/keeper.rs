@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::constants::WORKER_END;
 use crate::event_loop::job::lock;
+use crate::executor::blocking::wake_quietly;
 use crate::executor::process_pool::call::Call;
 use crate::executor::process_pool::error::ProcessPoolError;
 use crate::executor::process_pool::wire::{Answer, Request};
@@ -275,6 +276,6 @@ impl Drop for Gone {
             inner.alarms.retain(|alarm| !Arc::ptr_eq(alarm, &self.alarm));
             if inner.alarms.is_empty() { std::mem::take(&mut inner.waiters) } else { Vec::new() }
         };
-        waiters.into_iter().for_each(Waker::wake);
+        waiters.into_iter().for_each(wake_quietly);
     }
 }

@@ -92,7 +92,11 @@ impl Child {
             return result;
         }
         let pid = i32::try_from(self.pid).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: two numbers. The process was not reaped, so that its number is nobody else's.
+        if !is_child(pid) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // SAFETY: two numbers. The process was not reaped by us, so that its number is nobody else's; if somebody else has
+        // reaped it, that of another child at most.
         match unsafe { libc::kill(pid, signal) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -179,6 +183,13 @@ pub(crate) fn wait_on_thread(pid: u32, f: impl FnOnce() + Send + 'static) -> io:
         f();
     })?;
     Ok(())
+}
+
+/// Whether a process of this number is a child of this one, ended or not.
+fn is_child(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return false };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), options).err() != Some(rustix::io::Errno::CHILD)
 }
 
 fn wait_for_end(pid: u32) {

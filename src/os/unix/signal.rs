@@ -175,20 +175,20 @@ impl Line {
         }
     }
 
-    /// As new, but for its place in the list. Nobody uses it.
+    /// As new, but for its place in the list, and for the count of handlers that are at work here: there may be some that
+    /// find nothing to do.
     fn clear(&self) {
         self.wanted.store(0, SeqCst);
         self.pipe.store(NONE, SeqCst);
-        self.writers.store(0, SeqCst);
         self.missed.iter().for_each(|missed| missed.store(0, SeqCst));
         self.interrupt.store(PLAIN, SeqCst);
     }
 }
 
-/// Writes a byte into a pipe: false if it is full. For the handler.
+/// Writes a byte into a pipe: false if it is full. For the handler, and for the loop whose pipe it is.
 fn write(pipe: i32, byte: u8) -> bool {
     // SAFETY: `write` may be called by a handler; the byte is there for as long as the call lasts. The number is that of a
-    // pipe's end that is open: whoever closes it waits for us. It does not block. The other end is open as well, so there
+    // pipe's end that is open: whoever closes it waits for handlers. It does not block. The other end is open as well, so there
     // is no SIGPIPE.
     unsafe { libc::write(pipe, (&raw const byte).cast(), 1) != -1 }
 }
@@ -301,7 +301,10 @@ impl Table {
         for (signal, caught) in std::mem::take(&mut self.caught) {
             let _ = give_back(signal, &caught.before);
         }
-        Line::all().for_each(Line::clear);
+        for line in Line::all() {
+            line.clear();
+            line.writers.store(0, SeqCst);
+        }
         self.free = Line::all().collect();
         self.process = process;
         PROCESS.store(process, SeqCst);

@@ -102,6 +102,11 @@ impl ProcessHandle {
 
     /// Sends a signal to the process: a [`SignalKind`](crate::SignalKind), or its number.
     ///
+    /// Where the system has descriptors of processes (Linux) it hits this process or none. Elsewhere it goes by the number:
+    /// if somebody else in this program has reaped the process, and another child of this program has got its number before
+    /// the loop has heard of that, that one is hit. A process that is no child of this program never is. The same holds for
+    /// [`close`](Self::close) and [`kill_on_drop`](crate::StartSubprocess::kill_on_drop).
+    ///
     /// # Errors
     ///
     /// `NotFound` once the process has exited, as far as the loop has heard; `InvalidInput` for what is no signal;
