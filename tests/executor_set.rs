@@ -446,3 +446,32 @@ fn many_loops_on_one_pool() {
         assert!(complete(el, pool.shutdown(None)));
     });
 }
+
+/// An executor whose destructor panics at the end of a runner is reported once, and the end goes on.
+#[test]
+fn one_that_panics_when_it_goes() {
+    struct Loud;
+
+    impl Executor for Loud {
+        fn submit(&self, work: Work) -> io::Result<()> {
+            work.run();
+            Ok(())
+        }
+    }
+
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            panic!("does not go quietly");
+        }
+    }
+
+    let _alone = common::alone();
+    let mut runner = Runner::new();
+    let el = runner.get_loop().unwrap();
+    common::watch_reports(&el);
+    el.set_default_executor(Some(Rc::new(Loud)));
+    runner.run(async {}).unwrap();
+    runner.close();
+    assert!(el.is_closed());
+    assert_eq!(take_reports(), ["Exception in a destructor: does not go quietly"]);
+}

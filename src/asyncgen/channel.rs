@@ -92,11 +92,15 @@ impl<I> Channel<I> {
         }
     }
 
-    /// The body is to come to its end: what was not taken is dropped, and all in it are told.
+    /// The body is to come to its end: what was not taken is dropped, and all in it are told. So is who waits for an item:
+    /// who closes it polls the body from now on, and may give up before it is done.
     pub(super) fn close(&self) {
         self.state.set(State::Closing);
         let left = self.place.replace(Place::Empty);
         self.wake_inside(None);
+        if let Some(waker) = self.outside.take() {
+            waker.wake();
+        }
         drop(left);
     }
 

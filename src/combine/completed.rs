@@ -141,6 +141,8 @@ impl<F: Future> Stream for AsCompletedInTime<F> {
         if let Poll::Ready(next) = Pin::new(&mut self.completed).poll_next(cx) {
             if self.completed.left == 0 {
                 self.limit = None;
+            } else if let Some(limit) = &mut self.limit {
+                limit.begin();
             }
             return Poll::Ready(next.map(Ok));
         }

@@ -20,7 +20,8 @@ use crate::sched::join::Task;
 /// any more. With [`return_exceptions`](Gather::return_exceptions) there is a result for each. For futures that may fail there
 /// is [`try_gather`].
 ///
-/// Dropping it before it is done cancels those that are not. `join_all` of the `futures` crate polls its futures inside of
+/// Dropping it before it is done cancels those that are not. What it was given as a [`Task`] is awaited by its child, and goes
+/// on then, unless it is [`cancel_on_drop`](Task::cancel_on_drop). `join_all` of the `futures` crate polls its futures inside of
 /// one task, and a panic there is the panic of all; a [`TaskGroup`](crate::TaskGroup) leaves nobody running.
 ///
 /// # Panics

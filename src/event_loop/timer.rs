@@ -58,6 +58,13 @@ impl Sleep {
         Self { target: Target::At(deadline), armed: None, state: State::Waiting }
     }
 
+    /// Counts its time from now on, where a loop runs, though nobody waits for it yet.
+    pub(crate) fn begin(&mut self) {
+        if let (Target::After(delay), Some(core)) = (self.target, running::with_current(|core| core.cloned())) {
+            self.target = Target::At(deadline(core.now(), delay));
+        }
+    }
+
     /// The moment it ends; `None` for a [`sleep`](crate::sleep) that was not polled yet.
     pub fn deadline(&self) -> Option<Instant> {
         match self.target {

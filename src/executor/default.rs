@@ -232,7 +232,8 @@ impl EventLoop {
         if !abandoned.is_empty() {
             service.abandoned.set(true);
         }
-        drop(service.executor.take());
+        // The application's, perhaps: what it does when it goes is not to hide what was abandoned.
+        self.core.local.dispose(service.executor.take());
         abandoned
     }
 }

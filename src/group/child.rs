@@ -92,7 +92,8 @@ impl<F: Future, T> Future for ChildTask<F, T> {
             self.future.revoke();
             return Poll::Ready(Err(JoinError::cancelled()));
         };
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        // What makes an error of the child's is the application's, too.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx).map(self.into_result)));
         let place = &self.future.place;
         if let (Ok(Poll::Pending), Place::Polled) = (&polled, place.replace(Place::Gone)) {
             place.set(Place::Here(future));
@@ -103,7 +104,7 @@ impl<F: Future, T> Future for ChildTask<F, T> {
         match polled {
             // Its scope went while it was on the stack.
             Ok(Poll::Pending) => Poll::Ready(Err(JoinError::cancelled())),
-            Ok(Poll::Ready(output)) => Poll::Ready((self.into_result)(output).map_err(|error| {
+            Ok(Poll::Ready(result)) => Poll::Ready(result.map_err(|error| {
                 self.fail(Failure::Error(error));
                 JoinError::failed()
             })),

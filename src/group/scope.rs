@@ -216,17 +216,23 @@ where
             State::Open | State::Over => Why::Failed,
         };
         let errors = group.finish();
-        let progress = std::mem::replace(this.progress, Progress::Over);
+        let value = match std::mem::replace(this.progress, Progress::Over) {
+            Progress::Returned(value) if errors.is_empty() && why != Why::TimedOut => Some(value),
+            progress => {
+                // A value that nobody is given: its destructor must not take the errors with it.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(progress))) {
+                    members.panicked(payload);
+                }
+                None
+            }
+        };
         if let Some(payload) = members.panic.take() {
             for error in &errors {
                 group.report("whose body has panicked", error);
             }
             resume_unwind(payload);
         }
-        Poll::Ready(match progress {
-            Progress::Returned(value) if errors.is_empty() && why != Why::TimedOut => Ok(value),
-            _ => Err(GroupError::new(why, errors)),
-        })
+        Poll::Ready(value.ok_or_else(|| GroupError::new(why, errors)))
     }
 }
 

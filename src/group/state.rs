@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use crate::error::give_up_payload;
 use crate::event_loop::EventLoop;
 use crate::group::child::Revoke;
 use crate::group::error::ChildError;
@@ -195,8 +196,13 @@ impl Group {
 
     /// Tells of an error that no scope will give to anybody.
     pub(super) fn report(&self, group: &str, error: &ChildError) {
+        // It is the application's text, and may panic: where this is a destructor that would lose the others.
+        let text = catch_unwind(AssertUnwindSafe(|| error.to_string())).unwrap_or_else(|payload| {
+            give_up_payload(payload);
+            error.name().to_owned()
+        });
         self.local().report(Problem {
-            message: format!("Exception in a task group {group}: {error}").into(),
+            message: format!("Exception in a task group {group}: {text}").into(),
             exception: Some(Exception::Error(error.error())),
             subject: None,
             created_at: None,

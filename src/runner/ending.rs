@@ -1,14 +1,15 @@
 //! The orderly end of a loop, step by step.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::asyncgen::unfinished;
 use crate::constants::END_ROUNDS;
-use crate::error::Stopped;
+use crate::error::{Fatal, PanicPayload, Stopped};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::unfinished::{Kind, Unfinished, Why};
@@ -28,8 +29,15 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     let limit = EndLimit::new(el, bound);
     let left = RefCell::new(Unfinished::default());
     for step in STEPS {
+        let mut step = pin!(end_step(el, step, &limit, &left));
+        // A step that panics itself, by what it calls of the application's, is over.
+        let mut end = pin!(poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| step.as_mut().poll(cx))).unwrap_or_else(|payload| {
+                report_panic(el, payload);
+                Poll::Ready(())
+            })
+        }));
         // A callback that stops the loop or panics fatally cuts no step short: it goes on in another run.
-        let mut end = pin!(end_step(el, step, &limit, &left));
         let mut panics = 0;
         // Where the loop's owner is somebody else, who has let go of it, there is nothing left to end.
         while panics < END_ROUNDS && !el.is_closed() {
@@ -38,9 +46,7 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
                 Ok(Err(Stopped)) => {}
                 Err(payload) => {
                     panics += 1;
-                    let context = ExceptionContext::new("Fatal panic while the loop was ending");
-                    el.call_exception_handler(&context.with_exception(Exception::Panic(&*payload)));
-                    el.core.local.dispose(payload);
+                    report_panic(el, payload);
                 }
             }
         }
@@ -53,6 +59,17 @@ pub(super) fn finish(el: &EventLoop, bound: Duration) {
     unfinished(el).into_iter().for_each(|generator| left.add(Kind::Generator, generator));
     left.report(el, if limit.is_over() { Why::Bound(bound) } else { Why::EverNew });
     el.close();
+}
+
+fn report_panic(el: &EventLoop, payload: PanicPayload) {
+    let is_fatal = payload.is::<Fatal>();
+    let context = ExceptionContext::new(if is_fatal {
+        "Fatal panic while the loop was ending"
+    } else {
+        "Exception while the loop was ending"
+    });
+    el.call_exception_handler(&context.with_exception(Exception::Panic(&*payload)));
+    el.core.local.dispose(payload);
 }
 
 /// The end of the connections may leave new tasks and generators behind.
