@@ -36,7 +36,8 @@
 //! # Finding your way
 //!
 //! * An application: [`block_on`] or [`Runner`], [`spawn`], [`TaskGroup`], [`sleep`], [`timeout`],
-//!   [`open_connection`], [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`], [`spawn_blocking`].
+//!   [`open_connection`], [`start_server`], [`TcpStream`], their unix counterparts, [`stdin`] and [`stdout`],
+//!   [`spawn_blocking`], [`create_subprocess_exec`], [`signal()`].
 //! * A library: [`spawn`], [`get_running_loop`], protocols that do no I/O themselves.
 //! * From asyncio: the names are the same. [`EventLoop`] has the loop's methods; keyword arguments are builders that are
 //!   awaited.
