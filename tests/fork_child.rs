@@ -7,9 +7,9 @@ mod fork;
 mod tcp;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use common::{Log, complete, finish, on_loop, run_until, take_reports};
 use fork::{fork, in_own_process};
-use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
+use roundelay::selector::{Epoll, Selector};
 use roundelay::{EventLoop, Protocol, SelectorEventLoop, Transport, open_connection, sleep};
 use tcp::{Echo, LOOPBACK};
 
@@ -305,27 +305,7 @@ impl Selector for Plain {
     fn name(&self) -> &'static str {
         "plain"
     }
-    fn supports_edge(&self) -> bool {
-        true
-    }
-    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.0.add(fd, key, interest, mode)
-    }
-    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.0.modify(fd, key, interest, mode)
-    }
-    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.0.delete(fd)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        self.0.wait(timeout, events)
-    }
-    fn notifier(&self) -> Arc<dyn Notify> {
-        self.0.notifier()
-    }
-    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.backend_fd()
-    }
+    left_to_the_inner_one! { supports_edge add modify delete wait notifier backend_fd }
 }
 
 /// A loop on a selector that cannot be made anew stays the parent's, and the child leaves it alone.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use common::{Kind, PATIENCE, on_loop, on_manual_clock, on_strict_loop, open_descriptors, run, run_on, settle};
 use heard::{CountedBell, Heard};
 use roundelay::EventLoop;
-use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
+use roundelay::selector::{Epoll, Event, Selector};
 use threads::{Drops, StopOnDrop};
 
 /// A selector that tells when it is about to sleep without end, and what counts its calls.
@@ -182,18 +182,6 @@ fn an_interrupted_wait_is_an_early_return() {
         fn name(&self) -> &'static str {
             "interrupted"
         }
-        fn supports_edge(&self) -> bool {
-            true
-        }
-        fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-            self.0.add(fd, key, interest, mode)
-        }
-        fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-            self.0.modify(fd, key, interest, mode)
-        }
-        fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-            self.0.delete(fd)
-        }
         fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
             let left = self.1.get();
             if left > 0 {
@@ -202,12 +190,7 @@ fn an_interrupted_wait_is_an_early_return() {
             }
             self.0.wait(timeout, events)
         }
-        fn notifier(&self) -> Arc<dyn Notify> {
-            self.0.notifier()
-        }
-        fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-            self.0.backend_fd()
-        }
+        left_to_the_inner_one! { supports_edge add modify delete notifier backend_fd }
     }
     let left = Rc::new(Cell::new(3));
     let counter = left.clone();

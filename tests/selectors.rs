@@ -374,29 +374,15 @@ fn events_with_unknown_keys_are_ignored() {
         fn name(&self) -> &'static str {
             "liar"
         }
-        fn supports_edge(&self) -> bool {
-            true
-        }
-        fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-            self.0.add(fd, key, interest, mode)
-        }
-        fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-            self.0.modify(fd, key, interest, mode)
-        }
-        fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-            self.0.delete(fd)
-        }
         fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
             let all = Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::ERROR);
             events.extend([0, 1, 7, u64::MAX, 1 << 32].map(|key| Event { key, readiness: all }));
             self.0.wait(timeout.or(ZERO), events)
         }
-        fn notifier(&self) -> Arc<dyn Notify> {
-            self.0.notifier()
-        }
         fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
             None
         }
+        left_to_the_inner_one! { supports_edge add modify delete notifier }
     }
     let build = || EventLoop::builder().selector(Liar(Epoll::new().unwrap()));
     run_on(build, |el| {

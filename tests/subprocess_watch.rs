@@ -17,12 +17,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use collector::{collect, in_a_child};
 use common::{Kind, PATIENCE, complete, on_loop, run_alone, run_on, run_until, settle};
 use processes::{NONE, Told, await_zombie, gate, is_reaped, unsafe_calls};
-use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
+use roundelay::selector::{Epoll, Interest, Mode, Selector};
 use roundelay::{EventLoop, ProcessHandle, Stdio, block_on, create_subprocess_exec, create_subprocess_shell};
 use rustix::process::{WaitOptions, waitpid};
 
@@ -154,9 +154,6 @@ impl Selector for Choosy {
     fn name(&self) -> &'static str {
         "choosy"
     }
-    fn supports_edge(&self) -> bool {
-        true
-    }
     fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
         let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
         if target.to_string_lossy().contains("pidfd") {
@@ -164,21 +161,7 @@ impl Selector for Choosy {
         }
         self.0.add(fd, key, interest, mode)
     }
-    fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.0.modify(fd, key, interest, mode)
-    }
-    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.0.delete(fd)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        self.0.wait(timeout, events)
-    }
-    fn notifier(&self) -> Arc<dyn Notify> {
-        self.0.notifier()
-    }
-    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.backend_fd()
-    }
+    left_to_the_inner_one! { supports_edge modify delete wait notifier backend_fd }
 }
 
 /// A selector of the application's that does not take such a descriptor is no obstacle.

@@ -8,14 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
 use common::{DropCounter, Log, complete, on_loop, poll_times, run_on, run_until, settle, take_reports};
 use datagrams::{
     Echo, Idle, LOOPBACK, Recorder, bound, close, connected, dead, local, over, plain, receive, unix_pair, wait_for,
 };
-use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Selector};
+use roundelay::selector::{Epoll, Interest, Mode, Selector};
 use roundelay::{Address, ContextVar, DatagramHandle, DatagramProtocol, EventLoop, LoopClosed, get_running_loop};
 
 on_every_loop! {
@@ -382,30 +380,13 @@ impl Selector for Stubborn {
     fn name(&self) -> &'static str {
         "stubborn"
     }
-    fn supports_edge(&self) -> bool {
-        true
-    }
-    fn add(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
-        self.0.add(fd, key, interest, mode)
-    }
     fn modify(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
         if self.1.get() {
             return Err(io::Error::new(ErrorKind::OutOfMemory, "no memory"));
         }
         self.0.modify(fd, key, interest, mode)
     }
-    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.0.delete(fd)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        self.0.wait(timeout, events)
-    }
-    fn notifier(&self) -> Arc<dyn Notify> {
-        self.0.notifier()
-    }
-    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.backend_fd()
-    }
+    left_to_the_inner_one! { supports_edge add delete wait notifier backend_fd }
 }
 
 /// UD-12: what is no datagram's error ends the endpoint, and `connection_lost` tells it.

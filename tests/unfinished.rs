@@ -221,7 +221,7 @@ fn transports_of_every_kind() {
         let listener = UnixListener::bind(&path).unwrap();
         // Its queue has no room for long.
         let receiver = std::os::unix::net::UnixDatagram::bind(&full).unwrap();
-        let (_reader, writer) = std::io::pipe().unwrap();
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
         let open = runner.run(async {
             let (transport, _) = el.create_unix_connection(|| Idle, &path).await.unwrap();
             jam(&transport);

@@ -123,6 +123,102 @@ pub(crate) fn call<R>(f: impl FnOnce() -> R) -> Called<R> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
+/// Erases the type of protocols whose callbacks give nothing back: all but what they are called is the same for each kind.
+macro_rules! erased_protocol {
+    (
+        $(#[$docs:meta])*
+        $any:ident of $protocol:ident over $handle:ident {
+            $(fn $callback:ident($($name:ident: $type:ty),*);)*
+        }
+    ) => {
+        trait Erased {
+            $(fn $callback(&self, transport: &$handle, $($name: $type),*);)*
+            fn type_name(&self) -> &'static str;
+            fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
+        }
+
+        impl<P: $protocol> Erased for Cell<P> {
+            $(fn $callback(&self, transport: &$handle, $($name: $type),*) {
+                self.lend().$callback(transport, $($name),*);
+            })*
+
+            fn type_name(&self) -> &'static str {
+                type_name::<P>()
+            }
+
+            fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
+                self
+            }
+        }
+
+        $(#[$docs])*
+        ///
+        /// Its methods are the protocol's callbacks, for whoever implements a transport: a panic comes back as the error, to
+        /// be reported by the transport.
+        #[derive(Clone)]
+        pub struct $any {
+            erased: Rc<dyn Erased>,
+        }
+
+        impl $any {
+            /// A protocol without its type.
+            pub fn new<P: $protocol>(protocol: P) -> Self {
+                ProtocolRef::new(protocol).into()
+            }
+
+            /// The protocol, if it is of this type.
+            pub fn downcast<P: $protocol>(&self) -> Option<ProtocolRef<P>> {
+                self.erased.clone().into_any().downcast().ok().map(|cell| ProtocolRef { cell })
+            }
+
+            /// Whether the two are one and the same protocol, not two of a kind.
+            pub fn is_same(&self, other: &Self) -> bool {
+                Rc::as_ptr(&self.erased).cast::<()>() == Rc::as_ptr(&other.erased).cast::<()>()
+            }
+
+            /// The name of the protocol's type.
+            pub fn type_name(&self) -> &'static str {
+                self.erased.type_name()
+            }
+
+            /// Whether nobody else has this protocol, so that dropping this drops it.
+            pub(crate) fn is_last(&self) -> bool {
+                Rc::strong_count(&self.erased) == 1
+            }
+
+            $(
+                #[doc = concat!("Calls [`", stringify!($protocol), "::", stringify!($callback), "`].")]
+                ///
+                /// # Errors
+                ///
+                /// The payload of a panic.
+                pub fn $callback(&self, transport: &$handle, $($name: $type),*) -> Result<(), Box<dyn Any + Send>> {
+                    call(|| self.erased.$callback(transport, $($name),*))
+                }
+            )*
+        }
+
+        impl<P: $protocol> From<ProtocolRef<P>> for $any {
+            fn from(reference: ProtocolRef<P>) -> Self {
+                Self { erased: reference.cell }
+            }
+        }
+
+        impl<P: $protocol> From<P> for $any {
+            fn from(protocol: P) -> Self {
+                Self::new(protocol)
+            }
+        }
+
+        impl fmt::Debug for $any {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "<protocol {}>", self.type_name())
+            }
+        }
+    };
+}
+pub(in crate::protocol) use erased_protocol;
+
 impl AnyProtocol {
     /// A protocol without its type.
     pub fn new<P: Protocol>(protocol: P) -> Self {

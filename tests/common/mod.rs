@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use roundelay::selector::{Epoll, Event, Interest, Mode, Notify, Polling, Selector};
+use roundelay::selector::{Epoll, Interest, Mode, Polling, Selector};
 use roundelay::{Builder, EventLoop, JoinError, ManualClock, Task};
 
 /// How long a test waits for something that must happen, before it fails.
@@ -44,6 +44,63 @@ impl Kind {
     }
 }
 
+/// The methods that a selector of the application's own, which is one around another, leaves to that one.
+#[macro_export]
+macro_rules! left_to_the_inner_one {
+    ($($method:ident)*) => { $($crate::left_to_the_inner_one!(@ $method);)* };
+    (@ supports_edge) => {
+        fn supports_edge(&self) -> bool {
+            self.0.supports_edge()
+        }
+    };
+    (@ add) => {
+        fn add(
+            &mut self,
+            fd: std::os::fd::BorrowedFd<'_>,
+            key: u64,
+            interest: roundelay::selector::Interest,
+            mode: roundelay::selector::Mode,
+        ) -> std::io::Result<()> {
+            self.0.add(fd, key, interest, mode)
+        }
+    };
+    (@ modify) => {
+        fn modify(
+            &mut self,
+            fd: std::os::fd::BorrowedFd<'_>,
+            key: u64,
+            interest: roundelay::selector::Interest,
+            mode: roundelay::selector::Mode,
+        ) -> std::io::Result<()> {
+            self.0.modify(fd, key, interest, mode)
+        }
+    };
+    (@ delete) => {
+        fn delete(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> std::io::Result<()> {
+            self.0.delete(fd)
+        }
+    };
+    (@ wait) => {
+        fn wait(
+            &mut self,
+            timeout: Option<std::time::Duration>,
+            events: &mut Vec<roundelay::selector::Event>,
+        ) -> std::io::Result<()> {
+            self.0.wait(timeout, events)
+        }
+    };
+    (@ notifier) => {
+        fn notifier(&self) -> std::sync::Arc<dyn roundelay::selector::Notify> {
+            self.0.notifier()
+        }
+    };
+    (@ backend_fd) => {
+        fn backend_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+            self.0.backend_fd()
+        }
+    };
+}
+
 /// A selector of the application's own: epoll, without edges.
 struct LevelOnly(Epoll);
 
@@ -62,21 +119,10 @@ impl Selector for LevelOnly {
         assert_eq!(mode, Mode::Level);
         self.0.modify(fd, key, interest, mode)
     }
-    fn delete(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.0.delete(fd)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        self.0.wait(timeout, events)
-    }
-    fn notifier(&self) -> Arc<dyn Notify> {
-        self.0.notifier()
-    }
     fn after_fork_child(&mut self) -> io::Result<()> {
         self.0.after_fork_child()
     }
-    fn backend_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.backend_fd()
-    }
+    left_to_the_inner_one! { delete wait notifier backend_fd }
 }
 
 /// Makes five tests of each function: on epoll and polling with debug mode off and on, and on a selector without edges.
