@@ -44,11 +44,7 @@ fn tasks_and_timers_that_wait() {
         });
         println!("main ends");
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "a task is dropped\nmain ends\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "a task is dropped\nmain ends\n");
 }
 
 /// PO-06: a task that cleans up is waited for; one that cleans up for ever is dropped when the bound is over, and named.
@@ -185,11 +181,7 @@ fn callbacks_that_go_on_for_ever() {
         });
         println!("main ends");
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "main ends\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "main ends\n");
 }
 
 /// PO-06: so do callbacks that stop the loop in each turn, or panic fatally in each turn, as long as the end takes.
@@ -263,11 +255,7 @@ fn a_fatal_panic() {
         });
         println!("never");
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(101, "a task is dropped\n");
-        ended.check_silent();
-    }
+    program.ends_silently(101, "a task is dropped\n");
 }
 
 /// PO-05: other panics are reported, and main goes on.
@@ -301,11 +289,7 @@ fn exit_inside_of_a_task() {
             pending::<()>().await;
         });
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(7, "");
-        ended.check_silent();
-    }
+    program.ends_silently(7, "");
 }
 
 /// The same on a thread of the executor, while the loop runs.
@@ -437,11 +421,7 @@ fn block_on_again_and_again() {
         assert!(failed.is_err());
         block_on(async { println!("once more") });
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "0\n1\n2\nonce more\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "0\n1\n2\nonce more\n");
 }
 
 /// PO-05: a nested `block_on` is refused with the name of the outer loop, and that is the end of main.

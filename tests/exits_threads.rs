@@ -126,11 +126,7 @@ fn close_waits_for_no_job() {
         el.close();
         println!("closed, {}", job.is_done());
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "closed, false\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "closed, false\n");
 }
 
 /// EX-10: an executor of the application's own is not the runner's to end, and yet holds nothing up: kept, dropped, or
@@ -157,11 +153,7 @@ fn an_executor_of_ones_own() {
         drop(pool);
         println!("main ends");
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "main ends\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "main ends\n");
 }
 
 /// EX-03: a job that ends, or panics, when its loop is gone does nothing but that; the panic is written to stderr.
@@ -279,11 +271,7 @@ fn threads_that_wait_for_the_loop() {
         let error = task.join().unwrap();
         println!("{} {}", error.is_cancelled() || error.is_closed(), later.join().unwrap());
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "true true\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "true true\n");
 }
 
 /// PO-06: a remote that outlives its loop is refused, on whichever thread, and a waker that does wakes nobody.
@@ -303,11 +291,7 @@ fn remotes_and_wakers_that_outlive_the_loop() {
         });
         println!("{:?}", other.join().unwrap());
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "Err(LoopClosed)\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "Err(LoopClosed)\n");
 }
 
 /// PO-06: a loop that runs on another thread ends with the process when main does.
@@ -329,9 +313,5 @@ fn main_ends_before_the_loop_of_another_thread() {
         }
         println!("main ends");
     });
-    for program in program.each() {
-        let ended = program.end();
-        ended.check(0, "main ends\n");
-        ended.check_silent();
-    }
+    program.ends_silently(0, "main ends\n");
 }

@@ -62,6 +62,16 @@ impl Program {
         [self, Self { debug: true, ..self }]
     }
 
+    /// Runs it with debug mode off and on: it ends with this status and this text, and the crate writes nothing to stderr.
+    #[track_caller]
+    pub fn ends_silently(self, code: i32, stdout: &str) {
+        for program in self.each() {
+            let ended = program.end();
+            ended.check(code, stdout);
+            ended.check_silent();
+        }
+    }
+
     /// Starts it with pipes in the place of the standard streams.
     pub fn start(self) -> Started {
         self.start_with(|_| {})
