@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::{Fatal, JoinError};
 use crate::event_loop::EventLoop;
-use crate::event_loop::tasks::create_task_at;
+use crate::event_loop::tasks::TaskBuilder;
 use crate::executor::required_loop;
 use crate::sched::join::Task;
 
@@ -228,7 +228,7 @@ impl<T> Children<T> {
             let gathering = children.gathering.clone();
             let core = gathering.el.core.clone();
             let child = Gathered { future, seat: Seat { gathering, number, is_filled: false } };
-            children.tasks.push(create_task_at(&core, spawned_at, child));
+            children.tasks.push(TaskBuilder::new(&core).spawn_at(spawned_at, child));
         }
         children
     }

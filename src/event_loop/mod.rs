@@ -198,7 +198,7 @@ pub(crate) struct Core {
     handling: Cell<u32>,
     task_factory: RefCell<Option<TaskFactory>>,
     /// Whether tasks begin where they are made.
-    pub(crate) eager_tasks: Cell<bool>,
+    eager_tasks: Cell<bool>,
     debug: Cell<bool>,
     pub(crate) services: Services,
     pub(crate) counters: LoopCounters,

@@ -73,7 +73,7 @@ impl EventLoop {
 
     /// As [`create_task`](Self::create_task), with a name or a context, or to start at once.
     pub fn task_builder(&self) -> TaskBuilder<'_> {
-        TaskBuilder { el: self, name: None, context: None, eager: None }
+        TaskBuilder::new(&self.core)
     }
 
     /// Sets a function that may wrap the future of each new task; `None` makes tasks as they are.
@@ -125,14 +125,19 @@ impl EventLoop {
 /// ```
 #[must_use = "nothing happens before spawn()"]
 pub struct TaskBuilder<'a> {
-    el: &'a EventLoop,
-    name: Option<Rc<str>>,
+    core: &'a Rc<Core>,
+    pub(crate) name: Option<Rc<str>>,
     context: Option<Context>,
     /// `None`: as the loop says.
     eager: Option<bool>,
 }
 
-impl TaskBuilder<'_> {
+impl<'a> TaskBuilder<'a> {
+    #[inline]
+    pub(crate) fn new(core: &'a Rc<Core>) -> Self {
+        Self { core, name: None, context: None, eager: None }
+    }
+
     /// Names the task; otherwise it is called `Task-<id>`.
     pub fn name(mut self, name: impl Into<Rc<str>>) -> Self {
         self.name = Some(name.into());
@@ -176,81 +181,59 @@ impl TaskBuilder<'_> {
     }
 
     /// As `spawn`, with the place to be named as that of creation.
+    #[inline]
     pub(crate) fn spawn_at<F>(self, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
     where
         F: IntoFuture,
         F::IntoFuture: 'static,
         F::Output: 'static,
     {
-        let Self { el, name, context, eager } = self;
-        let eager = eager.unwrap_or_else(|| el.core.eager_tasks.get());
-        create_task(&el.core, name, context, eager, spawned_at, future)
+        self.spawn_owned(spawned_at, future, |future| Always::new(future.into_future()))
     }
-}
 
-/// As [`EventLoop::create_task`], with the place to be named as that of creation.
-#[inline]
-pub(crate) fn create_task_at<F>(core: &Rc<Core>, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
-where
-    F: IntoFuture,
-    F::IntoFuture: 'static,
-    F::Output: 'static,
-{
-    create_task(core, None, None, core.eager_tasks.get(), spawned_at, future)
-}
+    /// As `spawn_at`, of the future that `make` makes of the value. Where that ends with an error, so does the task: whoever
+    /// owns it has taken its output.
+    #[inline]
+    pub(crate) fn spawn_owned<V, F, T>(
+        self,
+        spawned_at: &'static Location<'static>,
+        value: V,
+        make: impl FnOnce(V) -> F,
+    ) -> Task<T>
+    where
+        F: Future<Output = Result<T, JoinError>> + 'static,
+        T: 'static,
+    {
+        let Self { core, name, context, eager } = self;
+        let id = TaskId::next();
+        if !core.is_open() {
+            return refuse(core, value, name, id, spawned_at);
+        }
+        let eager = eager.unwrap_or_else(|| core.eager_tasks.get());
+        let context = context.map_or_else(context::fork_current, Slot::Shared);
+        let new = NewTask { id, name, context, spawned_at };
+        let factory = core.task_factory.borrow().clone();
+        if let Some(factory) = factory {
+            return create_by(&*factory, core, new, eager, make(value));
+        }
+        // What makes the future is the application's, and may have closed the loop.
+        let future = make(value);
+        if !core.is_open() {
+            return refuse(core, future, new.name, id, spawned_at);
+        }
+        let (runnable, task) = task::spawn(&core.local, new, future);
+        core.start_task(runnable, eager);
+        task
+    }
 
-/// Makes a task, in `context` itself or in a copy of the current one.
-#[inline]
-fn create_task<F>(
-    core: &Rc<Core>,
-    name: Option<Rc<str>>,
-    context: Option<Context>,
-    eager: bool,
-    spawned_at: &'static Location<'static>,
-    future: F,
-) -> Task<F::Output>
-where
-    F: IntoFuture,
-    F::IntoFuture: 'static,
-    F::Output: 'static,
-{
-    create_owned_task(core, name, context, eager, spawned_at, future, |future| Always::new(future.into_future()))
-}
-
-/// As `create_task`, of the future that `make` makes of the value. Where that ends with an error, so does the task:
-/// whoever owns it has taken its output.
-#[inline]
-pub(crate) fn create_owned_task<V, F, T>(
-    core: &Rc<Core>,
-    name: Option<Rc<str>>,
-    context: Option<Context>,
-    eager: bool,
-    spawned_at: &'static Location<'static>,
-    value: V,
-    make: impl FnOnce(V) -> F,
-) -> Task<T>
-where
-    F: Future<Output = Result<T, JoinError>> + 'static,
-    T: 'static,
-{
-    let id = TaskId::next();
-    if !core.is_open() {
-        return refuse(core, value, name, id, spawned_at);
+    /// The task of a future that its owner does not take any more: the future is dropped, and the task is done as cancelled.
+    #[cold]
+    pub(crate) fn refuse<V, T: 'static>(self, spawned_at: &'static Location<'static>, value: V) -> Task<T> {
+        let local = &self.core.local;
+        local.refuse(value, |value| drop_caught(local, value, "Exception in the destructor of a task's future"));
+        let new = NewTask { id: TaskId::next(), name: self.name, context: Slot::EMPTY, spawned_at };
+        task::ended(local, new, JoinError::cancelled())
     }
-    let context = context.map_or_else(context::fork_current, Slot::Shared);
-    let new = NewTask { id, name, context, spawned_at };
-    let factory = core.task_factory.borrow().clone();
-    if let Some(factory) = factory {
-        return create_by(&*factory, core, new, eager, make(value));
-    }
-    // What makes the future is the application's, and may have closed the loop.
-    let future = make(value);
-    if !core.is_open() {
-        return refuse(core, future, new.name, id, spawned_at);
-    }
-    let (runnable, task) = task::spawn(&core.local, new, future);
-    core.start_task(runnable, eager);
-    task
 }
 
 /// Makes a task by the factory.
@@ -294,20 +277,6 @@ fn refuse<V, T: 'static>(
     core.local.refuse(value, drop);
     core.local.report_closed("create_task", spawned_at);
     task::ended(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at }, JoinError::closed())
-}
-
-/// The task of a future that its owner does not take any more: the future is dropped, and the task is done as cancelled.
-#[cold]
-pub(crate) fn refuse_task<V, T: 'static>(
-    core: &Core,
-    name: Option<Rc<str>>,
-    spawned_at: &'static Location<'static>,
-    value: V,
-) -> Task<T> {
-    let local = &core.local;
-    local.refuse(value, |value| drop_caught(local, value, "Exception in the destructor of a task's future"));
-    let new = NewTask { id: TaskId::next(), name, context: Slot::EMPTY, spawned_at };
-    task::ended(local, new, JoinError::cancelled())
 }
 
 impl fmt::Debug for TaskBuilder<'_> {

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::task::{self, Poll};
 
 use crate::error::JoinError;
-use crate::event_loop::tasks::{create_owned_task, refuse_task};
+use crate::event_loop::tasks::TaskBuilder;
 use crate::group::child::{ChildFuture, ChildTask};
 use crate::group::error::BoxError;
 use crate::group::state::{Group, State};
@@ -160,7 +160,7 @@ impl TaskGroup {
 
     /// As [`spawn`](Self::spawn), with a name, a context, or begun at once.
     pub fn task_builder(&self) -> ChildBuilder<'_> {
-        ChildBuilder { group: &self.group, name: None, context: None, eager: None }
+        ChildBuilder { group: &self.group, task: TaskBuilder::new(&self.group.el().core) }
     }
 
     /// Cancels all children, and the body at its next await. Nobody may come any more.
@@ -241,29 +241,26 @@ impl<T: 'static, E: Into<BoxError> + 'static> ChildOutput for Result<T, E> {
 #[must_use = "nothing happens before spawn()"]
 pub struct ChildBuilder<'a> {
     group: &'a Rc<Group>,
-    name: Option<Rc<str>>,
-    context: Option<Context>,
-    /// `None`: as the loop says.
-    eager: Option<bool>,
+    task: TaskBuilder<'a>,
 }
 
 impl ChildBuilder<'_> {
     /// Names the task; otherwise it is called `Task-<id>`.
     pub fn name(mut self, name: impl Into<Rc<str>>) -> Self {
-        self.name = Some(name.into());
+        self.task = self.task.name(name);
         self
     }
 
     /// Runs the task in this context itself, not in a copy of the current one.
     pub fn context(mut self, context: &Context) -> Self {
-        self.context = Some(context.clone());
+        self.task = self.task.context(context);
         self
     }
 
     /// Begins the child here and now, or, with `false`, in the next turn, as [`TaskBuilder::eager`](crate::TaskBuilder::eager)
     /// does for any task.
     pub fn eager(mut self, eager: bool) -> Self {
-        self.eager = Some(eager);
+        self.task = self.task.eager(eager);
         self
     }
 
@@ -307,20 +304,18 @@ impl ChildBuilder<'_> {
         F: Future + 'static,
         T: 'static,
     {
-        let Self { group, name, context, eager } = self;
-        let core = &group.el().core;
-        if group.state() != State::Open && core.is_open() {
-            let task = refuse_task(core, name, spawned_at, future);
+        let Self { group, task } = self;
+        if group.state() != State::Open && !group.el().is_closed() {
+            let task = task.refuse(spawned_at, future);
             if group.state() == State::Over {
                 group.report_late(spawned_at);
             }
             return Child { task };
         }
-        let eager = eager.unwrap_or_else(|| core.eager_tasks.get());
         let future = ChildFuture::new(future);
         let key = group.enter(future.clone());
         let child = ChildTask::new(future, into_result, group.clone(), key);
-        let task = create_owned_task(core, name, context, eager, spawned_at, child, |child| child);
+        let task = task.spawn_owned(spawned_at, child, |child| child);
         group.entered(key, task.canceller());
         Child { task }
     }
@@ -328,7 +323,7 @@ impl ChildBuilder<'_> {
 
 impl fmt::Debug for ChildBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildBuilder").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ChildBuilder").field("name", &self.task.name).finish_non_exhaustive()
     }
 }
 

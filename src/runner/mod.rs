@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::constants::SHUTDOWN_BOUND;
 use crate::error::{RunError, Stopped, invalid_input};
 use crate::event_loop::root::{RootEnd, RunRoot};
-use crate::event_loop::tasks::create_task_at;
+use crate::event_loop::tasks::TaskBuilder;
 use crate::event_loop::{EventLoop, running};
 use crate::executor::no_loop;
 use crate::runner::ending::finish;
@@ -102,7 +102,7 @@ where
     F::Output: 'static,
 {
     let spawned_at = Location::caller();
-    match running::with_current(|core| core.map(|core| create_task_at(core, spawned_at, future))) {
+    match running::with_current(|core| core.map(|core| TaskBuilder::new(core).spawn_at(spawned_at, future))) {
         Some(task) => task,
         None => no_loop("spawn"),
     }
