@@ -11,5 +11,5 @@ std_source
 export CARGO_TARGET_DIR=target/platforms RUSTFLAGS="-D warnings"
 for target in ${TARGETS:-aarch64-apple-darwin x86_64-unknown-freebsd}; do
   echo "== $target"
-  "$STD_CARGO" check -Zbuild-std=std,panic_unwind --target "$target" --lib --features __tls,process-pool "$@"
+  "$STD_CARGO" check -Zbuild-std=std,panic_unwind --target "$target" --lib --features __tls,process-pool,inspector,test-util,tokio,hyper,async-io,tokio-rt "$@"
 done

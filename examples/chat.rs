@@ -7,17 +7,18 @@
 //! is written, a client that sends thousands of lines at once is heard a few at a time: `call_later` goes on with the
 //! others, and until then nothing more is read from it.
 //!
-//! Try it: `cargo run --example chat`, and in two other terminals `nc 127.0.0.1 8889`
+//! Try it: `cargo run --example chat`, and in two other terminals `nc 127.0.0.1 8889`. With `--inspect PATH`, of the feature
+//! `inspector`, the example `roundelay-top` shows how its loop fares.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use roundelay::{Protocol, Transport, TransportId};
+use roundelay::{CancelOnDrop, EventLoop, Protocol, Transport, TransportId, sleep_until};
 
 /// The most that waits for one client, in bytes.
 const PATIENCE: usize = 1024 * 1024;
@@ -30,6 +31,9 @@ const MOST_AT_ONCE: usize = 16 * 1024;
 
 /// For how long.
 const BREATH: Duration = Duration::from_millis(10);
+
+/// Who has said nothing for so long is shown out.
+const SILENCE: Duration = Duration::from_secs(600);
 
 #[derive(Default)]
 struct Room {
@@ -52,9 +56,18 @@ struct Client {
     name: String,
     /// What has arrived and is not passed on.
     arrived: BytesMut,
+    /// When something arrived last.
+    heard: Rc<Cell<Instant>>,
+    /// Waits until that is long ago. Dropped with the client, which cancels it.
+    doorkeeper: Option<CancelOnDrop<()>>,
 }
 
 impl Client {
+    fn new(room: Rc<RefCell<Room>>) -> Self {
+        let heard = Rc::new(Cell::new(Instant::now()));
+        Self { room, name: String::new(), arrived: BytesMut::new(), heard, doorkeeper: None }
+    }
+
     /// Passes on what has arrived: some lines now, what is too much for now later.
     fn pass_on(&mut self, transport: &Transport) {
         let mut said = Vec::new();
@@ -91,6 +104,11 @@ impl Client {
 impl Protocol for Client {
     fn connection_made(&mut self, transport: &Transport) {
         self.name = transport.extra_info().peer_addr.map_or("somebody".into(), |addr| addr.to_string());
+        if let Ok(el) = roundelay::get_running_loop() {
+            let name = format!("silence of {}", self.name);
+            let task = el.task_builder().name(name).spawn(show_out(transport.clone(), self.heard.clone()));
+            self.doorkeeper = Some(task.cancel_on_drop());
+        }
         transport.set_write_buffer_cap(PATIENCE);
         transport.write(b"* welcome\n");
         self.room.borrow().say(format!("* {} has come\n", self.name).as_bytes(), transport.id());
@@ -98,6 +116,7 @@ impl Protocol for Client {
     }
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        self.heard.set(Instant::now());
         self.arrived.extend_from_slice(data);
         self.pass_on(transport);
     }
@@ -110,14 +129,72 @@ impl Protocol for Client {
     }
 }
 
+/// Ends the connection of one who says nothing.
+async fn show_out(client: Transport, heard: Rc<Cell<Instant>>) {
+    while heard.get().elapsed() < SILENCE {
+        sleep_until(heard.get() + SILENCE).await;
+    }
+    client.write(b"* you have nothing to say\n");
+    client.close();
+}
+
+/// Says now and then how the room is doing: a task beside the callbacks.
+async fn report(room: Rc<RefCell<Room>>) {
+    let mut every = roundelay::interval(Duration::from_secs(60));
+    let mut before = 0;
+    loop {
+        every.tick().await;
+        let now = room.borrow().clients.len();
+        if now != before {
+            println!("{now} clients");
+        }
+        before = now;
+    }
+}
+
+/// What the command line says.
+struct Arguments {
+    addr: SocketAddr,
+    /// Where an inspector is to listen.
+    inspect: Option<String>,
+}
+
+fn arguments() -> io::Result<Arguments> {
+    let usage = || io::Error::other("usage: chat [ADDR:PORT] [--inspect PATH]");
+    let (mut addr, mut inspect) = ("127.0.0.1:8889".to_owned(), None);
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            "--inspect" => inspect = Some(given.next().ok_or_else(usage)?),
+            _ => addr = argument,
+        }
+    }
+    Ok(Arguments { addr: addr.parse().map_err(|_| usage())?, inspect })
+}
+
+/// Lets others look into the loop, for as long as what is returned lives.
+#[cfg(feature = "inspector")]
+fn inspect(el: &EventLoop, path: &str) -> io::Result<impl Sized + use<>> {
+    let inspector = el.serve_inspector(path)?;
+    println!("inspector at {}", inspector.path().display());
+    Ok(inspector)
+}
+
+#[cfg(not(feature = "inspector"))]
+fn inspect(_: &EventLoop, _: &str) -> io::Result<()> {
+    Err(io::Error::other("--inspect: this was built without the feature `inspector`"))
+}
+
 fn main() -> io::Result<()> {
-    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8889".into());
-    let addr: SocketAddr = addr.parse().map_err(|_| io::Error::other("usage: chat [ADDR:PORT]"))?;
+    let Arguments { addr, inspect: path } = arguments()?;
     roundelay::block_on(async {
+        let el = roundelay::get_running_loop()?;
         let room = Rc::new(RefCell::new(Room::default()));
-        let client = move || Client { room: room.clone(), name: String::new(), arrived: BytesMut::new() };
-        let server = roundelay::get_running_loop()?.create_server(client, addr).await?;
+        drop(el.task_builder().name("report").spawn(report(room.clone())));
+        let client = move || Client::new(room.clone());
+        let server = el.create_server(client, addr).await?;
         println!("listening on {}", server.local_addrs()[0]);
+        let _inspector = path.map(|path| inspect(&el, &path)).transpose()?;
         server.serve_forever().await
     })
 }

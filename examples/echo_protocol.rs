@@ -36,8 +36,6 @@ impl Protocol for Echo {
 
 fn main() -> std::io::Result<()> {
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8888".into());
-    let addr: std::net::SocketAddr =
-        addr.parse().map_err(|_| std::io::Error::other("usage: echo_protocol [ADDR:PORT]"))?;
     roundelay::block_on(async {
         let el = roundelay::get_running_loop()?;
         let server = el.create_server(|| Echo, addr).await?;

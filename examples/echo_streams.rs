@@ -10,7 +10,6 @@
 //! `cargo run --example echo_streams -- 127.0.0.1:8888` serves until it is killed: `nc 127.0.0.1 8888`
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use roundelay::{Server, StreamReader, StreamWriter, open_connection, start_server};
@@ -44,7 +43,6 @@ fn main() -> io::Result<()> {
     roundelay::block_on(async {
         match addr {
             Some(addr) => {
-                let addr: SocketAddr = addr.parse().map_err(|_| io::Error::other("usage: echo_streams [ADDR:PORT]"))?;
                 let server = start_server(echo, addr).await?;
                 println!("listening on {}", server.local_addrs()[0]);
                 server.serve_forever().await

@@ -10,7 +10,6 @@
 //! * `.. tls_echo -- client localhost 8888 CA` sends it what is typed, if its certificate is from an authority in the file.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use roundelay::{
@@ -67,7 +66,7 @@ async fn talk_to_myself() -> io::Result<()> {
     Ok(())
 }
 
-async fn serve(addr: SocketAddr, acceptor: TlsAcceptor) -> io::Result<()> {
+async fn serve(addr: &str, acceptor: TlsAcceptor) -> io::Result<()> {
     let server = start_server(echo, addr).tls(acceptor).await?;
     println!("listening on {}", server.local_addrs()[0]);
     server.serve_forever().await
@@ -94,7 +93,6 @@ fn main() -> io::Result<()> {
     match args[..] {
         [] => roundelay::block_on(talk_to_myself()),
         ["server", addr, cert, key] => {
-            let addr = addr.parse().map_err(|_| io::Error::other(USAGE))?;
             let acceptor = TlsAcceptor::builder().identity(TlsIdentity::from_pem_files(cert, key)?).build()?;
             roundelay::block_on(serve(addr, acceptor))
         }

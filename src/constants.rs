@@ -14,6 +14,59 @@ pub(crate) const EVENT_INTERVAL: u32 = 61;
 /// Time after which the selector is asked even though there is ready work: short beside a network round trip.
 pub(crate) const EVENT_PERIOD: Duration = Duration::from_micros(250);
 
+/// The shortest and the longest time for which async-io's own thread sleeps while somebody drives (`main_loop` of async-io
+/// 2's `driver.rs`: 50 microseconds and 10 milliseconds), each a little less, for what else is done meanwhile.
+#[cfg(feature = "async-io")]
+pub(crate) const ASYNC_IO_SHORTEST_NAP: Duration = Duration::from_micros(40);
+#[cfg(feature = "async-io")]
+pub(crate) const ASYNC_IO_LONGEST_NAP: Duration = Duration::from_millis(9);
+
+/// How many times somebody else may be found with async-io's reactor before it is left to them: its own thread is found once
+/// or twice.
+#[cfg(feature = "async-io")]
+pub(crate) const ASYNC_IO_TRIALS: u32 = 4;
+
+/// For how long the loop looks, without a sleep, whether the reactor is given up: a thread takes some 20 microseconds to
+/// wake up.
+#[cfg(feature = "async-io")]
+pub(crate) const ASYNC_IO_HURRY: Duration = Duration::from_micros(50);
+
+/// For how long it is left to them, at first and at most: to try costs each side a wake-up.
+#[cfg(feature = "async-io")]
+pub(crate) const ASYNC_IO_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How long something runs that debug mode calls slow, unless the application says otherwise (asyncio
+/// `slow_callback_duration`).
+pub(crate) const SLOW_CALLBACK: Duration = Duration::from_millis(100);
+
+/// A wait of the selector that is so long is logged at the level of information in debug mode, not of debugging (asyncio
+/// `_run_once`).
+pub(crate) const LONG_WAIT: Duration = Duration::from_secs(1);
+
+/// A timer that is so late is marked in a timeline: the operating system alone is late by some tenths of it.
+pub(crate) const LATE_TIMER: Duration = Duration::from_millis(1);
+
+/// How long events of a timeline may wait before they are handed on to be written.
+pub(crate) const TRACE_FLUSH: Duration = Duration::from_secs(1);
+
+/// The most bytes of a timeline's file, unless it is told otherwise: what Perfetto opens within seconds.
+pub(crate) const TRACE_LIMIT: usize = 64 * 1024 * 1024;
+
+/// The least that can be told: the names at the beginning, some events and the end need a part of it.
+pub(crate) const TRACE_LIMIT_LEAST: usize = 4096;
+
+/// Clients that an inspector serves at a time: some people who look, and not a file descriptor too many.
+#[cfg(feature = "inspector")]
+pub(crate) const INSPECTOR_CLIENTS: usize = 8;
+
+/// The longest line that an inspector reads, in bytes: requests are single words.
+#[cfg(feature = "inspector")]
+pub(crate) const INSPECTOR_LINE: usize = 64;
+
+/// A client that has not taken an answer for so long makes room for another one.
+#[cfg(feature = "inspector")]
+pub(crate) const INSPECTOR_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Longest single wait of the selector (asyncio `MAXIMUM_SELECT_TIMEOUT`); some systems refuse longer ones.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +89,13 @@ pub(crate) const SAME_DEADLINE: Duration = Duration::from_micros(1);
 /// milliseconds cost twice as much where each is woken for.
 #[allow(dead_code)] // of epoll alone
 pub(crate) const DENSE_DEADLINES: Duration = Duration::from_micros(100);
+
+/// Turns that a host's future makes at a time, before the host's other tasks have theirs. A turn that finds nothing costs a
+/// system call, a way through the host's queue several hundred nanoseconds.
+pub(crate) const HOSTED_TURNS: u32 = 16;
+
+/// No further one of them begins after so long: the host's own events wait meanwhile, as ours would ([`EVENT_PERIOD`]).
+pub(crate) const HOSTED_TIME: Duration = EVENT_PERIOD;
 
 /// Looks at what other threads have posted for each look at the selector, before the loop sleeps.
 pub(crate) const LOOKS_PER_ASK: u32 = 20;
@@ -176,6 +236,9 @@ pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 /// handler that schedules on a closed loop would call itself without end.
 pub(crate) const MAX_NESTED_REPORTS: u32 = 8;
 
+/// How many causes of an error a report names. Those of an error that is its own cause have no end.
+pub(crate) const MAX_CAUSES: usize = 16;
+
 /// Most threads of the default executor, and what is added to the number of processors below that
 /// (`concurrent.futures.ThreadPoolExecutor`).
 pub(crate) const EXECUTOR_MAX_THREADS: usize = 32;
@@ -264,3 +327,12 @@ pub(crate) const TLS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The stack of a thread that waits for the end of a child process and does nothing else; sanitizers make the frames of a few
 /// calls larger than the smallest stack.
 pub(crate) const WAITER_STACK: usize = 256 * 1024;
+
+/// How long, in real time, a loop under test waits before its time jumps for what is on its way between two of its own
+/// descriptors. On loopback the kernel delivers in the call that sends, unless its own thread for that is at work.
+#[cfg(feature = "test-util")]
+pub(crate) const IO_GRACE: Duration = Duration::from_millis(1);
+
+/// How long, in real time, nothing may happen in a loop under test while its time stands still.
+#[cfg(feature = "test-util")]
+pub(crate) const REAL_LIMIT: Duration = Duration::from_secs(10);

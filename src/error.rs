@@ -58,12 +58,14 @@ unit_error! {
 
 unit_error! {
     /// The time given to [`timeout`](crate::timeout) or [`timeout_at`](crate::timeout_at) is over.
+    #[doc(alias = "TimeoutError")]
     TimedOut, TimedOut, "timed out"
 }
 
 /// An operation that does not fit the state of a future, a server or a stream.
 ///
 /// The text names the method that was called and the state that forbids it.
+#[doc(alias = "InvalidStateError")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidState {
     /// What was called and why it could not be.
@@ -97,6 +99,7 @@ impl From<InvalidState> for io::Error {
 /// Given by [`EventLoop::sendfile`](crate::EventLoop::sendfile) and [`sock_sendfile`](crate::EventLoop::sock_sendfile)
 /// with `fallback(false)`, inside an [`io::Error`] of kind `Unsupported`, from which [`get_ref`](io::Error::get_ref) and a
 /// downcast bring it back. Nothing was sent.
+#[doc(alias = "SendfileNotAvailableError")]
 #[derive(Debug)]
 pub struct SendfileNotAvailable {
     /// What stands against it.
@@ -143,6 +146,7 @@ impl From<SendfileNotAvailable> for io::Error {
 #[non_exhaustive]
 pub enum FutureError {
     /// The future was cancelled.
+    #[doc(alias = "CancelledError")]
     Cancelled,
     /// The error given to [`set_exception`](crate::LoopFuture::set_exception).
     Exception(Rc<dyn Error>),
@@ -267,6 +271,7 @@ impl JoinError {
     }
 
     /// Whether it was cancelled before it ended.
+    #[doc(alias = "CancelledError")]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.repr, Repr::Cancelled)
     }
@@ -379,6 +384,7 @@ impl From<RunError> for io::Error {
 }
 
 /// The peer closed the stream before what was asked for had arrived. Nothing is lost: the bytes are here.
+#[doc(alias = "IncompleteReadError")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncompleteRead {
     /// What had arrived; it is no longer in the reader.
@@ -409,6 +415,7 @@ impl From<IncompleteRead> for io::Error {
 /// From [`readuntil`](crate::StreamReader::readuntil) nothing is lost: the bytes stay in the reader.
 /// [`readline`](crate::StreamReader::readline) and [`lines`](crate::StreamReader::lines) have dropped the line, or what has
 /// arrived of it, and go on behind that.
+#[doc(alias = "LimitOverrunError")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitOverrun {
     /// How many bytes, at least, are in the way: to be read to get past the overrun, where they are still there.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::event_loop::{EventLoop, running};
@@ -10,6 +11,7 @@ use crate::event_loop::{EventLoop, running};
 /// Decides how loops are made and which one a thread has.
 ///
 /// The process has one policy, so it is `Send + Sync`; the loops that it hands out belong to the thread that asks.
+#[doc(alias = "AbstractEventLoopPolicy")]
 pub trait EventLoopPolicy: Send + Sync + 'static {
     /// The loop of this thread; it is made and set if there is none.
     ///
@@ -111,8 +113,12 @@ pub fn set_event_loop(el: Option<EventLoop>) {
 /// # Errors
 ///
 /// If no loop can be made.
+#[track_caller]
 pub fn new_event_loop() -> io::Result<EventLoop> {
-    get_event_loop_policy().new_event_loop()
+    let el = get_event_loop_policy().new_event_loop()?;
+    // Between here and there is the policy.
+    el.core.created_at.set(Location::caller());
+    Ok(el)
 }
 
 impl fmt::Debug for dyn EventLoopPolicy {

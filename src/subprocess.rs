@@ -50,6 +50,26 @@ fn all_inherited() -> [Stdio; 3] {
 /// # .unwrap();
 /// ```
 ///
+/// Its streams by the traits of the `futures` crate:
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use roundelay::{Stdio, create_subprocess_exec};
+///
+/// roundelay::block_on(async {
+///     let mut upper = create_subprocess_exec("tr", ["a-z", "A-Z"]).stdin(Stdio::piped()).stdout(Stdio::piped()).await?;
+///     let mut input = upper.stdin.take().unwrap().compat();
+///     input.write_all(b"quietly\n").await?;
+///     input.close().await?;
+///     let mut output = String::new();
+///     upper.stdout.take().unwrap().compat().read_to_string(&mut output).await?;
+///     assert_eq!(output, "QUIETLY\n");
+///     upper.wait().await?;
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+///
 /// # Errors
 ///
 /// As [`EventLoop::subprocess_exec`]; `InvalidInput` for a limit of zero.

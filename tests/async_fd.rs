@@ -11,9 +11,11 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use futures::{AsyncReadExt, AsyncWriteExt};
+
 use common::{CountingWaker, complete, on_loop, poll_times, settle};
 use roundelay::selector::Interest;
-use roundelay::{AsyncFd, EventLoop, LoopClosed, TcpListener, TcpStream, yield_now};
+use roundelay::{AsyncFd, EventLoop, LoopClosed, TcpListener, TcpStream, spawn, yield_now};
 use wire::{Net, Record, Tap, assert_sleeps, connect, finish, pattern};
 
 /// Two connected sockets that do not block.
@@ -62,6 +64,108 @@ on_every_loop! {
             assert_eq!(n, 0);
         });
         assert_eq!(registered(el), 0);
+    }
+
+    /// What reads and writes in the way of std is a stream of the `futures` traits; a reference to it, too, in either
+    /// direction of which a task may wait.
+    fn a_stream_of_the_traits(el) {
+        let (a, b) = pair();
+        let bytes = pattern(1 << 20);
+        complete(el, async {
+            let (a, b) = (AsyncFd::new(a).unwrap(), AsyncFd::new(b).unwrap());
+            let sent = bytes.clone();
+            let echo = spawn(async move {
+                let (mut reader, mut writer) = (&b, &b);
+                let copied = roundelay::copy(&mut reader, &mut writer).await.unwrap();
+                // Closing flushes, and no more: a descriptor has no other word for it.
+                writer.close().await.unwrap();
+                b.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+                copied
+            });
+            let (mut reader, mut writer) = (&a, &a);
+            let mut received = Vec::new();
+            let sending = async {
+                writer.write_all(&sent).await?;
+                writer.flush().await?;
+                a.get_ref().shutdown(std::net::Shutdown::Write)
+            };
+            futures::future::try_join(sending, reader.read_to_end(&mut received)).await.unwrap();
+            assert!(received == bytes);
+            assert_eq!(echo.await.unwrap(), 1 << 20);
+        });
+        assert_eq!(registered(el), 0);
+    }
+
+    /// A read that is short says nothing about what is left, and one that would block waits without a second call.
+    fn only_would_block_says_that_there_is_no_more(el) {
+        /// Reads a byte at a time, and counts the calls.
+        struct Slow(UnixStream, Rc<Cell<u32>>);
+        impl AsFd for Slow {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+        impl Read for Slow {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.1.set(self.1.get() + 1);
+                let most = buf.len().min(1);
+                self.0.read(&mut buf[..most])
+            }
+        }
+        let (a, mut b) = pair();
+        let calls = Rc::new(Cell::new(0));
+        let mut slow = complete(el, async { AsyncFd::new(Slow(a, calls.clone())).unwrap() });
+        b.write_all(b"abc").unwrap();
+        let mut data = [0; 100];
+        for expected in b"abc" {
+            assert_eq!(complete(el, slow.read(&mut data)).unwrap(), 1);
+            assert_eq!(data[0], *expected);
+        }
+        assert_eq!(calls.get(), 3);
+        let (counter, waker) = CountingWaker::new();
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..5 {
+            let polled = futures::AsyncRead::poll_read(std::pin::Pin::new(&mut slow), &mut cx, &mut data);
+            assert!(polled.is_pending());
+        }
+        assert_eq!(calls.get(), 4, "it is known that there is nothing");
+        assert_sleeps(el);
+        b.write_all(b"d").unwrap();
+        common::run_until(el, || counter.count() == 1);
+        assert_eq!(complete(el, slow.read(&mut data)).unwrap(), 1);
+        // Nothing to read into is no question.
+        assert_eq!(complete(el, slow.read(&mut [])).unwrap(), 0);
+        assert_eq!(calls.get(), 5);
+        drop(b);
+        assert_eq!(complete(el, slow.read(&mut data)).unwrap(), 0);
+        drop(slow);
+        assert_eq!(registered(el), 0);
+    }
+
+    /// A write that would block waits for room, in the middle of a long one; several pieces go in one call.
+    fn writing_by_the_traits_waits(el) {
+        let (a, mut b) = pair();
+        complete(el, async {
+            let mut a = AsyncFd::with_interest(a, Interest::WRITABLE).unwrap();
+            let bytes = pattern(2_000_000);
+            let task = spawn(async move {
+                let pieces = [io::IoSlice::new(b"one"), io::IoSlice::new(b"two")];
+                assert_eq!(a.write_vectored(&pieces).await.unwrap(), 6);
+                a.write_all(&bytes).await.unwrap();
+                // It is not watched for this.
+                let error = a.read(&mut [0]).await.unwrap_err();
+                assert_eq!(error.to_string(), "AsyncFd::poll_read(): the descriptor is not watched for reading");
+                bytes
+            });
+            let mut received = Vec::new();
+            while !task.is_done() {
+                let _ = b.read_to_end(&mut received);
+                yield_now().await;
+            }
+            let _ = b.read_to_end(&mut received);
+            let bytes = task.await.unwrap();
+            assert!(received[..6] == *b"onetwo" && received[6..] == bytes);
+        });
     }
 
     /// SK-19: a megabyte each way at once through `async_io`.
@@ -383,5 +487,26 @@ fn it_can_be_shown() {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             drop(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         });
+    });
+}
+
+/// A task whose descriptor is always ready lets the others have their turns.
+#[test]
+fn the_others_have_their_turns() {
+    on_loop(|el| {
+        let (a, mut b) = pair();
+        let mut a = complete(el, async { AsyncFd::new(a).unwrap() });
+        let task = el.create_task(async move {
+            for _ in 0..2000 {
+                a.write_all(b"x").await.unwrap();
+                b.read_exact(&mut [0]).unwrap();
+            }
+        });
+        let mut turns = 0;
+        while !task.is_done() {
+            el.run_once(Some(std::time::Duration::ZERO)).unwrap();
+            turns += 1;
+        }
+        assert!((10..1000).contains(&turns), "{turns} turns");
     });
 }

@@ -448,7 +448,10 @@ fn the_cleanup_of_a_dropped_one_panics() {
         settle(el);
         let (info, text) = found.take().unwrap();
         assert_eq!((info.created_at, info.item), (place, "i32"));
-        assert!(text.contains("cleanup of an async generator: cannot clean up") && text.contains("<AsyncGen of i32>"));
+        assert!(
+            text.contains("cleanup of an async generator: cannot clean up")
+                && text.contains("<AsyncGen of i32 created at ")
+        );
     });
 }
 
@@ -545,7 +548,7 @@ fn one_of_all_fails() {
         let reports = take_reports();
         assert_eq!(reports.len(), 2, "{reports:?}");
         for (report, parts) in
-            reports.iter().zip([["cannot clean up", "<AsyncGen of i32>"], ["disk full", "<AsyncGen of"]])
+            reports.iter().zip([["cannot clean up", "<AsyncGen of i32 created at "], ["disk full", "<AsyncGen of"]])
         {
             assert!(report.starts_with("Exception in the cleanup of an async generator: "), "{report}");
             assert!(parts.iter().all(|part| report.contains(part)), "{report}");
@@ -700,7 +703,7 @@ fn begun_after_the_shutdown() {
         let texts: Vec<_> = written.iter().map(|(_, text)| &**text).collect();
         assert_eq!(texts.len(), usize::from(debug), "{texts:?}");
         for text in texts {
-            assert!(text.starts_with("resource warning: <AsyncGen of u32>"), "{text}");
+            assert!(text.starts_with("resource warning: <AsyncGen of u32 created at "), "{text}");
             assert!(
                 text.contains("tests/async_generators.rs:") && text.contains("after shutdown_asyncgens()"),
                 "{text}"
@@ -787,7 +790,11 @@ fn the_end_of_a_run_has_its_bound() {
     runner.close();
     let reports = take_reports();
     assert_eq!(reports.len(), 1, "{reports:?}");
-    assert!(reports[0].contains("1 async generator\n") && reports[0].contains("<AsyncGen of i32>"), "{}", reports[0]);
+    assert!(
+        reports[0].contains("1 async generator\n") && reports[0].contains("<AsyncGen of i32 created at "),
+        "{}",
+        reports[0]
+    );
     assert_eq!(drops.count(), 0);
     drop(items);
     assert_eq!(drops.count(), 1);

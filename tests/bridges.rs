@@ -405,7 +405,7 @@ on_every_loop! {
             error.to_string(),
             "StreamWriter::into_protocol(): the reader is not of the writer's connection"
         );
-        let UnrelatedHalves { mut reader, writer } = error;
+        let UnrelatedHalves { mut reader, writer, .. } = error;
         writer_b = writer;
         assert_eq!(complete(el, reader.read(1)).unwrap(), b"a");
         let error = writer_b.into_protocol(StreamReader::new(10), made).unwrap_err();

@@ -187,7 +187,7 @@ fn a_closed_loop_answers_questions() {
         el.set_debug(true);
         assert!(el.debug());
         assert!(el.stats().timers.opened == 1 && el.stats().is_balanced());
-        assert!(panic_of(|| std::os::fd::AsFd::as_fd(el)).contains("the loop is closed"));
+        assert!(panic_of(|| std::os::fd::AsFd::as_fd(el)).contains("event loop is closed"));
     });
 }
 
@@ -476,9 +476,10 @@ fn an_unclosed_loop_is_warned_of_in_debug_mode() {
         String::from_utf8(std::mem::take(&mut *written.0.lock().unwrap())).unwrap()
     };
     let warning = dropped(true, false);
-    assert_eq!(warning.lines().count(), 1, "{warning}");
+    assert_eq!(warning.lines().count(), 2, "{warning}");
     assert!(warning.contains("WARN roundelay: resource warning: unclosed event loop <EventLoop"), "{warning}");
     assert!(warning.contains("\"forgotten\" running=false closed=false"), "{warning}");
+    assert!(warning.contains("\n  created at tests/close.rs:"), "{warning}");
     assert_eq!(dropped(true, true), "");
     assert_eq!(dropped(false, false), "");
 }

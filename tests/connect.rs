@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use roundelay::{
     AddrInfoFlags, ConnectErrors, Endpoint, EventLoop, Family, LoopClosed, Protocol, TcpListener, TimedOut, Transport,
-    open_connection, timeout,
+    UdpSocket, open_connection, timeout,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -441,6 +441,26 @@ on_every_loop! {
     }
 }
 
+/// TC-04: a text that names no port is refused by whatever it is given to, with its own words.
+#[test]
+fn a_text_without_a_port_is_refused() {
+    on_loop(|el| {
+        for text in ["localhost", "::1", "::1:80", "localhost:", "http://localhost:80", "http://localhost"] {
+            let told = |method: &str, error: io::Error| {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                let expected =
+                    format!("{method}: {text:?} is not a host and a port, such as \"localhost:80\" or \"[::1]:80\"");
+                assert_eq!(error.to_string(), expected);
+            };
+            told("create_connection", refusal(el, el.create_connection(idle(), text)));
+            let local = el.create_connection(idle(), "127.0.0.1:1").local_addr(text);
+            told("create_connection: local_addr()", refusal(el, local));
+            told("create_server", complete(el, el.create_server(|| Idle, text)).unwrap_err());
+            told("UdpSocket::bind", complete(el, UdpSocket::bind(text)).unwrap_err());
+        }
+    });
+}
+
 /// TC-04: literal addresses, written in whichever way, need no resolver: none is asked, for none could answer.
 #[test]
 fn literal_addresses_are_not_looked_up() {
@@ -458,6 +478,8 @@ fn literal_addresses_are_not_looked_up() {
             el.create_connection(idle(), (IpAddr::from(Ipv4Addr::LOCALHOST), port)),
             el.create_connection(idle(), SocketAddr::from(([127, 0, 0, 1], port))),
             el.create_connection(idle(), ("127.0.0.1", port)).local_addr(("127.0.0.1", 0)),
+            el.create_connection(idle(), format!("127.0.0.1:{port}")),
+            el.create_connection(idle(), format!("127.0.0.1:{port}").as_str()).local_addr("127.0.0.1:0"),
         ] {
             let (transport, _) = complete(el, builder).unwrap();
             assert_eq!(transport.extra_info().peer_addr, Some(address));
@@ -470,6 +492,7 @@ fn literal_addresses_are_not_looked_up() {
                 el.create_connection(idle(), ("::1", address.port())),
                 el.create_connection(idle(), ("[::1]", address.port())),
                 el.create_connection(idle(), address),
+                el.create_connection(idle(), address.to_string()),
             ] {
                 let (transport, _) = complete(el, builder).unwrap();
                 assert_eq!(transport.extra_info().peer_addr, Some(address));
@@ -478,6 +501,7 @@ fn literal_addresses_are_not_looked_up() {
         }
         let servers = [
             complete(el, el.create_server(|| Idle, ("127.0.0.1", 0))).unwrap(),
+            complete(el, el.create_server(|| Idle, "127.0.0.1:0")).unwrap(),
             complete(el, el.create_server(|| Idle, ("", 0))).unwrap(),
             complete(el, el.create_server(|| Idle, (["127.0.0.1", "127.0.0.2"], 0))).unwrap(),
         ];

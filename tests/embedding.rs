@@ -79,6 +79,104 @@ fn the_next_deadline_for_a_host() {
     });
 }
 
+/// `next_timeout` is no time when anything is ready, else the time to the earliest timer, which is none where only a call can
+/// move the loop's clock.
+#[test]
+fn the_next_timeout_for_a_host() {
+    on_loop(|el| {
+        assert_eq!(el.next_timeout(), None);
+        let timer = el.call_later(Duration::from_secs(60), || ());
+        let time = el.next_timeout().unwrap();
+        assert!(time > Duration::from_secs(30) && time <= Duration::from_secs(60), "{time:?}");
+        el.call_soon(|| ());
+        assert_eq!(el.next_timeout(), ZERO);
+        host_settle(el);
+        assert!(timer.cancel());
+        assert_eq!(el.next_timeout(), None);
+        el.stop();
+        assert_eq!((el.next_timeout(), el.next_deadline().is_some()), (ZERO, true));
+        host_settle(el);
+        assert_eq!((el.next_timeout(), el.next_deadline()), (None, None), "used up");
+    });
+    on_manual_clock(|el, clock| {
+        el.call_later(Duration::from_secs(5), || ());
+        assert_eq!(el.next_timeout(), None);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(el.next_timeout(), ZERO);
+        host_settle(el);
+    });
+}
+
+/// A stop between two turns is told of, and makes one turn; one within a turn is nobody's business but that turn's.
+#[test]
+fn a_stop_for_a_host() {
+    on_each(|el| {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counter = told.clone();
+        el.set_wake_hook(Some(Arc::new(move || _ = counter.fetch_add(1, Ordering::SeqCst))));
+        host_settle(el);
+        assert!(!is_readable(el, Duration::ZERO));
+        el.stop();
+        assert!(is_readable(el, PATIENCE));
+        assert_eq!((el.run_once(ZERO).unwrap(), told.load(Ordering::SeqCst)), (0, 1));
+        assert!(!is_readable(el, Duration::ZERO));
+        el.call_soon(|| running().stop());
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert!(!is_readable(el, Duration::ZERO));
+        assert_eq!((el.next_timeout(), told.load(Ordering::SeqCst)), (None, 2));
+    });
+}
+
+/// The owner is dropped in a turn: the loop is closed when that is over, and its descriptor is quiet and still its own.
+#[test]
+fn the_owner_is_dropped_in_a_turn() {
+    on_loop(|_| {
+        let owner = EventLoop::new().unwrap();
+        let el = owner.clone();
+        el.set_debug(false);
+        let number = el.as_fd();
+        el.call_soon(move || drop(owner));
+        assert_eq!(el.run_once(ZERO).unwrap(), 1);
+        assert!(el.is_closed());
+        let mut fds = [PollFd::new(&number, PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut fds, Some(&Timespec::default())).unwrap(), 0);
+        assert_eq!((el.next_timeout(), el.next_deadline()), (None, None));
+    });
+}
+
+/// A host that is told of edges alone, as by an edge-triggered epoll: turns until there is nothing more miss nothing.
+#[test]
+fn a_host_that_is_told_of_edges() {
+    use rustix::event::epoll;
+
+    on_each(|el| {
+        let outer = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&outer, el, epoll::EventData::new_u64(0), edges).unwrap();
+        let (mut socket, peer) = UnixStream::pair().unwrap();
+        let task = el.create_task(async move {
+            let (mut reader, _writer) = roundelay::open_connection(std::os::fd::OwnedFd::from(peer)).await.unwrap();
+            let mut lines = 0;
+            while !reader.readline().await.unwrap().is_empty() {
+                lines += 1;
+            }
+            lines
+        });
+        let writer = std::thread::spawn(move || (0..2000).for_each(|_| socket.write_all(b"line\n").unwrap()));
+        let patience = Instant::now() + PATIENCE;
+        while !task.is_done() {
+            assert!(Instant::now() < patience, "an edge was missed");
+            let mut events = Vec::with_capacity(4);
+            let timeout = el.next_timeout().unwrap_or(PATIENCE);
+            let timeout = Timespec::try_from(timeout).unwrap();
+            epoll::wait(&outer, rustix::buffer::spare_capacity(&mut events), Some(&timeout)).unwrap();
+            host_settle(el);
+        }
+        writer.join().unwrap();
+        assert_eq!(complete(el, task).unwrap(), 2000);
+    });
+}
+
 /// LU-05: a loop under a host that polls its descriptor does everything: callbacks, timers, tasks, posts, connections.
 #[test]
 fn a_host_that_polls_the_descriptor() {
@@ -403,7 +501,8 @@ fn two_loops_share_a_thread() {
     });
 }
 
-/// The descriptor is the same through both traits, refused by a loop that is closed, and open for as long as it is lent.
+/// The descriptor is the same through both traits, open for as long as there is a handle, and lent until then: a host takes it
+/// away after the loop was closed. A loop that was never asked for it has none once it is closed.
 #[test]
 fn the_descriptor_has_one_number() {
     on_each(|el| {
@@ -411,9 +510,13 @@ fn the_descriptor_has_one_number() {
         assert_eq!(el.as_fd().as_raw_fd(), number);
         let lent = el.as_fd();
         el.close();
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| el.as_raw_fd())).is_err());
+        assert_eq!(el.as_raw_fd(), number);
         // Whoever still watches it does not watch something else that has got its number.
         assert!(lent.try_clone_to_owned().is_ok());
+    });
+    on_each(|el| {
+        el.close();
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| el.as_raw_fd())).is_err());
     });
 }
 

@@ -1,13 +1,20 @@
 //! The examples do what their first paragraphs say. The HTTP server has a file of its own.
 
+#[path = "common/interrupts.rs"]
+mod interrupts;
 #[path = "common/program.rs"]
 mod program;
 
+#[cfg(feature = "hyper")]
+use std::io::Read;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use interrupts::heed_interrupts;
+#[cfg(feature = "hyper")]
+use program::available;
 use program::{Running, example, expect, output};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -41,6 +48,42 @@ fn two_loops_play_to_the_end() {
     assert_eq!(shown[0], "hit 1 by ping");
     assert_eq!(shown[8], "hit 9 by ping");
     assert_eq!(shown[9], "10 hits");
+}
+
+#[test]
+fn embed_poll_echoes_in_a_foreign_loop() {
+    let mut child = Command::new(example("embed_poll"));
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Some lines at once, of which all are heard while the input stays open.
+    let lines: Vec<_> = (100..400).map(|n| format!("line {n}")).collect();
+    child.stdin.as_mut().unwrap().write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    let shown = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut shown: Vec<_> = shown.take(1 + lines.len()).collect();
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    shown.sort();
+    assert_eq!(shown.pop().unwrap(), "typed: line 399");
+    assert_eq!(shown.remove(0), "our loop: round trip");
+    assert!(shown.iter().zip(&lines).all(|(shown, line)| *shown == format!("typed: {line}")), "{shown:?}");
+}
+
+#[test]
+fn host_epoll_has_a_guest() {
+    let expected = ["guest, pipe 0: from us", "guest: timer", "guest: timer", "guest, pipe 1: again", "12 bytes"];
+    assert_eq!(lines("host_epoll", &[]), expected);
+}
+
+#[cfg(feature = "tokio-rt")]
+#[test]
+fn embed_tokio_shares_a_thread() {
+    let expected = ["echoed: round and round", "the protocol has seen 15 bytes", "awaited: both timers"];
+    assert_eq!(lines("embed_tokio", &[]), expected);
+}
+
+#[cfg(feature = "async-io")]
+#[test]
+fn embed_smol_takes_over_what_was_accepted() {
+    assert_eq!(lines("embed_smol", &[]), ["hello: HELLO", "again: AGAIN", "served: 2"]);
 }
 
 #[cfg(feature = "process-pool")]
@@ -355,6 +398,7 @@ fn shell_runs_as_many_as_it_may() {
 /// Ctrl-C kills what runs.
 #[test]
 fn shell_is_interrupted() {
+    heed_interrupts();
     let mut shell = Command::new(example("shell"));
     let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -383,4 +427,125 @@ fn signals_ends_when_it_is_told_to() {
         assert_eq!(program.line(), "the loop was stopped");
         assert!(program.child.wait().unwrap().success());
     }
+}
+
+#[test]
+fn tracing_tells_which_task_speaks() {
+    let said = |filter: &str| {
+        let text = String::from_utf8(output(Command::new(example("tracing")).env("RUST_LOG", filter))).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let with_spans = said("info,roundelay::task=debug");
+    for name in ["alice", "bob"] {
+        let answered = format!("tracing: answered answer=hello {name}");
+        let line =
+            with_spans.iter().find(|line| line.ends_with(&answered)).unwrap_or_else(|| panic!("{with_spans:#?}"));
+        let span = "visit{of=\"two friends\"}:task{id=";
+        assert!(
+            line.contains(span) && line.contains(&format!("name=\"{name}\" spawned_at=examples/tracing.rs:")),
+            "{line}"
+        );
+    }
+    assert_eq!(with_spans.iter().filter(|line| line.contains("library: parsed a name")).count(), 2, "{with_spans:#?}");
+    assert!(with_spans.iter().all(|line| line.contains(":task{id=") || line.contains(" task{id=")), "{with_spans:#?}");
+
+    let without = said("info");
+    assert_eq!(without.len(), with_spans.len(), "{without:#?}");
+    assert!(without.iter().all(|line| !line.contains("task{")), "{without:#?}");
+
+    let verbose = said("debug");
+    assert!(
+        verbose.iter().any(|line| line.contains("roundelay::io: ") && line.ends_with(": connection made")),
+        "{verbose:#?}"
+    );
+    assert!(verbose.iter().any(|line| line.contains("roundelay::loop: close <EventLoop")), "{verbose:#?}");
+
+    let of_bob = said("[task{name=bob}]=trace");
+    assert!(of_bob.iter().any(|line| line.contains("answered answer=hello bob")), "{of_bob:#?}");
+    assert!(of_bob.iter().all(|line| line.contains("name=\"bob\"")), "{of_bob:#?}");
+}
+
+#[test]
+fn timeline_shows_the_stall() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("timeline.json");
+    let told = String::from_utf8(output(Command::new(example("timeline")).arg(&path))).unwrap();
+    assert!(told.contains(" events in ") && told.contains("ui.perfetto.dev"), "{told}");
+    let events: Vec<serde_json::Value> = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+
+    let is_item = |event: &&serde_json::Value| {
+        event["ph"] == "X" && !["turn", "io", "post"].contains(&event["cat"].as_str().unwrap())
+    };
+    let items: Vec<&serde_json::Value> = events.iter().filter(is_item).collect();
+    let time = |event: &serde_json::Value, name: &str| event[name].as_f64().unwrap();
+    let longest = items.iter().max_by(|a, b| time(a, "dur").total_cmp(&time(b, "dur"))).unwrap();
+    assert!(time(longest, "dur") >= 140_000.0, "{longest}");
+    assert_eq!((&longest["name"], &longest["args"]["slow"]), (&"serve eve".into(), &true.into()), "{longest}");
+    assert!(longest["args"]["at"].as_str().unwrap().starts_with("examples/timeline.rs:"), "{longest}");
+    let (begin, end) = (time(longest, "ts"), time(longest, "ts") + time(longest, "dur"));
+
+    // What had to wait for it: a timer, and what the sensor has posted meanwhile.
+    let late = events.iter().filter(|event| event["cat"] == "late" && time(event, "ts") >= end);
+    assert!(late.filter(|event| time(&event["args"], "late_us") > 20_000.0).count() > 0);
+    let posted = events.iter().filter(|event| event["ph"] == "s" && (begin..end).contains(&time(event, "ts")));
+    assert!(posted.count() >= 2, "the sensor has posted during the stall");
+    let names: Vec<&str> = items.iter().map(|item| item["name"].as_str().unwrap()).collect();
+    for name in ["ticker", "ann", "bob", "cid", "eve", "serve ann", "serve eve"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    let threads: Vec<&str> = events.iter().filter_map(|event| event["args"]["name"].as_str()).collect();
+    assert!(threads.contains(&"thread sensor"), "{threads:?}");
+}
+
+/// By curl, and at the end as it should be: the idle connection is closed, the request that has begun is answered.
+#[cfg(feature = "hyper")]
+#[test]
+fn hyper_server_answers_and_stops() {
+    if !available("curl") {
+        return;
+    }
+    let mut child = Command::new(example("hyper_server"))
+        .arg("127.0.0.1:0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Running { child, stdout };
+    let address = server.address();
+    let url = |path: &str| format!("http://{address}{path}");
+    let curl = || {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60"]);
+        command
+    };
+    // Two requests on one connection.
+    assert_eq!(output(curl().args([url("/"), url("/")])), b"hello, request 1\nhello, request 2\n");
+    let data: Vec<u8> = (0..1_000_000_u32).map(|i| (i / 7) as u8).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &data).unwrap();
+    let mut echo = curl();
+    // A body whose length nobody has said comes back in the same way.
+    echo.args(["--header", "Transfer-Encoding: chunked", "--data-binary"]).arg(format!("@{}", file.path().display()));
+    assert!(output(echo.arg(url("/echo"))) == data);
+    let status = output(curl().args(["--output", "/dev/null", "--write-out", "%{http_code}"]).arg(url("/nothing")));
+    assert_eq!(status, b"404");
+
+    let mut idle = TcpStream::connect(address).unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+    expect(&mut idle, b"HTTP/1.1 200 OK\r\n");
+    let mut busy = TcpStream::connect(address).unwrap();
+    busy.write_all(b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 6\r\n\r\nhal").unwrap();
+    expect(&mut busy, b"HTTP/1.1 200 OK\r\n");
+    stdin.write_all(b"\n").unwrap();
+    let mut rest = String::new();
+    idle.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("hello, request 5\n"), "{rest}");
+    busy.write_all(b"ves").unwrap();
+    rest.clear();
+    busy.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\r\n\r\nhalves"), "{rest}");
+    assert_eq!(server.line(), "6 requests were answered");
+    assert!(server.child.wait().unwrap().success());
 }

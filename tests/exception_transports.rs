@@ -233,13 +233,19 @@ on_every_loop! {
             assert!(noted.len() > 1, "panics in the factory");
             Panicking { at: At::Nowhere, log: noted.clone() }
         };
+        let line = line!() + 1;
         let server = complete(el, el.create_server(factory, ("127.0.0.1", 0))).unwrap();
         let address = server.local_addrs()[0];
         let mut refused = TcpStream::connect(address).unwrap();
         run_until(el, || log.len() == 1);
         assert_eq!(refused.read(&mut [0]).unwrap(), 0, "it is closed");
         let reports = take_reports();
-        assert_eq!(reports, ["Error on transport creation for incoming connection: panics in the factory"]);
+        let [report] = &reports[..] else { panic!("{reports:?}") };
+        let (head, about) = report.split_once('\n').unwrap();
+        assert_eq!(head, "Error on transport creation for incoming connection: panics in the factory");
+        let place = format!("\n  created at tests/exception_transports.rs:{line}:");
+        assert!(about.starts_with(&format!("  <Server Serving addrs=[{address}] ")), "{report}");
+        assert!(about.contains("\n  <socket fd=") && about.contains(&place), "{report}");
         let served = TcpStream::connect(address).unwrap();
         run_until(el, || log.len() == 3);
         drop(served);

@@ -359,7 +359,7 @@ fn signals_end_the_process() {
         block_on(async {
             drop(spawn_blocking(|| std::thread::park_timeout(NEVER)));
             println!("ready");
-            pending::<()>().await;
+            sleep(NEVER).await;
         })
     });
     for signal in [Signal::TERM, Signal::INT] {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use exits::{Program, brief};
 use roundelay::{
-    EventLoop, LoopClosed, ThreadPoolExecutor, block_on, get_running_loop, spawn_blocking, timeout, yield_now,
+    EventLoop, LoopClosed, ThreadPoolExecutor, block_on, get_running_loop, sleep, spawn_blocking, timeout, yield_now,
 };
 
 const NEVER: Duration = Duration::from_secs(24 * 3600);
@@ -216,7 +216,8 @@ fn threads_that_post_without_end() {
                     loop {
                         let posted = match with_tasks {
                             false => remote.call_soon_threadsafe(|| ()).map(drop),
-                            true => remote.spawn(async || pending::<()>().await).map(drop),
+                            // Not one that nothing can wake: debug mode would name them all.
+                            true => remote.spawn(async || sleep(NEVER).await).map(drop),
                         };
                         if let Err(error) = posted {
                             tell.send(error).unwrap();

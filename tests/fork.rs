@@ -392,6 +392,50 @@ fn the_loops_of_other_threads_are_closed_in_a_child() {
     });
 }
 
+/// A timeline is written by the process that has begun it: a child writes nothing into its parent's file, whatever it does
+/// with the loop, and one of its own into another.
+#[test]
+fn a_timeline_is_the_parents() {
+    in_own_process(|| {
+        common::run(Kind::Epoll, false, |el| {
+            let folder = tempfile::tempdir().unwrap();
+            let [ours, theirs] = ["parent.json", "child.json"].map(|name| folder.path().join(name));
+            let names = |el: &EventLoop, name: &str| {
+                drop(el.task_builder().name(name).spawn(async {}));
+                common::settle(el);
+            };
+            let trace = el.trace_to(&ours).unwrap();
+            names(el, "before");
+            // One that goes on with the loop, and one that closes it.
+            for goes_on in [true, false] {
+                match fork_process() {
+                    Some(child) => child.wait(),
+                    None => exit_with(move || {
+                        assert!(!trace.is_writing());
+                        if goes_on {
+                            el.after_fork_child().unwrap();
+                            names(el, "in the child");
+                            let own = el.trace_to(&theirs).unwrap();
+                            names(el, "seen by the child");
+                            own.finish().unwrap();
+                        } else {
+                            el.close();
+                        }
+                        assert_eq!(trace.finish().unwrap_err().kind(), io::ErrorKind::Unsupported);
+                    }),
+                }
+            }
+            names(el, "after");
+            trace.finish().unwrap();
+            let [ours, theirs] = [ours, theirs].map(|path| std::fs::read_to_string(path).unwrap());
+            for name in ["before", "after"] {
+                assert!(ours.contains(name) && !theirs.contains(name), "{ours}");
+            }
+            assert!(!ours.contains("the child") && theirs.contains("seen by the child"), "{ours}\n{theirs}");
+        });
+    });
+}
+
 /// PO-01: `get_event_loop` gives a child a loop of its own, not that which its parent has set.
 #[test]
 fn a_child_does_not_get_the_loop_that_its_parent_has_set() {

@@ -333,7 +333,12 @@ fn a_panic_that_nobody_asked_for() {
             drop(whole);
             turns(1).await;
         });
-        assert_eq!(take_reports(), ["Task exception was never retrieved: unheard"]);
+        let reports = take_reports();
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert!(
+            reports[0].starts_with("Task exception was never retrieved: unheard\n  <Task ended name="),
+            "{reports:?}"
+        );
         assert_eq!(drops.count(), 1);
 
         // A child that drops the whole itself, and then panics.

@@ -1,52 +1,19 @@
-//! The examples of servers with many loops: `many_loops` with its threads, `prefork` with its processes.
+//! The examples of servers with many loops: `many_loops` and `hand_over` with their threads, `prefork` with its processes.
 
+#[path = "common/greeting.rs"]
+mod greeting;
 #[path = "common/program.rs"]
 mod program;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use greeting::{PATIENCE, ask, connect, end};
 use program::{Running, example};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-
-/// How long something may take that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Sends one request and gives the body of its answer.
-fn ask(mut stream: &TcpStream) -> String {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n") || answer.ends_with(b"\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
-    }
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(
-        head.starts_with("HTTP/1.1 200 OK") && head.ends_with(&format!("Content-Length: {}", body.len())),
-        "{head}"
-    );
-    body.trim_end().to_owned()
-}
-
-/// Tells a program to end, and gives what it still prints. It ends of itself, and well.
-fn end(mut server: Running, signal: Signal) -> Vec<String> {
-    kill_process(Pid::from_child(&server.child), signal).unwrap();
-    let mut rest = String::new();
-    server.stdout.read_to_string(&mut rest).unwrap();
-    assert!(server.child.wait().unwrap().success(), "{rest}");
-    rest.lines().map(str::to_owned).collect()
-}
 
 #[test]
 fn threads_with_a_loop_each_share_a_port() {
@@ -69,21 +36,69 @@ fn threads_with_a_loop_each_share_a_port() {
         assert!(ask(&client).contains("of thread "));
         connect(addr).write_all(b"GET").unwrap();
 
-        let rest = end(server, signal);
-        assert_eq!(rest.len(), 4, "{rest:?}");
-        let numbers = |line: &str| -> (u64, u64) {
-            let words: Vec<_> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-            (words[words.len() - 2], words[words.len() - 1])
-        };
-        let sum = rest[..3].iter().enumerate().fold((0, 0), |(requests, connections), (number, line)| {
-            assert!(line.starts_with(&format!("thread {number}: ")), "{line}");
-            let (more, another) = numbers(line.split_once(": ").unwrap().1);
-            (requests + more, connections + another)
-        });
-        assert_eq!(numbers(&rest[3]), sum, "{rest:?}");
-        assert_eq!(sum.0, 60 * 3 + 2, "{rest:?}");
+        let (_, (requests, connections)) = served(&end(server, signal));
+        assert_eq!(requests, 60 * 3 + 2);
         // The last one may not have been accepted before the end.
-        assert!((61..=62).contains(&sum.1), "{rest:?}");
+        assert!((61..=62).contains(&connections), "{connections}");
+    }
+}
+
+/// What three threads say that they have served, requests and connections: each, and all of them together.
+fn served(lines: &[String]) -> (Vec<(u64, u64)>, (u64, u64)) {
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    let numbers = |line: &str, who: &str| -> (u64, u64) {
+        let line = line.strip_prefix(who).unwrap_or_else(|| panic!("{who} {line}"));
+        let (requests, connections) = line.trim_end_matches(" connections").split_once(" requests on ").unwrap();
+        (requests.parse().unwrap(), connections.parse().unwrap())
+    };
+    let each: Vec<_> = (0..3).map(|number| numbers(&lines[number], &format!("thread {number}: "))).collect();
+    let all = numbers(&lines[3], "all: ");
+    assert_eq!(each.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)), all, "{lines:?}");
+    (each, all)
+}
+
+/// The one that accepts hands each connection to the thread that has the fewest; at the end none is lost that was accepted.
+#[test]
+fn connections_are_handed_over() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = Command::new(example("hand_over"));
+        let mut server = Running::start(command.args(["--threads", "3", "--addr", "127.0.0.1:0"]));
+        let line = server.line();
+        assert!(line.starts_with("3 threads serve on http://127.0.0.1:"), "{line}");
+        let addr = line.rsplit('/').next().unwrap().parse().unwrap();
+        // All of them are there at once: each thread has its third.
+        let mut clients: Vec<_> = (0..60).map(|_| connect(addr)).collect();
+        let thread = |answer: &str| answer.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+        let of_client: Vec<_> = clients.iter().map(|client| thread(&ask(client))).collect();
+        for number in 0..3 {
+            assert_eq!(of_client.iter().filter(|&&other| other == number).count(), 20, "{of_client:?}");
+        }
+        // Those of one thread leave it, after which it is the one that gets the next ones.
+        let mut of_one = of_client.iter().map(|&number| number == 1);
+        let (leaving, staying) = clients.drain(..).partition::<Vec<_>, _>(|_| of_one.next().unwrap());
+        let descriptors = server.descriptors() - leaving.len();
+        drop(leaving);
+        let deadline = Instant::now() + PATIENCE;
+        while server.descriptors() != descriptors {
+            assert!(Instant::now() < deadline, "the server does not let go of them");
+            std::thread::yield_now();
+        }
+        let others: Vec<_> = (0..20).map(|_| connect(addr)).collect();
+        let of_other: Vec<_> = others.iter().map(|client| thread(&ask(client))).collect();
+        // The last of those that left may have been counted still, for a moment.
+        assert!(of_other.iter().filter(|&&number| number == 1).count() >= 19, "{of_other:?}");
+
+        // Requests on their way when it ends: each is answered, or its connection ends; the program ends in time.
+        others[0].try_clone().unwrap().write_all(b"GET / HTTP/1.1\r\nHost").unwrap();
+        let late = connect(addr);
+        let (_, (requests, connections)) = served(&end(server, signal));
+        assert_eq!(requests, 80);
+        assert!((80..=81).contains(&connections), "{connections}");
+        for client in staying.iter().chain(&others).chain([&late]) {
+            let mut client = client;
+            assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        }
+        assert!(TcpStream::connect(addr).is_err());
     }
 }
 

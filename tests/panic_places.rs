@@ -9,10 +9,13 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use common::{alone, complete, on_loop};
+#[cfg(any(feature = "tokio", feature = "hyper"))]
+use roundelay::compat::ThreadBound;
 use roundelay::{
     ContextVar, EventLoop, JoinError, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, Task, TcpListener,
-    TcpStream, ThreadPoolExecutor, Transport, block_on, create_subprocess_exec, create_subprocess_shell, gather,
-    get_running_loop, interval, open_connection, spawn, spawn_blocking, start_server, try_gather, wait,
+    TcpStream, ThreadPoolExecutor, Transport, UdpSocket, UnixListener, UnixStream, block_on, create_subprocess_exec,
+    create_subprocess_shell, gather, get_running_loop, interval, open_connection, spawn, spawn_blocking, start_server,
+    try_gather, wait,
 };
 
 /// The text of a panic, which must point at this file.
@@ -41,6 +44,18 @@ fn check(text: &str, called: &str, reason: &str) {
     assert!(text.contains(called) && text.contains(reason), "{text:?} does not say {called:?} and {reason:?}");
 }
 
+/// What is bound to its thread is used on another.
+#[cfg(any(feature = "tokio", feature = "hyper"))]
+#[test]
+fn on_another_thread() {
+    let _alone = alone();
+    let (used, opened) = (ThreadBound::new(1), ThreadBound::new(2));
+    let elsewhere = "on another thread than the one on which it was made";
+    let texts = std::thread::spawn(move || [refused(|| *used), refused(|| opened.into_inner())]).join().unwrap();
+    check(&texts[0], "compat::ThreadBound was used", elsewhere);
+    check(&texts[1], "compat::ThreadBound was opened", elsewhere);
+}
+
 #[test]
 fn outside_of_a_loop() {
     let _alone = alone();
@@ -55,8 +70,15 @@ fn outside_of_a_loop() {
     check(&refused(|| create_subprocess_shell("true")), "create_subprocess_shell()", outside);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    check(&refused(|| UnixListener::builder("/nowhere").bind()), "UnixListener::bind()", outside);
     check(&refused(|| TcpStream::from_std(stream)), "TcpStream::from_std()", outside);
     check(&refused(|| TcpListener::from_std(listener)), "TcpListener::from_std()", outside);
+    #[cfg(feature = "hyper")]
+    {
+        use hyper::rt::Executor;
+        use roundelay::compat::HyperExecutor;
+        check(&refused(|| HyperExecutor.execute(async {})), "HyperExecutor::execute()", outside);
+    }
 }
 
 /// What may be made anywhere and awaited in a loop names, when it is awaited elsewhere, where it was made.
@@ -70,9 +92,21 @@ fn awaited_outside_of_a_loop() {
     let connect = text(&mut || drop(TcpStream::connect(("127.0.0.1", 1)).into_future().now_or_never()));
     check(&connect, "TcpStream::connect() of tests", "was awaited outside of a running event loop");
     assert!(connect.contains(file!()), "{connect}");
-    let bind = text(&mut || drop(TcpListener::bind(("127.0.0.1", 0)).now_or_never()));
+    let bind = text(&mut || drop(TcpListener::bind(("127.0.0.1", 0)).into_future().now_or_never()));
     check(&bind, "TcpListener::bind() of tests", "was awaited outside of a running event loop");
     assert!(bind.contains(file!()), "{bind}");
+    let bind = text(&mut || drop(UdpSocket::bind(("127.0.0.1", 0)).into_future().now_or_never()));
+    check(&bind, "UdpSocket::bind() of tests", "was awaited outside of a running event loop");
+    let connect = text(&mut || drop(UnixStream::connect("/nowhere").into_future().now_or_never()));
+    check(&connect, "UnixStream::connect() of tests", "was awaited outside of a running event loop");
+    #[cfg(feature = "__tls")]
+    {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let connector = roundelay::TlsConnector::builder().roots_from_pem(made.cert.pem()).build().unwrap();
+        let stream = futures::io::Cursor::new(Vec::new());
+        let connect = text(&mut || drop(connector.connect(stream.clone(), "localhost").into_future().now_or_never()));
+        check(&connect, "TlsConnector::connect() of tests", "was awaited outside of a running event loop");
+    }
     // Made before there is a loop, awaited in it.
     let listener = block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
     drop(listener);
@@ -170,6 +204,28 @@ fn arguments_and_states() {
             server.close();
             server.wait_closed().await;
         });
+    });
+}
+
+#[cfg(feature = "test-util")]
+#[test]
+fn misuse_of_what_is_for_tests() {
+    use roundelay::testing::{DatagramLink, Link, check_transport, stream_pair};
+
+    on_loop(|el| {
+        check(&refused(|| Link::new().capacity(0)), "Link::capacity()", "zero bytes");
+        check(&refused(|| Link::new().bandwidth(0)), "Link::bandwidth()", "zero bytes a second");
+        check(&refused(|| Link::new().max_read(0)), "Link::max_read()", "zero bytes");
+        check(&refused(|| Link::new().max_write(0)), "Link::max_write()", "zero bytes");
+        check(&refused(|| Link::new().stutter(1)), "Link::stutter()", "one in 1");
+        check(&refused(|| DatagramLink::new().drop_one_in(0)), "DatagramLink::drop_one_in()", "zero");
+        check(&refused(|| DatagramLink::new().duplicate_one_in(0)), "DatagramLink::duplicate_one_in()", "zero");
+        let unchecked = check_transport(async |_, _, _| Err(std::io::Error::other("nothing to connect")));
+        let report = unchecked.run();
+        check(&refused(|| report.assert_passed()), "the contract", "nothing to connect");
+        check(&refused(|| unchecked.only(["no such item"])), "CheckTransport::only()", "no such item");
+        let (stream, _other) = stream_pair(el, &Link::new());
+        check(&refused(|| stream.into_stream()), "testing::MemoryStream::into_stream()", "running event loop");
     });
 }
 

@@ -294,7 +294,7 @@ fn unclosed_pipes() {
             written.iter().filter(|(level, _)| *level == Level::WARN).map(|(_, text)| text).collect();
         assert_eq!(warnings.len(), 2, "{warnings:#?}");
         assert!(warnings[0].starts_with("resource warning: unclosed transport <Transport "), "{warnings:#?}");
-        assert!(warnings[0].ends_with(" read=polling>") && warnings[1].ends_with(" write=<idle, bufsize=0>>"));
+        assert!(warnings[0].contains(" read=polling>\n") && warnings[1].contains(" write=<idle, bufsize=0>>\n"));
     }
 }
 

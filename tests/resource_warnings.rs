@@ -94,7 +94,7 @@ fn an_unclosed_loop() {
 fn a_loop_dropped_from_within() {
     on_loop(|_| {
         let ((), written) = collect(|| {
-            let owner = EventLoop::builder().debug(true).build().unwrap();
+            let owner = Kind::Epoll.builder().debug(true).build().unwrap();
             let handle = owner.clone();
             handle.call_soon(move || drop(owner));
             handle.run_forever();
@@ -394,7 +394,8 @@ fn a_runner_closes_everything() {
 fn writers_of_cancelled_tasks() {
     let _alone = common::alone();
     let ((), written) = collect(|| {
-        let mut runner = Runner::builder().debug(true).build();
+        let make = || Kind::Epoll.builder().build();
+        let mut runner = Runner::builder().debug(true).loop_factory(make).build();
         let main = async {
             let handler = |mut reader: StreamReader, writer: StreamWriter| async move {
                 let _writer = writer;
@@ -404,7 +405,7 @@ fn writers_of_cancelled_tasks() {
             let halves = open_connection(server.local_addrs()[0]).await.unwrap();
             drop(roundelay::spawn(async move {
                 let _halves = halves;
-                std::future::pending::<()>().await;
+                roundelay::sleep(Duration::from_secs(5000)).await;
             }));
             while server.connections() == 0 {
                 roundelay::yield_now().await;

@@ -280,3 +280,33 @@ fn a_unix_socket_may_be_given() {
         complete(el, server.wait_closed());
     });
 }
+
+/// The first address in one call: of several the first, of a server that is closed or has none an error that says so. And how
+/// many connections there have been, which is known after the end, too.
+#[test]
+fn what_an_operator_asks() {
+    on_loop(|el| {
+        let connections = Connections::new();
+        let builder = el.create_server(connections.factory(), (["127.0.0.1", "127.0.0.2"], 0));
+        let server = complete(el, builder).unwrap();
+        assert_eq!(server.local_addr().unwrap(), server.local_addrs()[0]);
+        assert_eq!(server.accepted(), 0);
+        for accepted in 1..=3 {
+            let (client, _) = connect(el, &connections, server.local_addr().unwrap());
+            assert_eq!((server.accepted(), server.connections()), (accepted, 1));
+            drop(client);
+            run_until(el, || server.connections() == 0);
+        }
+        end(el, &server);
+        assert_eq!(server.accepted(), 3);
+        let error = server.local_addr().unwrap_err();
+        assert_eq!(error.to_string(), "Server::local_addr(): the server is closed");
+
+        let folder = tempfile::tempdir().unwrap();
+        let server = complete(el, el.create_unix_server(idle(), folder.path().join("it"))).unwrap();
+        let error = server.local_addr().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert_eq!(error.to_string(), "Server::local_addr(): the server has no address of the internet");
+        server.close();
+    });
+}

@@ -178,7 +178,7 @@ on_every_loop! {
 #[test]
 fn a_handler_at_work_where_a_loop_listened() {
     on_loop(|el| {
-        const ROUNDS: usize = 4_000;
+        const ROUNDS: usize = 1_000;
         const AT_WORK: usize = 1;
         const AT_REST: usize = 2;
         let counted = count(el, ONE);

@@ -17,6 +17,11 @@ use roundelay::{
     spawn, timeout, yield_now,
 };
 
+/// What was reported, without the places.
+fn heads() -> Vec<String> {
+    take_reports().iter().filter_map(|report| report.lines().next()).map(str::to_owned).collect()
+}
+
 fn turn(el: &EventLoop) {
     el.run_once(Some(Duration::ZERO)).unwrap();
 }
@@ -237,7 +242,7 @@ fn a_panic_that_nobody_hears() {
         task.cancel();
         settle(el);
         assert!(task.is_cancelled());
-        assert_eq!(take_reports(), ["Exception in the body of a task group whose scope was dropped: unheard"]);
+        assert_eq!(heads(), ["Exception in the body of a task group whose scope was dropped: unheard"]);
     });
 }
 
@@ -283,10 +288,10 @@ fn a_child_that_drops_its_own_scope() {
         assert_eq!((drops.count(), take_reports().len()), (3, 0));
         begin(el, &drops, async { Err("unheard") });
         let report = "Exception in a task group whose scope was dropped: child: unheard";
-        assert_eq!((drops.count(), take_reports()), (4, vec![report.to_owned()]));
+        assert_eq!((drops.count(), heads()), (4, vec![report.to_owned()]));
         begin(el, &drops, async { panic!("unheard") });
         let report = "Exception in a task group whose scope was dropped: child: panicked: unheard";
-        assert_eq!((drops.count(), take_reports()), (5, vec![report.to_owned()]));
+        assert_eq!((drops.count(), heads()), (5, vec![report.to_owned()]));
     });
 }
 

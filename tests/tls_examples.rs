@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 use certificates::{Authority, Files, authority, localhost};
 use program::{Running, available, example, output};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The example `https_server` with a folder of files.
@@ -122,6 +123,47 @@ fn tls_echo_echoes_with_files() {
     assert!(!status.success() && text(&stderr).contains("UnknownIssuer"), "{}", text(&stderr));
     let Output { status, stderr, .. } = talk(&files.key);
     assert!(!status.success() && text(&stderr).contains("key.pem"), "{}", text(&stderr));
+}
+
+#[test]
+fn tls_chat_talks_to_itself() {
+    let shown = text(&output(&mut Command::new(example("tls_chat"))));
+    let expected = [
+        "alice hears: alice: is anybody here?",
+        "alice hears: * bob has come",
+        "alice hears: bob: I am",
+        "bob hears: bob: I am",
+        "alice hears: * bob has gone",
+        "alice hears: * the server ends",
+        "all have gone",
+    ];
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+}
+
+/// A server and a guest that have their PEM files. SIGTERM ends the server, which tells its guest and waits for the end of the
+/// connection; and so the guest's program ends, although its input does not.
+#[test]
+fn tls_chat_ends_in_an_orderly_way() {
+    let files = Files::new(authority(), localhost());
+    let mut command = Command::new(example("tls_chat"));
+    let mut server = Running::start(command.args(["server", "127.0.0.1:0"]).arg(&files.cert).arg(&files.key));
+    let mut command = Command::new(example("tls_chat"));
+    command.args(["client", &format!("localhost:{}", server.address().port())]).arg(&files.ca);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut guest = Running { child, stdout };
+    assert_eq!(guest.line(), "* what is your name?");
+    input.write_all(b"carol\nhello\n").unwrap();
+    assert_eq!(guest.line(), "carol: hello");
+
+    kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
+    assert_eq!(server.line(), "got signal SIGTERM");
+    assert_eq!(guest.line(), "* the server ends");
+    assert_eq!(server.line(), "all have gone");
+    assert!(server.child.wait().unwrap().success());
+    assert!(guest.child.wait().unwrap().success());
+    drop(input);
 }
 
 /// TL-01: curl fetches from the HTTP server behind TLS, many files over one connection, and a large one, which goes out by

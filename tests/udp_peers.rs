@@ -9,6 +9,7 @@ mod datagrams;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::{Kind, Log, alone, complete, run, run_until};
 use datagrams::{Echo, Idle, LOOPBACK, Recorder, bound, close, connected, local, unix_path, wait_for};
@@ -188,7 +189,7 @@ fn an_unclosed_endpoint() {
 fn an_endpoint_that_was_never_made() {
     let _alone = alone();
     let ((), written) = collector::collect(|| {
-        let el = EventLoop::builder().debug(true).build().unwrap();
+        let el = EventLoop::builder().debug(true).slow_callback_duration(Duration::MAX).build().unwrap();
         let (holder, taken) = bound(&el, Idle);
         complete(&el, el.create_datagram_endpoint(|| Idle).local_addr(taken)).unwrap_err();
         for times in 0..2 {

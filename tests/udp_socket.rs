@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use common::{CountingWaker, complete, on_loop, poll_times, settle};
+use futures::{SinkExt, StreamExt};
 use roundelay::{AddressError, EventLoop, LoopClosed, UdpSocket, yield_now};
 use socket2::SockRef;
 
@@ -198,6 +201,100 @@ on_every_loop! {
             assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
         });
         assert_eq!(registered(el), 0);
+    }
+
+    /// As a stream and a sink: datagrams of all sizes with their senders, to addresses and to the peer.
+    fn as_stream_and_sink(el) {
+        complete(el, async {
+            let mut server = UdpSocket::bind(LOOPBACK).await.unwrap().into_datagrams();
+            let mut client = UdpSocket::bind(LOOPBACK).await.unwrap().into_datagrams();
+            let (to, from) = (server.get_ref().local_addr().unwrap(), client.get_ref().local_addr().unwrap());
+            assert!(poll_times(server.next(), 1).await.is_none());
+            for size in [0, 1, 1400, 60_000] {
+                let data = Bytes::from(vec![size as u8; size]);
+                client.send((data.clone(), to)).await.unwrap();
+                assert_eq!(server.next().await.unwrap().unwrap(), (data, from));
+            }
+            // What is fed waits for room at most, and goes with the next one.
+            client.feed(("one".into(), to)).await.unwrap();
+            assert!(format!("{client:?}").contains("unsent: true"));
+            assert!(poll_times(server.next(), 1).await.is_none());
+            client.feed(("two".into(), to)).await.unwrap();
+            assert_eq!(server.next().await.unwrap().unwrap().0, "one");
+            client.close().await.unwrap();
+            assert_eq!(server.next().await.unwrap().unwrap().0, "two");
+
+            let (a, b) = pair().await;
+            let peer = b.local_addr().unwrap();
+            let (mut a, mut b) = (a.into_datagrams(), b.into_datagrams());
+            a.send(("to the peer".into(), peer)).await.unwrap();
+            let echoed = b.next().await.unwrap().unwrap();
+            b.send(echoed).await.unwrap();
+            assert_eq!(a.next().await.unwrap().unwrap(), ("to the peer".into(), peer));
+            // Both halves by the combinator, in two tasks.
+            let (mut sink, mut stream) = server.split();
+            let task = roundelay::spawn(async move { stream.next().await.unwrap().unwrap() });
+            sink.send(("answer".into(), from)).await.unwrap();
+            client.send(("question".into(), to)).await.unwrap();
+            assert_eq!(task.await.unwrap().0, "question");
+            assert_eq!(client.next().await.unwrap().unwrap().0, "answer");
+            assert_eq!(client.into_inner().local_addr().unwrap(), from);
+        });
+        assert_eq!(registered(el), 0);
+    }
+
+    /// Errors are items, and the stream goes on; one that cannot be sent is dropped, and the sink goes on.
+    fn errors_of_stream_and_sink(el) {
+        complete(el, async {
+            let (a, b) = pair().await;
+            let (to, mut a) = (b.local_addr().unwrap(), a.into_datagrams());
+            drop(b);
+            a.send(("nobody is there".into(), to)).await.unwrap();
+            assert_eq!(a.next().await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            let b = UdpSocket::bind(to).await.unwrap();
+            let error = a.send((vec![0; 70_000].into(), to)).await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+            a.send(("now".into(), to)).await.unwrap();
+            let mut data = [0; 10];
+            assert_eq!(b.recv(&mut data).await.unwrap(), 3);
+            b.send_to(b"then", a.get_ref().local_addr().unwrap()).await.unwrap();
+            assert_eq!(a.next().await.unwrap().unwrap().0, "then");
+        });
+        assert_eq!(registered(el), 0);
+    }
+
+    /// A stream that always has something lets others run; a closed loop is an error and then the end.
+    fn a_flood_of_a_stream(el) {
+        let (mut sink, mut stream) = complete(el, async {
+            let (a, b) = pair().await;
+            let to = b.local_addr().unwrap();
+            let (mut sink, mut stream) = (a.into_datagrams(), b.into_datagrams());
+            // Fewer than the kernel has room for, and more than a task may have at once.
+            let numbers: Vec<_> = (0..200_u32).map(|i| Bytes::from(i.to_le_bytes().to_vec())).collect();
+            let sent = numbers.iter().map(|number| Ok((number.clone(), to)));
+            sink.send_all(&mut futures::stream::iter(sent)).await.unwrap();
+            let others = Rc::new(Cell::new(0));
+            let turns = others.clone();
+            let ticks = roundelay::spawn(async move {
+                loop {
+                    turns.set(turns.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let received: Vec<_> = (&mut stream).take(200).map(|item| item.unwrap().0).collect().await;
+            assert!(received == numbers);
+            assert!((1..=10).contains(&others.get()), "{}", others.get());
+            ticks.cancel();
+            (sink, stream)
+        });
+        el.close();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let Poll::Ready(Some(Err(error))) = stream.poll_next_unpin(&mut cx) else { panic!("no error") };
+        assert!(error.get_ref().unwrap().is::<LoopClosed>());
+        assert!(matches!(stream.poll_next_unpin(&mut cx), Poll::Ready(None)));
+        sink.start_send_unpin(("x".into(), stream.get_ref().local_addr().unwrap())).unwrap();
+        let Poll::Ready(Err(error)) = sink.poll_flush_unpin(&mut cx) else { panic!("no error") };
+        assert!(error.get_ref().unwrap().is::<LoopClosed>());
     }
 
     /// SK-19: a flood to a task that answers, back and forth; a task that always has something to do lets others run.

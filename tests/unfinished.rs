@@ -119,8 +119,8 @@ fn a_task_that_cleans_up_for_ever() {
         let (first, others) = take_report();
         assert_eq!(first, head("within 20ms", "1 task"));
         assert_eq!(others.len(), 1, "{others:?}");
-        let place = format!("spawned_at: tests/unfinished.rs:{line}:");
-        assert!(others[0].contains("name: \"tidy\"") && others[0].contains(&place), "{others:?}");
+        let place = format!("spawned at tests/unfinished.rs:{line}:");
+        assert!(others[0].contains("name=\"tidy\"") && others[0].contains(&place), "{others:?}");
     });
 }
 
@@ -435,7 +435,7 @@ fn very_many() {
         runner.close();
         let (first, others) = take_report();
         assert_eq!(first, head("within 20ms", "100 tasks"));
-        assert_eq!(others.iter().filter(|line| line.starts_with("  TaskInfo ")).count(), 20, "{others:?}");
+        assert_eq!(others.iter().filter(|line| line.starts_with("  <Task ")).count(), 20, "{others:?}");
         assert_eq!(others.last().map(String::as_str), Some("  not named here: 80"));
     });
 }

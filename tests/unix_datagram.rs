@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::{CountingWaker, complete, on_manual_clock, poll_times, run_until, settle};
+use futures::{FutureExt, SinkExt, StreamExt};
 use roundelay::{EventLoop, UnixAddr, UnixAddressError, UnixDatagram, yield_now};
 use wire::assert_sleeps;
 
@@ -204,6 +205,52 @@ on_every_loop! {
             received.sort_unstable();
             assert_eq!(received, [1, 2, 3]);
         });
+    }
+
+    /// As a stream and a sink: what a pair's end has sent has no name to be sent back to, and goes back all the same; a full
+    /// queue is waited for; what is longer than can be received is an error, and not cut.
+    fn as_stream_and_sink(el) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = UnixAddr::from(folder.path().join("receiver"));
+        complete(el, async {
+            let (a, b) = UnixDatagram::pair().unwrap();
+            let (mut a, mut b) = (a.into_datagrams(), b.into_datagrams());
+            a.send((vec![7; 100_000].into(), UnixAddr::unnamed())).await.unwrap();
+            let (data, from) = b.next().await.unwrap().unwrap();
+            assert!(data.len() == 100_000 && from.is_unnamed());
+            b.send((data, from)).await.unwrap();
+            assert_eq!(a.next().await.unwrap().unwrap().0.len(), 100_000);
+
+            let mut server = UnixDatagram::bind(&path).unwrap().into_datagrams();
+            let mut client = UnixDatagram::unbound().unwrap().into_datagrams();
+            let (mut sent, numbers) = (0, 0..100_u32);
+            let all = numbers.clone().map(|i| Ok((i.to_le_bytes().to_vec().into(), path.clone())));
+            let mut all = futures::stream::iter(all).inspect(|_| sent += 1);
+            assert!(poll_times(client.send_all(&mut all), 1).await.is_none(), "the peer's queue is never full");
+            drop(all);
+            // Those that the sink had, and no more, are gone with the future or still in the sink.
+            assert!(sent < 100, "{sent}");
+            client.flush().now_or_never();
+            let mut got = 0;
+            while let Some(item) = poll_times(server.next(), 1).await {
+                assert_eq!(item.unwrap().unwrap().0[..], u32::to_le_bytes(got)[..]);
+                got += 1;
+            }
+            client.flush().await.unwrap();
+            assert_eq!(server.next().await.unwrap().unwrap().0[..], u32::to_le_bytes(got)[..]);
+
+            let error = client.send(("x".into(), UnixAddr::unnamed())).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotConnected), "{error:?}");
+            let big = UnixDatagram::unbound().unwrap();
+            socket2::SockRef::from(&big).set_send_buffer_size(1 << 20).unwrap();
+            if big.send_to(&[0; 300_000], &path).await.is_ok() {
+                let error = server.next().await.unwrap().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+            }
+            big.send_to(b"goes on", &path).await.unwrap();
+            assert_eq!(server.next().await.unwrap().unwrap().0, "goes on");
+        });
+        assert_eq!(registered(el), 0);
     }
 
     /// SK-10: from std's socket, and back.

@@ -289,7 +289,7 @@ on_every_loop! {
         let before = open_descriptors();
         for polls in 0..3 {
             complete(el, async {
-                drop(poll_times(UnixStream::connect(&path), polls).await);
+                drop(poll_times(UnixStream::connect(&path).into_future(), polls).await);
             });
             assert_eq!(open_descriptors(), before);
         }

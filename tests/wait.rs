@@ -163,7 +163,10 @@ fn the_first_one_has_failed() {
         });
         let reports = take_reports();
         assert_eq!(reports.len(), 1);
-        assert!(reports[0].starts_with("Task exception was never retrieved: looked at\n  TaskInfo"), "{reports:?}");
+        assert!(
+            reports[0].starts_with("Task exception was never retrieved: looked at\n  <Task ended name="),
+            "{reports:?}"
+        );
     });
 }
 

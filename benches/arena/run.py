@@ -62,6 +62,7 @@ def discover(extra):
     order = [
         "roundelay",
         "roundelay-streams",
+        "roundelay-hyper",
         "tokio",
         "tokio-local",
         "smol",

@@ -35,7 +35,7 @@ pub struct AsyncGenInfo {
 
 impl fmt::Debug for AsyncGenInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<AsyncGen of {}>", self.item)
+        write!(f, "<AsyncGen of {} created at {}>", self.item, self.created_at)
     }
 }
 
@@ -94,8 +94,12 @@ impl Service for AsyncGens {
     fn close(&self) {
         let live = self.live.take();
         let Some(core) = self.core.upgrade() else { return };
-        for orphan in live.into_values() {
-            core.local.dispose(orphan);
+        for generator in live.into_values() {
+            if let Some(generator) = generator.get() {
+                let info = generator.info();
+                core.resource_warning(format_args!("unclosed async generator {info:?}"), None);
+            }
+            core.local.dispose(generator);
         }
     }
 }
@@ -106,8 +110,7 @@ impl AsyncGens {
         let core = running::current().filter(|core| core.is_open())?;
         let gens = core.service::<Self>(&EventLoop::handle(core.clone()));
         if gens.shut_down.get() {
-            let place = info.created_at;
-            core.resource_warning(format_args!("{info:?} of {place} was first iterated after shutdown_asyncgens()"));
+            core.resource_warning(format_args!("{info:?} was first iterated after shutdown_asyncgens()"), None);
         }
         let id = gens.next_id.get();
         gens.next_id.set(id + 1);

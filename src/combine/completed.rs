@@ -11,6 +11,8 @@ use futures_core::Stream;
 use crate::combine::lineup::Lineup;
 use crate::error::TimedOut;
 use crate::event_loop::timer::Sleep;
+use crate::sched::info::AwaitKind;
+use crate::sched::watch;
 
 /// Gives the outputs of several futures in the order in which they are done, each with the number of its future.
 ///
@@ -92,6 +94,7 @@ impl<F: Future> Stream for AsCompleted<F> {
             // Not put back where it panics.
             let Some(mut future) = this.futures[number].take() else { continue };
             this.left -= 1;
+            let _within = watch::within(AwaitKind::AsCompleted);
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(Some((number, output)));
             }

@@ -12,7 +12,10 @@ use crate::error::{Fatal, JoinError};
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::TaskBuilder;
 use crate::executor::required_loop;
+use crate::sched::branch::Branch;
+use crate::sched::info::AwaitKind;
 use crate::sched::join::Task;
+use crate::sched::task::subject;
 
 /// Runs each of the futures as a task of the running loop, and gives the outputs of all in the order of the futures.
 ///
@@ -47,7 +50,7 @@ where
     <I::Item as IntoFuture>::IntoFuture: 'static,
     <I::Item as IntoFuture>::Output: 'static,
 {
-    Gather { children: Children::spawn("gather", futures, Result::is_err) }
+    Gather { children: Children::spawn(AwaitKind::Gather, futures, Result::is_err) }
 }
 
 /// As [`gather`], of futures of a `Result`: the first error is that of the whole. The others go on.
@@ -80,7 +83,7 @@ where
     T: 'static,
     E: From<JoinError> + 'static,
 {
-    TryGather { children: Children::spawn("try_gather", futures, |result| !matches!(result, Ok(Ok(_)))) }
+    TryGather { children: Children::spawn(AwaitKind::TryGather, futures, |result| !matches!(result, Ok(Ok(_)))) }
 }
 
 /// The future of [`gather`]: of `Result<Vec<T>, JoinError>`. Its children run whether it is awaited or not.
@@ -188,6 +191,7 @@ struct Gathering<T> {
     left: Cell<usize>,
     has_failed: fn(&Result<T, JoinError>) -> bool,
     waker: Cell<Option<Waker>>,
+    branch: Branch,
 }
 
 /// Whether anybody wants to know.
@@ -205,16 +209,17 @@ enum Progress {
 
 impl<T> Children<T> {
     #[track_caller]
-    fn spawn<I>(function: &str, futures: I, has_failed: fn(&Result<T, JoinError>) -> bool) -> Self
+    fn spawn<I>(kind: AwaitKind, futures: I, has_failed: fn(&Result<T, JoinError>) -> bool) -> Self
     where
         I: IntoIterator,
         I::Item: IntoFuture<Output = T>,
         <I::Item as IntoFuture>::IntoFuture: 'static,
         T: 'static,
     {
-        let (el, spawned_at) = (required_loop(function), Location::caller());
+        let (el, spawned_at) = (required_loop(&kind.to_string()), Location::caller());
         let futures: Vec<_> = futures.into_iter().map(IntoFuture::into_future).collect();
         let gathering = Rc::new(Gathering {
+            branch: Branch::new(&el.core.local, kind, spawned_at),
             el,
             progress: Cell::new(Progress::Running),
             results: RefCell::new(futures.iter().map(|_| None).collect()),
@@ -228,7 +233,9 @@ impl<T> Children<T> {
             let gathering = children.gathering.clone();
             let core = gathering.el.core.clone();
             let child = Gathered { future, seat: Seat { gathering, number, is_filled: false } };
-            children.tasks.push(TaskBuilder::new(&core).spawn_at(spawned_at, child));
+            let task = TaskBuilder::new(&core).spawn_at(spawned_at, child);
+            task.join_branch(&children.gathering.branch);
+            children.tasks.push(task);
         }
         children
     }
@@ -250,6 +257,7 @@ impl<T> Children<T> {
         gathering.refuse_answered();
         drop(gathering.waker.replace(Some(cx.waker().clone())));
         if gathering.left.get() > 0 {
+            gathering.branch.await_here(&gathering.el.core.local);
             return Poll::Pending;
         }
         Poll::Ready(gathering.answer().into_iter().flatten().collect())
@@ -284,9 +292,13 @@ impl<T> Drop for Children<T> {
         self.cancel();
         gathering.progress.set(Progress::Dropped);
         let local = &gathering.el.core.local;
-        for result in gathering.results.take().into_iter().flatten() {
+        for (number, result) in gathering.results.take().into_iter().enumerate() {
+            let Some(result) = result else { continue };
             match result.map_err(JoinError::try_into_panic) {
-                Err(Ok(payload)) => local.caught("Task exception was never retrieved", payload, None, None),
+                Err(Ok(payload)) => {
+                    let (subject, spawned_at) = subject(self.tasks.get(number).map(Task::info));
+                    local.caught("Task exception was never retrieved", payload, subject, spawned_at);
+                }
                 other => local.dispose(other),
             }
         }

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::error::JoinError;
+use crate::sched::info::AwaitKind;
 use crate::sched::join::Task;
+use crate::sched::watch;
 
 /// Awaits a task which goes on if whoever awaits it is cancelled.
 ///
@@ -65,6 +67,7 @@ impl<T> Future for Shield<T> {
     ///
     /// As the [`Task`]'s.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _within = watch::within(AwaitKind::Shield);
         Pin::new(&mut self.task).poll(cx)
     }
 }

@@ -33,6 +33,7 @@ use crate::sched::join::Task;
 ///     waited.pending[0].cancel();
 /// });
 /// ```
+#[doc(alias = "ALL_COMPLETED")]
 #[track_caller]
 pub fn wait<T>(tasks: impl IntoIterator<Item = Task<T>>) -> Wait<T> {
     let tasks: Vec<_> = tasks.into_iter().map(|task| (task, false)).collect();
@@ -71,6 +72,7 @@ pub struct Waited<T> {
 
 impl<T> Wait<T> {
     /// Waits until one is done, in whichever way.
+    #[doc(alias("FIRST_COMPLETED", "return_when"))]
     pub fn first_completed(mut self) -> Self {
         self.until = Until::First;
         self
@@ -85,6 +87,7 @@ impl<T> Wait<T> {
 
 impl<T, E> Wait<Result<T, E>> {
     /// Waits until one has given an error or panicked, or until all are done. One that was cancelled has not failed.
+    #[doc(alias("FIRST_EXCEPTION", "return_when"))]
     pub fn first_exception(mut self) -> Self {
         self.until = Until::Failure(|task| {
             let has_failed = |result: &Result<Result<T, E>, JoinError>| match result {
@@ -131,7 +134,8 @@ impl<T> Future for Wait<T> {
         this.limit = None;
         // Also those that were done after the one that was enough.
         let tasks = std::mem::take(&mut this.tasks).into_iter().map(|(task, _)| task);
-        let (done, pending) = tasks.partition(Task::is_done);
+        let (done, pending): (Vec<_>, Vec<_>) = tasks.partition(Task::is_done);
+        pending.iter().for_each(Task::await_no_more);
         Poll::Ready(Waited { done, pending })
     }
 }

@@ -154,6 +154,15 @@ impl From<String> for Port {
     }
 }
 
+/// The host and the port of a text such as `example.org:80`, `[::1]:80` or `:80`. `None` where it names no port, and where
+/// it is an address of IPv6 without brackets, the end of which is no port.
+pub(crate) fn host_and_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let has_end = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    // `http://example.org` is an address of something else.
+    (has_end && !port.is_empty() && !port.contains('/')).then_some((host, port))
+}
+
 /// The addresses in turns, one of each family, so that a family that does not work costs one attempt and not many. The
 /// family of the first address comes first, with so many of its addresses before the turns begin; within a family the order
 /// stays.
@@ -206,6 +215,28 @@ mod tests {
         assert_eq!(Port::from(None).number(), Some(0));
         for name in ["http", "65536", "-1", " 80", "8080x"] {
             assert_eq!(Port::from(name).kind(), &PortKind::Service(name.into()));
+        }
+    }
+
+    /// TC-04: where a host and a port are one text.
+    #[test]
+    fn a_text_has_a_host_and_a_port() {
+        assert_eq!(host_and_port("example.org:80"), Some(("example.org", "80")));
+        assert_eq!(host_and_port("127.0.0.1:http"), Some(("127.0.0.1", "http")));
+        assert_eq!(host_and_port("[::1]:80"), Some(("[::1]", "80")));
+        assert_eq!(host_and_port(":80"), Some(("", "80")));
+        for text in [
+            "",
+            "example.org",
+            "example.org:",
+            "::1",
+            "::1:80",
+            "[::1]",
+            "[::1",
+            "http://example.org:80",
+            "http://example.org",
+        ] {
+            assert_eq!(host_and_port(text), None, "{text}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::dns::addr::{Family, Port, PortKind};
 use crate::dns::hints::{AddrInfoFlags, Hints, NameInfoFlags, SocketType};
@@ -118,10 +119,37 @@ pub(crate) async fn look_up(
     }
     let question = Question::new(host, port, hints)?;
     let subject = question.subject.clone();
-    let answers =
-        if question.immediate { question.ask() } else { el.run_while_awaited(move || question.ask()).await? };
+    if question.immediate {
+        return answer(question.ask(), subject);
+    }
+    let asked = move || {
+        let began = Instant::now();
+        (question.ask(), began.elapsed())
+    };
+    let (answers, took) = el.run_while_awaited(asked).await?;
+    if el.debug() {
+        log(&subject, took, &answers, took >= el.slow_callback_duration());
+    }
+    answer(answers, subject)
+}
+
+fn answer(answers: Result<Vec<Answer>, Failure>, subject: String) -> io::Result<Vec<AddrInfo>> {
     let answers = answers.map_err(|failure| failed(subject, failure))?;
     Ok(answers.into_iter().map(AddrInfo::from).collect())
+}
+
+/// Says in debug mode how long a lookup took.
+fn log(subject: &str, took: Duration, answers: &Result<Vec<Answer>, Failure>, is_slow: bool) {
+    let answers = match answers {
+        Ok(answers) => answers.iter().map(|answer| answer.address.to_string()).collect::<Vec<_>>().join(", "),
+        Err(failure) => failure.message.clone(),
+    };
+    let text = format!("Getting address info of {subject} took {:.3} ms: {answers}", took.as_secs_f64() * 1e3);
+    if is_slow {
+        note!(INFO, "roundelay::io", "{text}");
+    } else {
+        note!(DEBUG, "roundelay::io", "{text}");
+    }
 }
 
 /// A lookup that is about to be made: see [`EventLoop::getaddrinfo`]. Await it.
@@ -211,6 +239,7 @@ impl GetAddrInfo {
     }
 
     /// Entries for this type of socket only.
+    #[doc(alias = "type")]
     pub fn socket_type(mut self, socket_type: SocketType) -> Self {
         self.hints.socket_type = socket_type;
         self

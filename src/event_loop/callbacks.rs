@@ -1,5 +1,6 @@
 //! Callbacks: in the next turn, or at a time.
 
+use std::any::type_name;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,12 @@ impl EventLoop {
         self.soon(Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
-    fn soon<T: 'static>(
-        &self,
-        context: Slot,
-        created_at: &'static Location<'static>,
-        callback: impl FnOnce() -> T + 'static,
-    ) -> Handle<T> {
-        let new = NewCallback { method: "call_soon", context, created_at, when: None };
+    fn soon<F, T>(&self, context: Slot, created_at: &'static Location<'static>, callback: F) -> Handle<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let new = NewCallback { method: "call_soon", name: type_name::<F>(), context, created_at, when: None };
         schedule(&self.core.local, new, callback)
     }
 
@@ -83,15 +83,19 @@ impl EventLoop {
         self.at("call_at", when, Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
-    fn at<T: 'static>(
+    fn at<F, T>(
         &self,
         method: &'static str,
         when: Instant,
         context: Slot,
         created_at: &'static Location<'static>,
-        callback: impl FnOnce() -> T + 'static,
-    ) -> TimerHandle<T> {
-        let new = NewCallback { method, context, created_at, when: Some(when) };
+        callback: F,
+    ) -> TimerHandle<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let new = NewCallback { method, name: type_name::<F>(), context, created_at, when: Some(when) };
         TimerHandle::new(schedule(&self.core.local, new, callback), when)
     }
 }

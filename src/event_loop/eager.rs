@@ -34,6 +34,7 @@ impl EventLoop {
     /// .unwrap();
     /// # std::io::Result::Ok(())
     /// ```
+    #[doc(alias("eager_task_factory", "create_eager_task_factory"))]
     pub fn set_eager_tasks(&self, eager: bool) {
         self.core.eager_tasks.set(eager);
     }
@@ -63,7 +64,11 @@ impl Core {
         }
         // What it has for its I/O is its own.
         let budget = local.budget.replace(Some(FULL_BUDGET));
-        task::step_inside(local, runnable);
+        if self.is_observed() {
+            self.run_nested(runnable);
+        } else {
+            task::step_inside(local, runnable);
+        }
         local.budget.set(budget);
     }
 }

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use crate::constants::MAX_NESTED_REPORTS;
 use crate::error::{give_up_payload, panic_text};
 use crate::event_loop::{Core, EventLoop};
-use crate::sched::active::TaskInfo;
 use crate::sched::future::FutureInfo;
 use crate::sched::handle::HandleInfo;
+use crate::sched::info::TaskInfo;
 pub(crate) use crate::sched::report::emit;
-use crate::sched::report::{Exception, Problem, Report, Subject, write_head};
+use crate::sched::report::{Exception, Problem, Report, Subject, write_report};
 
 /// A function that hears of what went wrong, given to [`EventLoop::set_exception_handler`].
 pub type ExceptionHandler = Rc<dyn Fn(&EventLoop, &ExceptionContext<'_>)>;
@@ -101,15 +101,10 @@ impl<'a> ExceptionContext<'a> {
 }
 
 impl fmt::Display for ExceptionContext<'_> {
-    /// The message and what it is about, then a line for each thing that is known.
+    /// The message with the panic's or the error's text; then a line for each cause of the error, for each subject, for the
+    /// place where what failed was made, and for each further entry, in the order of their names. Nothing is said twice.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_head(f, &self.message, self.exception)?;
-        for subject in &self.subjects {
-            write!(f, "\n  {subject:?}")?;
-        }
-        if let Some(place) = self.created_at {
-            write!(f, "\n  created at {place}")?;
-        }
+        write_report(f, &self.message, self.exception, &self.subjects, self.created_at)?;
         let mut extra: Vec<_> = self.extra.iter().collect();
         extra.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (name, value) in extra {
@@ -156,13 +151,28 @@ impl EventLoop {
     }
 
     /// The handler set by [`set_exception_handler`](Self::set_exception_handler); `None` where the default is in use.
+    #[doc(alias = "get_exception_handler")]
     pub fn exception_handler(&self) -> Option<ExceptionHandler> {
         self.core.exception_handler.borrow().clone()
     }
 
     /// Writes the context as an error: to `tracing` (target `roundelay`), or to stderr where no subscriber takes it.
+    ///
+    /// The text is that of the context's `Display`:
+    ///
+    /// ```text
+    /// Error in a task that nobody awaits: cannot save
+    ///   caused by: No space left on device (os error 28)
+    ///   <Task ended name="saver" id=12 polls=2 spawned at src/main.rs:31:14>
+    /// ```
+    ///
+    /// In debug mode a context without a place of creation is followed by what is running.
     pub fn default_exception_handler(&self, context: &ExceptionContext<'_>) {
-        emit(tracing::Level::ERROR, &context.to_string());
+        let mut text = context.to_string();
+        if self.debug() && context.created_at.is_none() {
+            text.push_str(&self.core.while_running());
+        }
+        emit(tracing::Level::ERROR, &text);
     }
 
     /// Calls the handler, or the default one where none is set.
@@ -172,6 +182,9 @@ impl EventLoop {
     /// handler makes itself goes to the handler, too; where that does not end, the default one takes over.
     pub fn call_exception_handler(&self, context: &ExceptionContext<'_>) {
         let core = &self.core;
+        if core.is_observed() {
+            core.show_report(&context.message);
+        }
         let depth = core.handling.get();
         let Some(handler) = self.exception_handler().filter(|_| depth < MAX_NESTED_REPORTS) else {
             return self.guarded_default(context);

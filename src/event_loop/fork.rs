@@ -83,6 +83,8 @@ impl EventLoop {
             ));
         }
         let notifier = core.reactor.borrow_mut().after_fork_child()?;
+        #[cfg(feature = "async-io")]
+        core.drive_no_more();
         core.services.after_fork_child(self)?;
         if let Some(lent) = core.backend_fd.get() {
             let reactor = core.reactor.borrow();
@@ -92,11 +94,11 @@ impl EventLoop {
         if !core.wake.replace_notifier(notifier) || !core.local.after_fork_child() {
             return Err(lock_held("EventLoop::after_fork_child(): another thread was posting to the loop"));
         }
-        if core.hosted.get() && self.be_hosted() {
+        if core.hosted.get() && core.be_hosted() {
             // The call that the parent's host has had was not heard here.
             core.local.shared_ref().wake_if_asleep();
         }
-        tracing::debug!(target: "roundelay", "{self:?} goes on in a child");
+        note!(DEBUG, "roundelay::loop", "{self:?} goes on in a child");
         Ok(())
     }
 }
@@ -117,6 +119,7 @@ impl Core {
     #[cold]
     #[track_caller]
     pub(super) fn leave_to_parent(&self) -> ! {
+        self.unwind();
         let id = self.local.loop_id();
         panic!(
             "this process was forked inside of a callback of event loop {id}, which runs on in the parent: in a child, exit \

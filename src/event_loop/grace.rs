@@ -47,6 +47,7 @@ pub fn cancel_requested() -> CancelRequested {
 /// there is no task.
 ///
 /// For a body that looks from time to time. From the first call on it is given its grace, even where it never looks again.
+#[doc(alias = "cancelling")]
 pub fn is_cancel_requested() -> bool {
     running::with_current(|core| core.and_then(|core| core.local.is_current_asked()).is_some_and(|(_, asked)| asked))
 }

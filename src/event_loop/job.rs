@@ -2,6 +2,7 @@
 //!
 //! Both directions use it: what other threads post to a loop, and what a loop gives to an executor's threads.
 
+use std::any::type_name;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
@@ -9,6 +10,8 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::error::JoinError;
+#[cfg(feature = "test-util")]
+use crate::event_loop::{running, virtual_time::Busy};
 
 /// Locks a mutex under which no code of the user's runs, so that a poisoned one holds nothing broken.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,6 +57,39 @@ impl Changed {
     }
 }
 
+/// Who awaits what another thread will give.
+pub(crate) struct Awaiting {
+    waker: Waker,
+    /// Until the waker has been called, the time of a loop under test stands still.
+    #[cfg(feature = "test-util")]
+    _busy: Option<Busy>,
+}
+
+impl Awaiting {
+    /// The task of this context; `what` is awaited. `loop_id` is the loop that will give it, zero where none does.
+    pub(crate) fn new(cx: &Context<'_>, what: &'static str, loop_id: u64) -> Self {
+        #[cfg(not(feature = "test-util"))]
+        let _ = (what, loop_id);
+        #[cfg(feature = "test-util")]
+        let busy = || {
+            // What the loop itself is to give may take its time.
+            running::with_current(|core| {
+                let core = core.filter(|core| core.local.loop_id() != loop_id)?;
+                core.busy(|| format!("{what}, which is awaited"))
+            })
+        };
+        Self {
+            waker: cx.waker().clone(),
+            #[cfg(feature = "test-util")]
+            _busy: busy(),
+        }
+    }
+
+    pub(crate) fn wake(self) {
+        self.waker.wake();
+    }
+}
+
 /// Where the function stands.
 enum State<F, T> {
     Scheduled(F),
@@ -84,7 +120,7 @@ pub(crate) struct Job<F, T> {
 struct Inner<F, T> {
     state: State<F, T>,
     /// Who awaits the result.
-    waker: Option<Waker>,
+    waker: Option<Awaiting>,
     /// Whether nobody will ask for the result.
     detached: bool,
 }
@@ -241,7 +277,7 @@ impl<F, T> Job<F, T> {
     /// As `wait`, for whoever awaits.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
         // With nothing locked: a waker may be the application's.
-        let waker = cx.waker().clone();
+        let waker = Awaiting::new(cx, type_name::<F>(), 0);
         let mut inner = lock(&self.inner);
         if let Some(result) = Self::take(&mut inner) {
             return Poll::Ready(result);

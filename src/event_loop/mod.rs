@@ -28,48 +28,66 @@
 //! happened costs one system call.
 
 mod abstract_loop;
+#[cfg(feature = "async-io")]
+mod async_io;
 mod builder;
 mod callbacks;
 mod debug;
+pub(crate) mod dump;
 mod eager;
 pub(crate) mod exception;
 pub(crate) mod fork;
 pub(crate) mod grace;
+pub(crate) mod host;
+pub(crate) mod inspection;
 pub(crate) mod job;
+pub(crate) mod json;
+pub(crate) mod lost;
+pub(crate) mod metrics;
+pub(crate) mod observe;
 pub(crate) mod remote;
 pub(crate) mod root;
 pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod services;
 pub(crate) mod source;
+mod stalls;
 pub(crate) mod stats;
 pub(crate) mod tasks;
+pub(crate) mod timeline;
 pub(crate) mod timer;
 pub(crate) mod unfinished;
+#[cfg(feature = "test-util")]
+pub(crate) mod virtual_time;
 pub(crate) mod wait;
 pub(crate) mod waiters;
 pub(crate) mod watch;
 
 pub use abstract_loop::{AbstractEventLoop, AbstractHandle};
 pub use builder::{Builder, LoopKind, SelectorEventLoop};
+pub use dump::{TaskDump, TaskNode};
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::event_loop::debug::DebugMode;
 use crate::event_loop::exception::ExceptionHandler;
-use crate::event_loop::job::{lock, try_lock};
+use crate::event_loop::host::WakeTargets;
+use crate::event_loop::inspection::Inspecting;
+use crate::event_loop::observe::Observers;
 use crate::event_loop::root::RootWakers;
 use crate::event_loop::services::Services;
-use crate::event_loop::stats::LoopCounters;
+use crate::event_loop::stats::TransportsWaiter;
 use crate::event_loop::tasks::TaskFactory;
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use crate::os::fd::OwnedFd;
 use crate::reactor::registration::Registration;
 use crate::reactor::slot::Slot;
-use crate::reactor::{Fired, Notify, Reactor};
+use crate::reactor::{Fired, Reactor};
 use crate::sched::Local;
 use crate::sched::clock::ClockSource;
 use crate::sched::ready::Ready;
@@ -80,76 +98,10 @@ pub(crate) type LoopRegistration = Registration<Rc<dyn Ready>>;
 pub(crate) type LoopSlot = Slot<Rc<dyn Ready>>;
 pub(crate) type LoopFired = Fired<Rc<dyn Ready>>;
 
-/// Ends the loop's sleep, and tells the host where there is one.
-///
-/// Remotes, wakers and clocks hold it, and may outlive the loop: what it wakes is let go of when the loop is closed.
-pub(crate) struct WakeTargets {
-    /// `None` once the loop is closed: whatever outlives it keeps no descriptor open.
-    targets: Mutex<Option<Targets>>,
-}
-
-struct Targets {
-    notifier: Arc<dyn Notify>,
-    /// See [`EventLoop::set_wake_hook`].
-    hook: Option<WakeHook>,
-}
-
-/// What a host is told by.
-type WakeHook = Arc<dyn Fn() + Send + Sync>;
-
-impl WakeTargets {
-    fn new(notifier: Arc<dyn Notify>) -> Self {
-        Self { targets: Mutex::new(Some(Targets { notifier, hook: None })) }
-    }
-
-    /// Makes the selector return, and tells nobody else.
-    fn notify(&self) {
-        if let Some(targets) = &*lock(&self.targets) {
-            targets.notifier.notify();
-        }
-    }
-
-    /// Ends the sleep and tells the host.
-    fn wake(&self) {
-        let targets = lock(&self.targets);
-        let Some(Targets { notifier, hook }) = &*targets else { return };
-        // Locked, so that no other thread still uses the descriptor when `close` has returned.
-        notifier.notify();
-        let hook = hook.clone();
-        drop(targets);
-        if let Some(hook) = hook {
-            hook();
-        }
-    }
-
-    fn set_hook(&self, hook: Option<WakeHook>) {
-        // The one before is dropped with nothing locked.
-        let _before = match &mut *lock(&self.targets) {
-            Some(targets) => std::mem::replace(&mut targets.hook, hook),
-            None => hook,
-        };
-    }
-
-    /// The loop is closed: nobody is there to be woken.
-    fn close(&self) {
-        let targets = lock(&self.targets).take();
-        drop(targets);
-    }
-
-    /// As `close`, in a child of `fork`.
-    fn close_inherited(&self) {
-        let targets = try_lock(&self.targets).and_then(|mut targets| targets.take());
-        drop(targets);
-    }
-
-    /// In a child of `fork`: wakes by this from now on. False if that cannot be.
-    fn replace_notifier(&self, notifier: Arc<dyn Notify>) -> bool {
-        let Some(mut targets) = try_lock(&self.targets) else { return false };
-        let before = targets.as_mut().map(|targets| std::mem::replace(&mut targets.notifier, notifier));
-        drop(targets);
-        drop(before);
-        true
-    }
+/// The name of the program, without its folder.
+pub(crate) fn program_name() -> String {
+    let path = std::env::args_os().next().unwrap_or_default();
+    std::path::Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Where the loop is in a run.
@@ -173,14 +125,21 @@ pub(crate) struct Core {
     backend_fd: OnceCell<OwnedFd>,
     resolution: Duration,
     name: Option<Box<str>>,
+    pub(crate) created_at: Cell<&'static Location<'static>>,
     wake: Arc<WakeTargets>,
     run_state: Cell<RunState>,
+    /// Whether it was run.
+    has_run: Cell<bool>,
+    /// The method of the run that is under way, if its beginning was told to `tracing`.
+    told_run: Cell<Option<&'static str>>,
     /// Whether `stop()` was called.
     stopping: Cell<bool>,
     /// Whether a runner ends it in an orderly way, and closes what is open.
     pub(crate) ending: Cell<bool>,
     /// Whether a foreign loop was told how to wait for this one.
     hosted: Cell<bool>,
+    /// Whether the foreign loop has it as a future: see [`EventLoop::drive`].
+    pub(crate) driven: Cell<bool>,
     /// Turns since the selector was asked.
     turns_since_wait: Cell<u32>,
     /// When it was asked.
@@ -189,6 +148,9 @@ pub(crate) struct Core {
     event_period: Duration,
     /// How long the selector is asked again and again before the loop sleeps.
     spin: Duration,
+    /// By which its sleep drives async-io's reactor.
+    #[cfg(feature = "async-io")]
+    async_io: RefCell<Option<Rc<crate::reactor::async_io::AsyncIo>>>,
     /// What the latest wait found out; kept for its memory.
     fired: Cell<Vec<LoopFired>>,
     /// What woke the latest root; kept for its memory.
@@ -199,9 +161,17 @@ pub(crate) struct Core {
     task_factory: RefCell<Option<TaskFactory>>,
     /// Whether tasks begin where they are made.
     eager_tasks: Cell<bool>,
-    debug: Cell<bool>,
+    debug: DebugMode,
+    /// How time passes under `testing`, where it does not pass by itself.
+    #[cfg(feature = "test-util")]
+    pub(crate) virtual_time: OnceCell<Rc<virtual_time::VirtualTime>>,
+    /// Another order than that of the queue.
+    #[cfg(feature = "test-util")]
+    pub(crate) order: OnceCell<crate::sched::order::Order>,
+    inspection: Inspecting,
     pub(crate) services: Services,
-    pub(crate) counters: LoopCounters,
+    transports_waiter: TransportsWaiter,
+    observers: Observers,
     /// The receive buffer, lent to whoever reads; made when first used.
     receive_buffer: Cell<Option<Box<[u8]>>>,
     /// More of them, where a transport stands on another: as many as have been lent at the same time.
@@ -215,22 +185,28 @@ impl Core {
         self.clock.now()
     }
 
+    /// The time of the loop's clock, in nanoseconds since the loop was made.
+    #[inline]
+    fn nanos(&self) -> u64 {
+        self.local.counters.read(&self.clock)
+    }
+
     /// How long to sleep, at `now`, until a deadline.
     fn sleep_until(&self, deadline: Instant, now: Instant) -> Option<Duration> {
-        match &self.clock {
-            ClockSource::Monotonic => Some(deadline.saturating_duration_since(now)),
-            ClockSource::Custom(clock) => clock.sleep_until(deadline),
+        match self.clock.own() {
+            None => Some(deadline.saturating_duration_since(now)),
+            Some(clock) => clock.sleep_until(deadline),
         }
     }
 
     /// Whether the clock is one of the application's.
     pub(crate) fn has_own_clock(&self) -> bool {
-        matches!(self.clock, ClockSource::Custom(_))
+        self.clock.own().is_some()
     }
 
     /// How many turns have begun.
     pub(crate) fn turn_number(&self) -> u64 {
-        self.counters.turns.get()
+        self.local.counters.turns.get()
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -307,6 +283,7 @@ impl Drop for Core {
 /// let el = roundelay::EventLoop::new().unwrap();
 /// std::thread::spawn(move || el.run_forever());
 /// ```
+#[doc(alias("BaseEventLoop", "loop"))]
 pub struct EventLoop {
     pub(crate) core: Rc<Core>,
     /// Whether dropping this value closes the loop.
@@ -319,6 +296,7 @@ impl EventLoop {
     /// # Errors
     ///
     /// The operating system's, most often for want of descriptors.
+    #[track_caller]
     pub fn new() -> io::Result<Self> {
         Self::builder().build()
     }
@@ -373,46 +351,6 @@ impl EventLoop {
     pub fn selector_name(&self) -> &'static str {
         self.core.reactor.borrow().selector().map_or("", |selector| selector.name())
     }
-
-    /// The earliest deadline of the loop's timers; the present time if anything is ready already.
-    ///
-    /// For a foreign loop that hosts this one: it waits until this moment or until [`as_fd`](AsFd::as_fd) is readable,
-    /// whichever comes first, and then calls [`run_once`](Self::run_once) with a timeout of zero.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        if self.core.has_work() {
-            return Some(self.time());
-        }
-        self.core.local.timers.borrow_mut().next_deadline()
-    }
-
-    /// Sets a function that is called when the loop, while it is not in a turn, gets something to do: for a foreign
-    /// loop that hosts this one and waits for something else than its descriptor.
-    ///
-    /// It is called on whichever thread gave the loop something to do, once for each time the loop was left idle; and
-    /// here and now if there is something to do already. If it panics on the loop's own thread, that is reported to the
-    /// exception handler.
-    pub fn set_wake_hook(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
-        if !self.core.is_open() {
-            return;
-        }
-        let hosted = hook.is_some();
-        self.core.wake.set_hook(hook);
-        if hosted && self.be_hosted() {
-            // Whether or not somebody else was told before: this host was not.
-            let _ = self.core.local.shared_ref().claim_wake();
-            self.core.wake.wake();
-        }
-    }
-
-    /// From now on whatever is scheduled outside of a turn wakes the loop, also from its own thread. True if there is
-    /// something to do already.
-    fn be_hosted(&self) -> bool {
-        self.core.hosted.set(true);
-        let idle = !self.is_running();
-        self.core.local.hosted_idle.set(idle);
-        // From now on posts are told of; those before were not.
-        idle && (self.core.local.shared_ref().inject_queue().leave() || self.core.has_work())
-    }
 }
 
 impl Clone for EventLoop {
@@ -428,7 +366,7 @@ impl Drop for EventLoop {
             return;
         }
         if self.core.is_open() {
-            self.core.resource_warning(format_args!("unclosed event loop {self:?}"));
+            self.core.resource_warning(format_args!("unclosed event loop {self:?}"), Some(self.core.created_at.get()));
         }
         if self.is_running() {
             // Dropped from within one of its own callbacks: it ends its turn and is closed then.
@@ -439,38 +377,6 @@ impl Drop for EventLoop {
         }
         // A handler that has captured a handle to its loop would keep both for ever.
         self.core.local.dispose(self.core.exception_handler.take());
-    }
-}
-
-/// The descriptor that becomes readable when the loop has something to do; for a foreign loop that hosts this one.
-///
-/// Timers do not make it readable: see [`EventLoop::next_deadline`]. It is a duplicate of the selector's own, always the
-/// same, and stays open until the last handle to the loop is gone: closing the loop does not pull it away from a host
-/// that still watches it.
-///
-/// # Panics
-///
-/// If the loop is closed, or is that of a process that has forked this one, if its selector has no descriptor, or if the
-/// process has no descriptor left for the duplicate.
-impl AsFd for EventLoop {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        if self.core.is_open() && self.be_hosted() {
-            self.core.local.shared_ref().wake_if_asleep();
-        }
-        let reactor = self.core.reactor.borrow();
-        let selector = reactor.selector().filter(|_| !self.core.is_inherited());
-        let fd = selector.and_then(|selector| selector.backend_fd());
-        let fd = fd.expect("EventLoop::as_fd(): the loop is closed, or its selector has no descriptor");
-        self.core
-            .backend_fd
-            .get_or_init(|| fd.try_clone_to_owned().expect("EventLoop::as_fd(): the descriptor cannot be duplicated"))
-            .as_fd()
-    }
-}
-
-impl AsRawFd for EventLoop {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
     }
 }
 

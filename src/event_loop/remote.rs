@@ -7,21 +7,28 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload, give_up_payload, panic_text};
-use crate::event_loop::exception::emit;
-use crate::event_loop::job::{Changed, HasJob, IfRunning, Job, JobControl, lock};
+use tracing::Span;
+
+use crate::error::{Fatal, JoinError, LoopClosed, PanicPayload};
+use crate::event_loop::inspection::waits_for;
+use crate::event_loop::job::{Awaiting, Changed, HasJob, IfRunning, Job, JobControl, lock};
+use crate::event_loop::lost::Lost;
 use crate::event_loop::running;
 use crate::event_loop::{Core, EventLoop};
 use crate::sched::active::TaskRef;
 use crate::sched::clock::deadline;
 use crate::sched::context;
+use crate::sched::counters::Counters;
 use crate::sched::handle::HandleInfo;
+use crate::sched::info::WaitsFor;
+use crate::sched::ran::Post;
 use crate::sched::ready::{Injected, Posted, Posting, RemoteJob, thread_token};
 use crate::sched::task::{drop_caught, drop_output};
-use crate::sched::{Local, Shared};
+use crate::sched::unasked::{self, ReportableError, Unasked};
+use crate::sched::{Local, Shared, span};
 
 /// A loop as other threads see it: to schedule on it, to wake it, to stop it.
 ///
@@ -51,20 +58,17 @@ impl Remote {
         Self { shared: core.local.shared() }
     }
 
-    fn post_job(&self, job: Arc<dyn RemoteJob>) -> Result<(), LoopClosed> {
+    pub(super) fn counters(&self) -> &Counters {
+        self.shared.counters()
+    }
+
+    pub(super) fn post_job(&self, job: Arc<dyn RemoteJob>) -> Result<(), LoopClosed> {
         self.shared.post(Injected::Job(job)).map_err(|_| LoopClosed)
     }
 
-    /// Tells the loop's exception handler of a panic that nobody will look at, from any thread; where the loop is gone,
-    /// whoever reads the log.
-    pub(crate) fn report_lost(&self, lost: LostPanic) {
-        if let Some(local) = self.shared.local() {
-            return lost.tell(&local);
-        }
-        let lost = Arc::new(lost);
-        if self.post_job(lost.clone()).is_err() {
-            lost.log();
-        }
+    /// The loop's own part, on its thread.
+    pub(super) fn own_local(&self) -> Option<Rc<Local>> {
+        self.shared.local()
     }
 
     /// Whether the loop belongs to a process that has forked this one.
@@ -136,6 +140,7 @@ impl Remote {
     /// # Errors
     ///
     /// [`LoopClosed`]; `make` is dropped.
+    #[doc(alias = "run_coroutine_threadsafe")]
     #[track_caller]
     pub fn spawn<F, Fut>(&self, make: F) -> Result<RemoteTask<Fut::Output>, LoopClosed>
     where
@@ -146,8 +151,23 @@ impl Remote {
     {
         let spawned_at = Location::caller();
         let state = Arc::new(TaskState::new());
-        self.post_job(Arc::new(RemoteSpawn { make: Mutex::new(Some(make)), state: state.clone(), spawned_at }))?;
+        let make = Mutex::new(Some((make, span::current())));
+        self.post_job(Arc::new(RemoteSpawn { make, state: state.clone(), spawned_at }))?;
         Ok(RemoteTask { state, remote: self.clone(), spawned_at })
+    }
+
+    /// Whether the loop is closed, as far as this thread can know: then whatever is given to it is refused.
+    ///
+    /// ```
+    /// let el = roundelay::EventLoop::new()?;
+    /// let remote = el.remote();
+    /// assert!(!remote.is_closed());
+    /// el.close();
+    /// assert!(remote.is_closed() && remote.post(|| {}).is_err());
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
     }
 
     /// Stops the loop, as [`EventLoop::stop`] does, when what was posted before has been queued.
@@ -213,56 +233,9 @@ impl RemoteJob for Stop {
     }
 
     fn close(self: Arc<Self>, _: &Local) {}
-}
 
-/// A panic that nobody will look at, on its way to the exception handler.
-pub(crate) struct LostPanic {
-    message: &'static str,
-    payload: Mutex<Option<PanicPayload>>,
-    /// What panicked, where more than its place is known.
-    subject: Option<HandleInfo>,
-    created_at: &'static Location<'static>,
-}
-
-impl LostPanic {
-    pub(crate) fn new(
-        message: &'static str,
-        payload: PanicPayload,
-        subject: Option<HandleInfo>,
-        created_at: &'static Location<'static>,
-    ) -> Self {
-        Self { message, payload: Mutex::new(Some(payload)), subject, created_at }
-    }
-
-    fn tell(&self, local: &Local) {
-        let payload = lock(&self.payload).take();
-        if let Some(payload) = payload {
-            let subject = self.subject.clone().map(|subject| Rc::new(subject) as _);
-            local.caught(self.message, payload, subject, Some(self.created_at));
-        }
-    }
-
-    fn log(&self) {
-        let payload = lock(&self.payload).take();
-        if let Some(payload) = payload {
-            let subject = self.subject.as_ref().map(|subject| format!("\n  {subject:?}")).unwrap_or_default();
-            let (message, text, place) = (self.message, panic_text(&*payload), self.created_at);
-            emit(tracing::Level::ERROR, &format!("{message}: {text}{subject}\n  created at {place}"));
-            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                // Nobody is left to be told, and there may be no end to it.
-                give_up_payload(second);
-            }
-        }
-    }
-}
-
-impl RemoteJob for LostPanic {
-    fn run(self: Arc<Self>, local: &Local) {
-        self.tell(local);
-    }
-
-    fn close(self: Arc<Self>, local: &Local) {
-        self.tell(local);
+    fn about(&self) -> Post {
+        Post { method: "Remote::stop", origin: None }
     }
 }
 
@@ -312,6 +285,10 @@ where
     fn close(self: Arc<Self>, _: &Local) {
         self.job.close();
     }
+
+    fn about(&self) -> Post {
+        Post { method: "Remote::call_soon_threadsafe", origin: Some((type_name::<F>(), self.created_at)) }
+    }
 }
 
 /// The callback of [`Remote::post`].
@@ -326,6 +303,10 @@ impl<F: FnOnce() + Send> Posted for PostedCallback<F> {
         // What panicked was reported; the payload is dropped here.
         drop_output(local, call(local, callback, created_at));
     }
+
+    fn about(&self) -> Post {
+        Post { method: "Remote::post", origin: Some((type_name::<F>(), self.created_at)) }
+    }
 }
 
 /// Calls a posted function in a copy of the base context.
@@ -333,6 +314,7 @@ fn call<F, T>(local: &Local, callback: F, created_at: &'static Location<'static>
 where
     F: FnOnce() -> T,
 {
+    local.counters.callbacks.add(1);
     let (called, left) = context::enter(context::fork_current(), || {
         catch_unwind(AssertUnwindSafe(callback)).map_err(|payload| report(local, payload, type_name::<F>(), created_at))
     });
@@ -383,6 +365,7 @@ impl<T> RemoteHandle<T> {
     }
 
     /// Whether it was cancelled before it ran.
+    #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
         self.control().is_cancelled()
     }
@@ -452,7 +435,7 @@ enum Progress<T> {
 struct TaskInner<T> {
     progress: Progress<T>,
     /// Who awaits it.
-    waker: Option<Waker>,
+    waker: Option<Awaiting>,
     /// Whether it is to be cancelled, perhaps before it exists.
     cancelled: bool,
     /// Whether nobody will ask for the result.
@@ -461,6 +444,8 @@ struct TaskInner<T> {
     task: Option<TaskRef>,
     /// Whether the future was dropped before the task existed.
     dropped_early: bool,
+    /// What is done with an output that nobody will ask for, where it is not merely dropped.
+    unasked: Option<Unasked<T>>,
 }
 
 struct TaskState<T> {
@@ -478,6 +463,7 @@ impl<T> TaskState<T> {
             detached: false,
             task: None,
             dropped_early: false,
+            unasked: None,
         };
         Self { inner: Mutex::new(inner), changed: Changed::default() }
     }
@@ -529,7 +515,8 @@ impl<T> TaskInner<T> {
 
 /// The job of [`Remote::spawn`].
 struct RemoteSpawn<F, T> {
-    make: Mutex<Option<F>>,
+    /// With the span that the thread was in: the parent of the task's own.
+    make: Mutex<Option<(F, Option<Box<Span>>)>>,
     state: Arc<TaskState<T>>,
     spawned_at: &'static Location<'static>,
 }
@@ -546,6 +533,13 @@ impl<T> Finish<T> {
         match self.state.finish(result) {
             // As any other task that panics with nobody to see it.
             Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            Some(Ok(output)) => {
+                let unasked = lock(&self.state.inner).unasked;
+                match unasked {
+                    Some(unasked) => unasked(&self.el.core.local, self.el.current_task(), output),
+                    None => drop(output),
+                }
+            }
             unwanted => drop(unwanted),
         }
     }
@@ -577,11 +571,11 @@ where
         let Some(core) = running::current() else {
             return;
         };
-        let Some(make) = lock(&self.make).take() else {
+        let Some((make, parent)) = lock(&self.make).take() else {
             return;
         };
         if lock(&self.state.inner).cancelled {
-            drop_caught(&core.local, make, "Exception in the destructor of a cancelled closure");
+            drop_caught(&core.local, (make, parent), "Exception in the destructor of a cancelled closure");
             self.state.finish(Err(JoinError::cancelled()));
             return;
         }
@@ -592,7 +586,9 @@ where
             let future = async move { finish.finish(future.await) };
             el.task_builder().spawn_at(self.spawned_at, future)
         };
-        let (made, left) = context::enter(context::fork_current(), || catch_unwind(AssertUnwindSafe(spawn)));
+        let (made, left) = span::inside(parent, &core.local, || {
+            context::enter(context::fork_current(), || catch_unwind(AssertUnwindSafe(spawn)))
+        });
         core.local.dispose(left);
         match made {
             Ok(task) => {
@@ -619,6 +615,10 @@ where
         let make = lock(&self.make).take();
         local.dispose(make);
         self.state.finish(Err(JoinError::closed()));
+    }
+
+    fn about(&self) -> Post {
+        Post { method: "Remote::spawn", origin: Some((type_name::<F>(), self.spawned_at)) }
     }
 }
 
@@ -663,6 +663,10 @@ impl RemoteJob for CancelTask {
     }
 
     fn close(self: Arc<Self>, _: &Local) {}
+
+    fn about(&self) -> Post {
+        Post { method: "RemoteTask::cancel", origin: None }
+    }
 }
 
 /// A task that was posted to a loop: a `Send` future of `Result<T, JoinError>`, which can also be waited for by
@@ -758,6 +762,44 @@ impl<T> RemoteTask<T> {
     }
 }
 
+impl<T: Send + 'static, E: Send + 'static> RemoteTask<Result<T, E>> {
+    /// Detaches the task, as dropping it does, and has its error reported to the loop's exception handler, too, when it
+    /// comes; see [`Task::report_errors`](crate::Task::report_errors).
+    ///
+    /// ```
+    /// use roundelay::{EventLoop, LoopClosed};
+    ///
+    /// let el = EventLoop::new()?;
+    /// let remote = el.remote();
+    /// std::thread::spawn(move || {
+    ///     // Instead of an error that nobody sees:
+    ///     remote.spawn(|| async { std::fs::remove_file("/there/is/no/such/file") })?.report_errors();
+    ///     remote.stop()
+    /// });
+    /// el.set_exception_handler(Some(std::rc::Rc::new(|_, context| {
+    ///     assert!(context.to_string().contains("No such file"));
+    /// })));
+    /// el.run_forever();
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn report_errors<Way: 'static>(self)
+    where
+        E: ReportableError<Way>,
+    {
+        let done = {
+            let mut inner = lock(&self.state.inner);
+            inner.unasked = Some(unasked::report::<T, E, Way>);
+            // Now: the task may end before this is dropped.
+            inner.detached = true;
+            if let Progress::Done(Ok(_)) = inner.progress { inner.take() } else { None }
+        };
+        if let Some(Ok(Err(error))) = done {
+            let lost = Lost::error(unasked::MESSAGE, || error.into_error(), None, self.spawned_at);
+            self.remote.report_lost(lost);
+        }
+    }
+}
+
 impl<T> Future for RemoteTask<T> {
     type Output = Result<T, JoinError>;
 
@@ -766,7 +808,7 @@ impl<T> Future for RemoteTask<T> {
     /// If it is polled again after it gave the output.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // With nothing locked: a waker may be the application's.
-        let waker = cx.waker().clone();
+        let waker = Awaiting::new(cx, type_name::<Self>(), self.remote.loop_id());
         let mut inner = lock(&self.state.inner);
         match inner.give("poll") {
             Some(result) => Poll::Ready(result),
@@ -774,6 +816,7 @@ impl<T> Future for RemoteTask<T> {
                 let before = inner.waker.replace(waker);
                 drop(inner);
                 drop(before);
+                waits_for(|| WaitsFor::Other("a task of another loop"));
                 Poll::Pending
             }
         }
@@ -791,7 +834,7 @@ impl<T> Drop for RemoteTask<T> {
         if let Some(Err(error)) = result {
             if let Ok(payload) = error.try_into_panic() {
                 let message = "Task exception was never retrieved";
-                self.remote.report_lost(LostPanic::new(message, payload, None, self.spawned_at));
+                self.remote.report_lost(Lost::panic(message, payload, None, self.spawned_at));
             }
         }
     }

@@ -3,25 +3,32 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::error::Fatal;
+use tracing::Span;
+
+use crate::error::{Fatal, PanicPayload};
 use crate::event_loop::Core;
-use crate::event_loop::run::Run;
-use crate::sched::active::{Ending, Kind, NewEntry, TaskId, TaskRef, WakeParts};
+use crate::event_loop::run::{Run, or_panic};
+use crate::sched::active::{Ending, Kind, TaskId, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
 use crate::sched::join::Outcome;
 use crate::sched::ready::{Injected, Item};
-use crate::sched::{Local, Shared};
+use crate::sched::{Local, Shared, span};
 
 /// A root, not known by its type.
-pub(super) trait RootFuture {
+pub(crate) trait RootFuture {
     /// Polls it if the id is its own.
     fn poll(&mut self, core: &Core, id: u64);
+
+    /// Its task, if the id is its own and it is not done.
+    fn task(&self, id: u64) -> Option<TaskRef>;
+
+    fn is_done(&self) -> bool;
 }
 
 /// Wakes the root. Wakers of an earlier root carry another id and wake nobody.
@@ -86,6 +93,7 @@ struct Root<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> {
     id: u64,
     /// `None` after the drop only.
     waker: Option<Wakers>,
+    span: Option<Box<Span>>,
     done: bool,
 }
 
@@ -94,11 +102,16 @@ impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
     fn new(core: &'a Core, how: RunRoot, poll: P) -> Self {
         let local = &core.local;
         let id = TaskId::next();
+        let span = span::of_new_task(local, id, None, how.spawned_at);
         let waker = core.root_waker.take(local);
-        let new = NewEntry { id, context: how.context, name: None, spawned_at: how.spawned_at, kind: how.kind };
+        // Now and not before: what is made in the beginning of the run takes its age from it.
+        let spawned = core.nanos();
+        local.looked_at.set(spawned);
+        let RunRoot { context, spawned_at, kind, .. } = how;
         let task = {
             let mut active = local.active.borrow_mut();
-            let entry = active.insert(new);
+            let entry = active.insert(id, kind, spawned_at, spawned);
+            entry.begin(context, None, None);
             // The root holds the waker for longer than the entry.
             entry.wake.set(Some(WakeParts::of(&waker.waker)));
             entry.task()
@@ -108,7 +121,7 @@ impl<'a, P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Root<'a, P> {
         waker.handle.id.store(id, Ordering::Relaxed);
         waker.handle.queued.store(true, Ordering::Relaxed);
         local.push(Item::Root(id));
-        Self { poll, core, task, id, waker: Some(waker), done: false }
+        Self { poll, core, task, id, waker: Some(waker), span, done: false }
     }
 }
 
@@ -117,20 +130,44 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> RootFuture for Root<'_, P> 
         let Some(waker) = self.waker.as_ref().filter(|_| id == self.id && !self.done) else { return };
         waker.handle.queued.store(false, Ordering::Release);
         let local = &core.local;
+        let mut watched = None;
         let (slot, cancelled) = match local.active.borrow().get(self.task) {
             Some(entry) => {
-                entry.count_poll();
-                (entry.context.replace(Slot::EMPTY), entry.ending.get() != Ending::No)
+                local.poll.set(entry.count_poll());
+                local.counters.polls.add(1);
+                let ending = entry.ending.get();
+                if ending == Ending::Watched {
+                    watched = Some(entry.watched_waker(local, &waker.waker));
+                }
+                (entry.context.replace(Slot::EMPTY), ending.is_asked())
             }
             None => (Slot::EMPTY, false),
         };
-        let _current = CurrentRoot { core, outer: local.current.replace(Some(self.task)) };
-        let mut cx = Context::from_waker(&waker.waker);
+        let mut current = CurrentRoot { core, outer: local.current.replace(Some(self.task)), span: None };
+        if self.span.is_some() {
+            current.enter(&mut self.span);
+        }
+        let mut cx = Context::from_waker(watched.as_ref().unwrap_or(&waker.waker));
         let (polled, slot) = context::enter(slot, || (self.poll)((!cancelled).then_some(&mut cx)));
         self.done = polled.is_ready();
-        if let Some(entry) = local.active.borrow().get(self.task) {
-            entry.context.set(slot);
+        if let Some(watched) = watched {
+            end_watched(local, self.task, watched, self.done);
         }
+        // What the entry has is empty.
+        if !slot.is_empty() {
+            put_back(local, self.task, slot);
+        }
+        if current.span.is_some() {
+            self.span = current.leave();
+        }
+    }
+
+    fn task(&self, id: u64) -> Option<TaskRef> {
+        (id == self.id && !self.done).then_some(self.task)
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
     }
 }
 
@@ -142,6 +179,7 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
             let active = local.active.borrow();
             active.get(self.task).map(|entry| {
                 let context = entry.context.replace(Slot::EMPTY);
+                entry.stop_watching();
                 grace = entry.take_grace();
                 (active.end(entry, Outcome::Finished), context)
             })
@@ -151,21 +189,64 @@ impl<P: FnMut(Option<&mut Context<'_>>) -> Poll<()>> Drop for Root<'_, P> {
         }
         if let (Some((_, context)), false) = (ended, self.done) {
             // Its destructors run in its context, as a task's do.
-            let (_, left) = context::enter(context, || (self.poll)(None));
+            let (_, left) = span::inside(self.span.take(), local, || context::enter(context, || (self.poll)(None)));
             drop(left);
         }
+        span::close(self.span.take(), local);
         self.core.root_waker.spare.set(self.waker.take());
     }
+}
+
+/// Gives the entry back what the root runs in.
+#[cold]
+#[inline(never)]
+fn put_back(local: &Local, root: TaskRef, context: Slot) {
+    if let Some(entry) = local.active.borrow().get(root) {
+        entry.context.set(context);
+    }
+}
+
+/// A poll of the root is over that was watched.
+#[cold]
+#[inline(never)]
+fn end_watched(local: &Local, root: TaskRef, watched: Waker, is_done: bool) {
+    if let Some(entry) = local.active.borrow().get(root) {
+        if is_done {
+            entry.stop_watching();
+        }
+        // Not the last one.
+        entry.end_watched();
+    }
+    drop(watched);
 }
 
 /// Brings the current task back, also when the root panics.
 struct CurrentRoot<'a> {
     core: &'a Core,
     outer: Option<TaskRef>,
+    /// What it is polled in.
+    span: Option<Box<Span>>,
+}
+
+impl CurrentRoot<'_> {
+    #[cold]
+    #[inline(never)]
+    fn enter(&mut self, span: &mut Option<Box<Span>>) {
+        self.span = span.take().and_then(|span| span::enter(span, &self.core.local));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave(&mut self) -> Option<Box<Span>> {
+        self.span.take().and_then(|span| span::leave(span, &self.core.local))
+    }
 }
 
 impl Drop for CurrentRoot<'_> {
     fn drop(&mut self) {
+        if self.span.is_some() {
+            span::close(self.leave(), &self.core.local);
+        }
         self.core.local.current.set(self.outer);
         self.core.local.budget.set(None);
     }
@@ -196,14 +277,19 @@ pub(crate) enum RootEnd {
     Cancelled,
 }
 
+/// What a root gives: its value, or the panic that it has ended with. `None` if it was cancelled, or not polled to its end.
+pub(crate) type RootOutput<T> = Option<Result<T, PanicPayload>>;
+
 impl Core {
-    /// Runs until the future, which is polled in place, is done.
-    #[track_caller]
-    pub(crate) fn run_root<F: Future>(self: &Rc<Self>, how: RunRoot, future: F) -> Result<F::Output, RootEnd> {
-        let _run = Run::enter(self, how.method);
-        let mut future = pin!(Some(future));
-        let mut output = None;
-        let mut root = Root::new(self, how, |cx: Option<&mut Context<'_>>| {
+    /// A root of which the future is polled in place, and dropped as soon as it is done.
+    #[inline]
+    pub(crate) fn root<'a, F: Future>(
+        &'a self,
+        how: RunRoot,
+        mut future: Pin<&'a mut Option<F>>,
+        output: &'a mut RootOutput<F::Output>,
+    ) -> impl RootFuture + use<'a, F> {
+        Root::new(self, how, move |cx: Option<&mut Context<'_>>| {
             let polled = match (cx, future.as_mut().as_pin_mut()) {
                 (Some(cx), Some(pinned)) => catch_unwind(AssertUnwindSafe(|| pinned.poll(cx))),
                 // Cancelled.
@@ -220,7 +306,7 @@ impl Core {
             };
             // What it holds is released before its end is seen, as a task's is.
             let released = catch_unwind(AssertUnwindSafe(|| future.set(None)));
-            output = Some(match (ended, released) {
+            *output = Some(match (ended, released) {
                 (ended, Ok(())) => ended,
                 (Ok(_), Err(payload)) => Err(payload),
                 (Err(payload), Err(second)) => {
@@ -230,22 +316,31 @@ impl Core {
                 }
             });
             Poll::Ready(())
-        });
-        loop {
-            self.turn_or_panic(Some(&mut root));
-            if self.stopping.get() {
-                break;
+        })
+    }
+
+    /// Runs until the future, which is polled in place, is done.
+    #[track_caller]
+    pub(crate) fn run_root<F: Future>(self: &Rc<Self>, how: RunRoot, future: F) -> Result<F::Output, RootEnd> {
+        let run = Run::enter(self, how.method);
+        let mut future = pin!(Some(future));
+        let mut output = None;
+        let mut root = self.root(how, future.as_mut(), &mut output);
+        let result = self.make_turns(|limit| {
+            self.turn_of_run(limit, Some(&mut root))?;
+            if self.stopping.get() || root.is_done() && !self.has_more() {
+                return Ok(true);
             }
-            if root.done {
-                if !self.has_more() {
-                    break;
-                }
+            if root.is_done() {
                 // As asyncio's own done callback: what is scheduled, due or ready by now still runs.
                 self.stopping.set(true);
             }
-        }
-        let end = if root.done { RootEnd::Cancelled } else { RootEnd::Stopped };
+            Ok(false)
+        });
+        or_panic(result);
+        let end = if root.is_done() { RootEnd::Cancelled } else { RootEnd::Stopped };
         drop(root);
+        run.end();
         match output {
             Some(Ok(value)) => Ok(value),
             Some(Err(payload)) => resume_unwind(payload),

@@ -11,10 +11,13 @@ use crate::event_loop::root::{RootEnd, RootFuture, RunRoot};
 use crate::event_loop::running::{self, Running};
 use crate::event_loop::source::FULL_BUDGET;
 use crate::event_loop::{Core, EventLoop, LoopFired, RunState};
+use crate::note::is_taken;
 use crate::reactor::slot::{Listener, Watcher};
 use crate::reactor::{Fired, Readiness};
 use crate::sched::active::{Ending, Entry, TaskRef};
+use crate::sched::counters::{Counters, whole_nanos};
 use crate::sched::ready::{Injected, Item};
+use crate::sched::watch::Cause;
 use crate::sched::{Due, Phase, task};
 
 impl EventLoop {
@@ -28,13 +31,13 @@ impl EventLoop {
     /// thread, if its selector fails, or with the payload of a [`Fatal`](crate::Fatal) panic of a callback.
     #[track_caller]
     pub fn run_forever(&self) {
-        let _run = Run::enter(&self.core, "EventLoop::run_forever");
-        loop {
-            self.core.turn_or_panic(None);
-            if self.core.stopping.get() {
-                return;
-            }
-        }
+        let run = Run::enter(&self.core, "EventLoop::run_forever");
+        let result = self.core.make_turns(|limit| {
+            self.core.turn_of_run(limit, None)?;
+            Ok(self.core.stopping.get())
+        });
+        or_panic(result);
+        run.end();
     }
 
     /// Runs the loop until the future is done, and returns its output.
@@ -73,7 +76,13 @@ impl EventLoop {
 
     /// Makes one turn, and waits at most `timeout` for something to do; `None` waits without end.
     ///
-    /// Returns how many items ran. With a timeout of zero it never blocks: for a foreign loop that hosts this one.
+    /// Returns how many items ran. With a timeout of zero it never blocks, and always asks the selector: that is the turn of
+    /// a loop inside of another one, which waits for the [descriptor](std::os::fd::AsFd) or the
+    /// [deadline](Self::next_deadline). After it, [`next_deadline`](Self::next_deadline) says whether there is more to do at
+    /// once; what is ready is left to the next turn, so that the host gets its own turn in between.
+    ///
+    /// What a turn may do: everything that is ready when it begins, at most 4096 posts of other threads, and what its tasks
+    /// and callbacks take. So a host that has a frame to draw loses no more time than they hold the thread for.
     ///
     /// # Errors
     ///
@@ -84,13 +93,15 @@ impl EventLoop {
     /// As [`run_forever`](Self::run_forever), but for a selector that fails.
     #[track_caller]
     pub fn run_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
-        let _run = Run::enter(&self.core, "EventLoop::run_once");
-        self.core.turn(timeout, None)
+        let _run = Run::enter(&self.core, RUN_ONCE);
+        self.core.make_one_turn(timeout)
     }
 
     /// Ends the current run after the turn that is under way; if the loop is not running, the next run makes one turn.
     pub fn stop(&self) {
         self.core.stopping.set(true);
+        // A host that waits makes that turn.
+        self.core.local.nudge();
     }
 
     /// Closes the loop, for good. A second call does nothing.
@@ -113,10 +124,13 @@ impl EventLoop {
         if core.local.phase.get() != Phase::Open {
             return;
         }
-        tracing::debug!(target: "roundelay", "close {self:?}");
+        note!(DEBUG, "roundelay::loop", "close {self:?}");
         core.close();
     }
 }
+
+/// The run of which nothing is told: a host makes many.
+const RUN_ONCE: &str = "EventLoop::run_once";
 
 /// A run of the loop; ends it however it is left.
 pub(super) struct Run<'a> {
@@ -126,7 +140,21 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     #[track_caller]
-    pub(super) fn enter(core: &'a Rc<Core>, method: &str) -> Self {
+    pub(super) fn enter(core: &'a Rc<Core>, method: &'static str) -> Self {
+        let run = Self::enter_hosted(core, method);
+        if core.driven.get() {
+            // It would be woken instead of the selector, and its deadline may be another one afterwards.
+            core.wake_driver();
+        }
+        if is_taken(&tracing::Level::DEBUG) {
+            core.tell_begin(method);
+        }
+        run
+    }
+
+    /// As `enter`, by whoever makes some turns and then leaves the loop to its host.
+    #[track_caller]
+    pub(super) fn enter_hosted(core: &'a Rc<Core>, method: &'static str) -> Self {
         assert!(
             !core.is_inherited(),
             "{method}(): event loop {} is that of a process that has forked this one: make another one here, or call \
@@ -142,6 +170,9 @@ impl<'a> Run<'a> {
                 other.local.loop_id()
             );
         }
+        if !core.has_run.get() {
+            core.begin();
+        }
         core.run_state.set(RunState::Running);
         core.local.hosted_idle.set(false);
         // The first turn of a run asks the selector.
@@ -151,17 +182,31 @@ impl<'a> Run<'a> {
         }
         Self { core, running: Some(Running::enter(core.clone())) }
     }
+
+    /// The loop is not run from now on. A program that calls `run_once` again and again says so only if it is a host: else
+    /// it is busy in between.
+    #[inline]
+    pub(super) fn end(self) {
+        self.core.leave();
+    }
 }
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         let core = self.core;
+        if core.told_run.get().is_some() {
+            core.tell_end();
+        }
         self.running = None;
         core.stopping.set(false);
         core.local.hosted_idle.set(core.hosted.get());
         let close = core.run_state.replace(RunState::Idle) == RunState::ClosingAfterwards;
         // Without a host nobody need be told of what comes between two runs: the next one looks for it.
         let hosted = core.hosted.get() && !core.is_inherited();
+        if hosted {
+            // The clock may be the application's.
+            core.local.guarded(|| core.leave());
+        }
         if hosted && (core.local.shared_ref().inject_queue().leave() || core.has_work()) {
             core.local.wake_host();
         }
@@ -172,6 +217,49 @@ impl Drop for Run<'_> {
 }
 
 impl Core {
+    /// The loop is run for the first time.
+    #[cold]
+    #[inline(never)]
+    fn begin(&self) {
+        self.local.counters.begin(self.nanos());
+        self.has_run.set(true);
+    }
+
+    /// Tells of a run that is more than one turn, and the application's: not of those in which a runner ends things.
+    #[cold]
+    #[inline(never)]
+    fn tell_begin(self: &Rc<Self>, method: &'static str) {
+        if method != RUN_ONCE && !self.ending.get() {
+            let el = EventLoop::handle(self.clone());
+            note!(DEBUG, "roundelay::loop", "{method}() begins: {el:?}");
+            self.told_run.set(Some(method));
+        }
+    }
+
+    /// Tells of its end.
+    #[cold]
+    #[inline(never)]
+    fn tell_end(self: &Rc<Self>) {
+        if let Some(method) = self.told_run.take() {
+            let el = EventLoop::handle(self.clone());
+            note!(DEBUG, "roundelay::loop", "{method}() ends: {el:?}");
+        }
+    }
+
+    /// The loop is not run from now on, which its metrics tell. A run that never asked the selector read no clock, and does
+    /// not now.
+    #[inline]
+    fn leave(&self) {
+        if !self.local.counters.away.is_running() {
+            self.leave_now();
+        }
+    }
+
+    #[inline(never)]
+    fn leave_now(&self) {
+        self.local.counters.leave(self.nanos(), self.event_interval);
+    }
+
     /// Whether anything is ready.
     pub(crate) fn has_work(&self) -> bool {
         self.has_own_work() || self.local.has_posts()
@@ -184,28 +272,78 @@ impl Core {
 
     /// Whether another turn that does not wait might find something to do.
     pub(super) fn has_more(&self) -> bool {
-        let local = &self.local;
-        let (opened, closed) = self.reactor.borrow().counts();
-        self.has_work()
-            || opened > closed
-            || local.timers.borrow_mut().next_deadline().is_some_and(|deadline| self.is_due(deadline, self.now()))
+        self.has_work() || self.reactor.borrow().live() > 0 || self.has_due()
     }
 
-    #[track_caller]
-    pub(super) fn turn_or_panic(&self, root: Option<&mut dyn RootFuture>) {
-        if let Err(error) = self.turn(None, root) {
-            panic!("the event loop's selector failed: {error}");
+    /// Whether a timer is due.
+    pub(super) fn has_due(&self) -> bool {
+        let deadline = self.local.timers.borrow_mut().next_deadline();
+        deadline.is_some_and(|deadline| self.is_due(deadline, self.now()))
+    }
+
+    /// Makes turns until one is the last. `turn` makes one, which waits for so long at most, and says whether it was.
+    #[inline(always)]
+    pub(super) fn make_turns(&self, mut turn: impl FnMut(Option<Duration>) -> io::Result<bool>) -> io::Result<()> {
+        #[cfg(feature = "async-io")]
+        if let Some(async_io) = self.driver() {
+            return self.drive(&async_io, None, &mut turn);
         }
+        while !turn(None)? {}
+        Ok(())
     }
 
-    /// One turn, by the contract at the head of `event_loop`. Returns how many items ran.
-    fn turn(&self, limit: Option<Duration>, mut root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
-        let local = &*self.local;
-        self.counters.turns.set(self.counters.turns.get() + 1);
+    /// Makes one turn. Returns how many items ran.
+    #[inline(always)]
+    fn make_one_turn(&self, limit: Option<Duration>) -> io::Result<usize> {
+        #[cfg(feature = "async-io")]
+        if let Some(async_io) = self.driver().filter(|_| limit != Some(Duration::ZERO)) {
+            return self.drive_once(&async_io, limit);
+        }
+        self.turn(limit, None)
+    }
+
+    /// One turn of many, which as a rule waits without a limit: that case is compiled for itself.
+    #[inline(always)]
+    pub(super) fn turn_of_run(&self, limit: Option<Duration>, root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
+        if limit.is_none() { self.turn_without_limit(root) } else { self.turn(limit, root) }
+    }
+
+    #[inline(never)]
+    fn turn_without_limit(&self, root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
+        self.turn(None, root)
+    }
+
+    /// One turn. Returns how many items ran.
+    #[inline(always)]
+    pub(super) fn turn(&self, limit: Option<Duration>, root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
+        if self.local.alerts.any() { self.turn_alerted(limit, root) } else { self.make_turn::<false>(limit, root) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn turn_alerted(&self, limit: Option<Duration>, root: Option<&mut dyn RootFuture>) -> io::Result<usize> {
         // One from outside of a run, where nothing could unwind.
-        if let Some(payload) = local.fatal.take() {
+        if let Some(payload) = self.local.alerts.take_fatal() {
+            self.local.counters.turns.add(1);
             resume_unwind(payload);
         }
+        self.make_turn::<true>(limit, root)
+    }
+
+    /// One turn, by the contract at the head of `event_loop`. An observer that comes in the middle of it sees the items
+    /// from then on, and not the turn.
+    #[inline(always)]
+    fn make_turn<const OBSERVED: bool>(
+        &self,
+        limit: Option<Duration>,
+        mut root: Option<&mut dyn RootFuture>,
+    ) -> io::Result<usize> {
+        let local = &*self.local;
+        let counters = &*local.counters;
+        counters.turns.add(1);
+
+        #[cfg(feature = "test-util")]
+        let limit = self.pass_time(limit)?;
 
         // 1. Cancelled timers are gone already: cancelling takes them out.
         let deadline = local.timers.borrow_mut().next_deadline();
@@ -213,21 +351,44 @@ impl Core {
         // 2. and 3.
         let ready = local.ready.len() > 0 || local.has_posts();
         let mut now = None;
-        if let Some(timeout) = self.timeout(ready, deadline, limit, &mut now) {
-            self.wait(timeout)?;
-            let asked_at = match now {
-                Some(now) if timeout == Some(Duration::ZERO) => now,
-                _ => self.now(),
+        if let Some(timeout) = self.timeout(counters, ready, deadline, limit, &mut now) {
+            let sleeps = timeout != Some(Duration::ZERO);
+            if sleeps {
+                let now = now.map_or_else(|| self.nanos(), |now| counters.nanos(now));
+                counters.fall_asleep(now, self.event_interval);
+            }
+            let result = self.wait::<OBSERVED>(timeout);
+            let (asked_at, nanos) = match now {
+                Some(now) if !sleeps => (now, counters.nanos(now)),
+                _ => counters.read_both(&self.clock),
             };
+            if sleeps {
+                counters.wake_up(nanos);
+            } else {
+                counters.look(nanos, self.event_interval);
+            }
+            result?;
             now = Some(asked_at);
+            local.looked_at.set(nanos);
             self.waited_at.set(asked_at);
             self.turns_since_wait.set(0);
         }
 
         // 4.
-        if deadline.is_some() {
+        let mut seen = OBSERVED.then(|| self.begin_turn(now));
+        if let Some(deadline) = deadline {
             let now = now.unwrap_or_else(|| self.now());
-            local.queue_due(now.checked_add(self.resolution).unwrap_or(now));
+            let limit = now.checked_add(self.resolution).unwrap_or(now);
+            let is_due = match &mut seen {
+                None => local.queue_due(limit),
+                Some(turn) => {
+                    (turn.timers, turn.latest) = self.queue_due_observed(limit, now);
+                    turn.timers > 0
+                }
+            };
+            if is_due {
+                counters.lateness.record(whole_nanos(now.saturating_duration_since(deadline)));
+            }
         }
 
         // 5. No more than are there now, and no more than a turn may well take: a flood from another thread does not hold
@@ -236,18 +397,54 @@ impl Core {
 
         // 6.
         let batch = local.ready.len();
+        #[cfg(feature = "test-util")]
+        if let Some(order) = self.order.get() {
+            order.permute(&local.ready, batch);
+        }
+        counters.ready.set(batch as u64);
+        counters.longest_ready.raise_to(batch as u64);
+        note!(TRACE, "roundelay::loop", "turn {} of loop {}: {batch} items", self.turn_number(), local.loop_id());
+        if let Some(turn) = &mut seen {
+            turn.posts = local.queued_posts();
+        }
         for _ in 0..batch {
-            local.ready.prefetch();
-            let Some(item) = local.ready.pop() else { break };
-            self.run_item(item, &mut root);
-            if let Some(payload) = local.fatal.take() {
-                resume_unwind(payload);
+            if local.alerts.any() {
+                self.run_alerted(&mut root);
+            } else {
+                local.ready.prefetch();
+                let Some(item) = local.ready.pop() else { break };
+                self.run_item(item, &mut root);
             }
             if local.is_inherited() {
                 self.leave_to_parent();
             }
         }
+        if local.alerts.any() {
+            self.unwind();
+        }
+        if let Some(turn) = seen {
+            self.end_turn(turn, batch);
+        }
         Ok(batch)
+    }
+
+    /// Runs the next item, if the run need not end.
+    #[cold]
+    #[inline(never)]
+    fn run_alerted(&self, root: &mut Option<&mut dyn RootFuture>) {
+        self.unwind();
+        if let Some(item) = self.local.ready.pop() {
+            self.run_observed(item, root);
+        }
+    }
+
+    /// Ends the run if something has panicked fatally.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn unwind(&self) {
+        if let Some(payload) = self.local.alerts.take_fatal() {
+            resume_unwind(payload);
+        }
     }
 
     /// How long this turn waits, at most, when it asks the selector; `None` if it does not ask. Says what time it is if
@@ -255,8 +452,10 @@ impl Core {
     ///
     /// Where nothing is registered, a wait that does not sleep could find nothing, and is left out: then a turn that has
     /// work and no timers costs no system call and does not read the clock.
+    #[inline(always)]
     fn timeout(
         &self,
+        counters: &Counters,
         ready: bool,
         deadline: Option<Instant>,
         limit: Option<Duration>,
@@ -264,10 +463,11 @@ impl Core {
     ) -> Option<Option<Duration>> {
         const AT_ONCE: Option<Option<Duration>> = Some(Some(Duration::ZERO));
         let stopping = self.stopping.get();
-        let (bare, has_events) = {
+        let (live, bare, has_events) = {
             let reactor = self.reactor.borrow();
-            (reactor.is_bare() && !self.hosted.get(), reactor.has_events())
+            (reactor.live(), reactor.is_bare() && !self.hosted.get(), reactor.has_events())
         };
+        counters.descriptors.set(live);
         if ready || stopping {
             if bare {
                 return None;
@@ -294,33 +494,57 @@ impl Core {
         Some(shorter(sleep, limit))
     }
 
+    /// Asks the selector outside of a turn's own wait.
+    #[cfg(feature = "test-util")]
+    pub(super) fn wait_beforehand(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.local.counters.descriptors.set(self.reactor.borrow().live());
+        if self.is_observed() { self.wait::<true>(timeout) } else { self.wait::<false>(timeout) }
+    }
+
     /// Asks the selector and queues what it found.
-    fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+    #[inline(always)]
+    fn wait<const OBSERVED: bool>(&self, timeout: Option<Duration>) -> io::Result<()> {
         let local = &*self.local;
         let mut fired = self.fired.take();
+        let asked_at = OBSERVED.then(|| self.now());
         let result = if timeout == Some(Duration::ZERO) {
             self.ask(timeout, &mut fired)
         } else {
             self.sleep(timeout, &mut fired)
         };
-        for fired in fired.drain(..) {
+        if let Some(asked_at) = asked_at {
+            self.show_wait(asked_at, timeout, fired.len());
+        }
+        local.counters.events.add(fired.len() as u64);
+        // Turned round, the first one is taken first; a drain would have something to put right at its end.
+        fired.reverse();
+        while let Some(fired) = fired.pop() {
             match fired {
                 Fired::Callback(callback) => local.ready.push(Item::Callback(callback)),
                 Fired::Event(key, readiness) => local.ready.push(Item::Event { key, readiness: readiness.bits() }),
                 // Queues the task at once: its place in the line is that of the event.
-                Fired::Wake(waker) => local.wake(waker),
+                Fired::Wake(waker, fd) => {
+                    local.inspection.cause.set(Cause::Descriptor(fd));
+                    local.wake(waker);
+                }
             }
         }
-        self.fired.set(fired);
+        // What was there meanwhile has no memory.
+        std::mem::forget(self.fired.replace(fired));
         result
     }
 
+    #[inline(always)]
     fn ask(&self, timeout: Option<Duration>, fired: &mut Vec<LoopFired>) -> io::Result<()> {
-        self.counters.waits.set(self.counters.waits.get() + 1);
-        self.reactor.borrow_mut().wait(timeout, fired)
+        let counters = &self.local.counters;
+        let mut reactor = self.reactor.borrow_mut();
+        counters.waits.add(1);
+        counters.armed.set(self.local.timers.borrow().len() as u64);
+        reactor.wait(timeout, fired)
     }
 
     /// Asks the selector, and sleeps until it has something to say or is called.
+    #[inline(always)]
     fn sleep(&self, mut timeout: Option<Duration>, fired: &mut Vec<LoopFired>) -> io::Result<()> {
         let inject = self.local.shared_ref().inject_queue();
         if !self.spin.is_zero() {
@@ -355,12 +579,12 @@ impl Core {
         }
     }
 
-    fn is_due(&self, deadline: Instant, now: Instant) -> bool {
+    pub(super) fn is_due(&self, deadline: Instant, now: Instant) -> bool {
         now.checked_add(self.resolution).is_none_or(|limit| deadline <= limit)
     }
 
-    #[inline]
-    fn run_item(&self, item: Item, root: &mut Option<&mut dyn RootFuture>) {
+    #[inline(always)]
+    pub(super) fn run_item(&self, item: Item, root: &mut Option<&mut dyn RootFuture>) {
         let local = &*self.local;
         match item {
             Item::Task(runnable) => self.run_task(runnable),
@@ -404,8 +628,15 @@ impl Core {
             Some(Injected::Root(id)) => self.run_root_item(id, root),
             Some(Injected::Job(job)) => job.run(&self.local),
             Some(Injected::Posted(posting)) => posting.run(&self.local),
+            Some(Injected::Stamped(stamped)) => self.run_stamped(stamped.item, root),
             None => {}
         }
+    }
+
+    /// The same while somebody wants to know where it came from.
+    #[cold]
+    fn run_stamped(&self, injected: Injected, root: &mut Option<&mut dyn RootFuture>) {
+        self.run_item(injected.into(), root);
     }
 
     /// Ends everything the loop has. See [`EventLoop::close`].
@@ -415,9 +646,11 @@ impl Core {
         let local = &*self.local;
         let inject = local.shared_ref().inject_queue();
         local.phase.set(Phase::Closing);
+        self.wake_driver();
 
         // All tasks are told to end. Those that a thread is just waking are not in any queue yet: an empty queue proves
         // nothing, the number of live tasks does.
+        self.warn_of_pending_tasks();
         let tasks: Vec<TaskRef> = local.active.borrow().iter().map(Entry::task).collect();
         for task in tasks {
             local.end_task(task, Ending::Closed);
@@ -453,6 +686,8 @@ impl Core {
             }
         }
         self.services.close(local);
+        #[cfg(feature = "async-io")]
+        self.drive_no_more();
         let (slots, selector) = self.reactor.borrow_mut().close();
         for slot in slots {
             local.guarded(|| match slot.listener {
@@ -480,8 +715,10 @@ impl Core {
         local.ready.shrink();
         local.active.borrow_mut().shrink();
         drop((self.receive_buffer.take(), self.spare_buffers.take()));
+        // The clock may be the application's.
+        local.guarded(|| local.counters.end(self.nanos()));
         local.part();
-        if let Some(payload) = local.fatal.take() {
+        if let Some(payload) = local.alerts.take_fatal() {
             local.report_panic("Fatal panic while closing", &*payload, None, None);
             local.dispose(payload);
         }
@@ -502,6 +739,14 @@ impl Core {
             None => return false,
         }
         true
+    }
+}
+
+/// Panics if the selector has failed.
+#[track_caller]
+pub(super) fn or_panic(result: io::Result<()>) {
+    if let Err(error) = result {
+        panic!("the event loop's selector failed: {error}");
     }
 }
 

@@ -26,6 +26,7 @@ thread_local! {
 ///     assert!(roundelay::get_running_loop().unwrap().is_running());
 /// });
 /// ```
+#[doc(alias = "_get_running_loop")]
 pub fn get_running_loop() -> Result<EventLoop, NoRunningLoop> {
     current().map(EventLoop::handle).ok_or(NoRunningLoop)
 }
@@ -78,6 +79,7 @@ impl Running {
 }
 
 impl Drop for Running {
+    #[inline(always)]
     fn drop(&mut self) {
         set_running_loop(None);
         drop(RUNNING.with(|running| running.borrow_mut().take()));

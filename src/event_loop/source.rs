@@ -10,10 +10,12 @@ use std::task::{Context, Poll};
 
 use crate::constants::{TASK_IO_BUDGET, TASK_IO_BUDGET_BYTES, TASK_IO_REFUSALS};
 use crate::error::LoopClosed;
+use crate::event_loop::inspection::waits_for;
 use crate::event_loop::{Core, LoopRegistration};
 use crate::os::fd::AsFd;
 use crate::reactor::slot::{Direction, Listener, WakerPair};
 use crate::reactor::{Interest, Mode, Readiness};
+use crate::sched::info::WaitsFor;
 
 /// A registered descriptor, and whoever waits for it.
 pub(crate) struct Source<S> {
@@ -94,6 +96,7 @@ impl<S> Source<S> {
         self.wait(direction, cx)
     }
 
+    #[inline(never)]
     fn wait(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wakers.register(direction, cx);
         if !self.registration.is_edge() {
@@ -106,6 +109,7 @@ impl<S> Source<S> {
                 return Poll::Ready(Err(error));
             }
         }
+        waits_for(|| WaitsFor::Descriptor { fd: self.registration.fd(), write: direction == Direction::Write });
         Poll::Pending
     }
 
@@ -164,6 +168,30 @@ impl Core {
     /// One completion of I/O.
     pub(crate) fn spend_budget(&self) {
         self.spend(1);
+    }
+
+    /// So many bytes have come into the process.
+    #[inline(always)]
+    pub(crate) fn count_in(&self, n: usize) {
+        self.local.counters.bytes_in.add(n as u64);
+    }
+
+    /// So many bytes have left the process.
+    #[inline(always)]
+    pub(crate) fn count_out(&self, n: usize) {
+        self.local.counters.bytes_out.add(n as u64);
+    }
+
+    /// So many bytes were received by a completion.
+    pub(crate) fn received(&self, n: usize) {
+        self.count_in(n);
+        self.spend_bytes(n);
+    }
+
+    /// So many bytes were sent by a completion.
+    pub(crate) fn sent(&self, n: usize) {
+        self.count_out(n);
+        self.spend_bytes(n);
     }
 
     /// What the bytes of a completion count beyond the completion itself.

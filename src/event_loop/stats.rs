@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 
 use crate::event_loop::{Core, EventLoop};
-use crate::sched::Counter;
+use crate::sched::counters::Counter;
 
 /// How many of a kind were made, and how many of them are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,24 +60,17 @@ impl Stats {
     }
 }
 
-/// The loop's own counters, beside the scheduler's and the reactor's.
+/// Who waits for the last transport to go.
 #[derive(Default)]
-pub(crate) struct LoopCounters {
-    pub(crate) turns: Cell<u64>,
-    pub(crate) waits: Cell<u64>,
-    pub(crate) transports: Counter,
-    pub(crate) servers: Counter,
-    /// Who waits for the last transport to go.
-    transports_waiter: Cell<Option<Waker>>,
-}
+pub(crate) struct TransportsWaiter(Cell<Option<Waker>>);
 
 impl Core {
     /// A transport is gone.
     pub(crate) fn transport_gone(&self) {
-        let counters = &self.counters;
+        let counters = &self.local.counters;
         counters.transports.closed();
-        if Tally::of(&counters.transports).live() == 0 {
-            if let Some(waiter) = counters.transports_waiter.take() {
+        if counters.transports.live() == 0 {
+            if let Some(waiter) = self.transports_waiter.0.take() {
                 waiter.wake();
             }
         }
@@ -85,10 +78,10 @@ impl Core {
 
     /// Ready when no transport is left.
     pub(crate) fn poll_transports_gone(&self, cx: &Context<'_>) -> Poll<()> {
-        if Tally::of(&self.counters.transports).live() == 0 {
+        if self.local.counters.transports.live() == 0 {
             return Poll::Ready(());
         }
-        self.counters.transports_waiter.set(Some(cx.waker().clone()));
+        self.transports_waiter.0.set(Some(cx.waker().clone()));
         Poll::Pending
     }
 }
@@ -99,15 +92,15 @@ impl EventLoop {
         let (core, counters) = (&*self.core, &self.core.local.counters);
         let (opened, closed) = core.reactor.borrow().counts();
         Stats {
-            turns: core.counters.turns.get(),
-            waits: core.counters.waits.get(),
+            turns: counters.turns.get(),
+            waits: counters.waits.get(),
             handles: Tally::of(&counters.handles),
             timers: Tally::of(&counters.timers),
             tasks: Tally::of(&counters.tasks),
             futures: Tally::of(&counters.futures),
             descriptors: Tally { opened, closed },
-            transports: Tally::of(&core.counters.transports),
-            servers: Tally::of(&core.counters.servers),
+            transports: Tally::of(&counters.transports),
+            servers: Tally::of(&counters.servers),
         }
     }
 }

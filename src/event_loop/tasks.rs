@@ -9,10 +9,12 @@ use std::rc::Rc;
 
 use crate::error::JoinError;
 use crate::event_loop::{Core, EventLoop};
-use crate::sched::active::{TaskId, TaskInfo};
+use crate::sched::active::TaskId;
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::future::LoopFuture;
+use crate::sched::info::TaskInfo;
 use crate::sched::join::Task;
+use crate::sched::span;
 use crate::sched::task::{self, Always, NewTask, drop_caught};
 
 /// A boxed future of this thread.
@@ -98,6 +100,7 @@ impl EventLoop {
     }
 
     /// The function set by [`set_task_factory`](Self::set_task_factory).
+    #[doc(alias = "get_task_factory")]
     pub fn task_factory(&self) -> Option<TaskFactory> {
         self.core.task_factory.borrow().clone()
     }
@@ -160,6 +163,7 @@ impl<'a> TaskBuilder<'a> {
     ///     assert!(task.is_done());
     /// });
     /// ```
+    #[doc(alias = "eager_start")]
     pub fn eager(mut self, eager: bool) -> Self {
         self.eager = Some(eager);
         self
@@ -211,14 +215,16 @@ impl<'a> TaskBuilder<'a> {
         }
         let eager = eager.unwrap_or_else(|| core.eager_tasks.get());
         let context = context.map_or_else(context::fork_current, Slot::Shared);
-        let new = NewTask { id, name, context, spawned_at };
+        let mut new = NewTask { id, name, context, spawned_at, span: None };
         let factory = core.task_factory.borrow().clone();
         if let Some(factory) = factory {
             return create_by(&*factory, core, new, eager, make(value));
         }
-        // What makes the future is the application's, and may have closed the loop.
+        // What makes the future is the application's, and so is a subscriber: either may have closed the loop.
         let future = make(value);
+        new.span = span::of_new_task(&core.local, id, new.name.as_deref(), spawned_at);
         if !core.is_open() {
+            span::close(new.span, &core.local);
             return refuse(core, future, new.name, id, spawned_at);
         }
         let (runnable, task) = task::spawn(&core.local, new, future);
@@ -231,7 +237,7 @@ impl<'a> TaskBuilder<'a> {
     pub(crate) fn refuse<V, T: 'static>(self, spawned_at: &'static Location<'static>, value: V) -> Task<T> {
         let local = &self.core.local;
         local.refuse(value, |value| drop_caught(local, value, "Exception in the destructor of a task's future"));
-        let new = NewTask { id: TaskId::next(), name: self.name, context: Slot::EMPTY, spawned_at };
+        let new = NewTask { id: TaskId::next(), name: self.name, context: Slot::EMPTY, spawned_at, span: None };
         task::ended(local, new, JoinError::cancelled())
     }
 }
@@ -240,7 +246,7 @@ impl<'a> TaskBuilder<'a> {
 fn create_by<F, T>(
     factory: &dyn Fn(&EventLoop, TaskFuture, &TaskMeta) -> TaskFuture,
     core: &Rc<Core>,
-    new: NewTask,
+    mut new: NewTask,
     eager: bool,
     future: F,
 ) -> Task<T>
@@ -253,7 +259,9 @@ where
     let slot = output.clone();
     let boxed: TaskFuture = Box::pin(async move { slot.set(Some(future.await)) });
     let wrapped = factory(&EventLoop::handle(core.clone()), boxed, &meta);
+    new.span = span::of_new_task(&core.local, new.id, new.name.as_deref(), new.spawned_at);
     if !core.is_open() {
+        span::close(new.span, &core.local);
         return refuse(core, wrapped, new.name, new.id, new.spawned_at);
     }
     let wrapped = async move {
@@ -276,7 +284,8 @@ fn refuse<V, T: 'static>(
 ) -> Task<T> {
     core.local.refuse(value, drop);
     core.local.report_closed("create_task", spawned_at);
-    task::ended(&core.local, NewTask { id, name, context: Slot::EMPTY, spawned_at }, JoinError::closed())
+    let new = NewTask { id, name, context: Slot::EMPTY, spawned_at, span: None };
+    task::ended(&core.local, new, JoinError::closed())
 }
 
 impl fmt::Debug for TaskBuilder<'_> {

@@ -7,8 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_core::FusedFuture;
+
+use crate::event_loop::inspection::waits_for;
+#[cfg(feature = "hyper")]
+use crate::event_loop::remote::Remote;
 use crate::event_loop::{Core, running};
 use crate::sched::clock::deadline;
+use crate::sched::info::WaitsFor;
 use crate::sched::timers::TimerKey;
 use crate::sched::{Due, running_loop_id};
 
@@ -109,6 +115,7 @@ impl Sleep {
                     }
                     drop(new);
                 }
+                deadline.into_iter().for_each(note);
                 Some(Poll::Pending)
             }
             Some(_) => {
@@ -136,6 +143,62 @@ impl Sleep {
             self.armed = None;
             drop(due);
         }
+    }
+}
+
+/// A sleep between two polls, without its loop, so that it may be sent.
+#[cfg(feature = "hyper")]
+pub(crate) struct Asleep {
+    target: Target,
+    /// The armed timer, whose loop somebody else knows.
+    key: Option<TimerKey>,
+    state: State,
+}
+
+#[cfg(feature = "hyper")]
+impl Asleep {
+    pub(crate) fn is_armed(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The timer, which from now on is somebody else's.
+    pub(crate) fn take_key(&mut self) -> Option<TimerKey> {
+        self.key.take()
+    }
+
+    /// The sleep again, as one of the loop in which its timer is armed, if it is.
+    pub(crate) fn wake(&mut self, core: &Rc<Core>) -> Sleep {
+        let armed = self.key.take().map(|key| Armed { core: core.clone(), key });
+        Sleep { target: self.target, armed, state: self.state }
+    }
+}
+
+#[cfg(feature = "hyper")]
+impl Sleep {
+    pub(crate) fn into_asleep(mut self) -> Asleep {
+        Asleep { target: self.target, key: self.armed.take().map(|armed| armed.key), state: self.state }
+    }
+}
+
+#[cfg(feature = "hyper")]
+impl Remote {
+    /// Disarms a timer of the loop: now on its thread, soon on another. A closed loop has none any more.
+    pub(crate) fn disarm(&self, key: TimerKey) {
+        match self.own_local() {
+            Some(local) => drop(local.disarm(key)),
+            None => {
+                let disarm = move || running::with_current(|core| core.map(|core| core.local.disarm(key)));
+                let _ = self.post(move || drop(disarm()));
+            }
+        }
+    }
+}
+
+impl FusedFuture for Sleep {
+    /// Whether its end was seen, as [`is_elapsed`](Sleep::is_elapsed) says: `select!` leaves it out then, until it is
+    /// [`reset`](Sleep::reset).
+    fn is_terminated(&self) -> bool {
+        self.is_elapsed()
     }
 }
 
@@ -170,8 +233,14 @@ impl Future for Sleep {
         self.target = Target::At(when);
         let key = core.local.arm(when, Due::of(&core.local, cx.waker()));
         self.armed = Some(Armed { core, key });
+        note(when);
         Poll::Pending
     }
+}
+
+/// Notes what is waited for, if anybody wants to know.
+fn note(until: Instant) {
+    waits_for(|| WaitsFor::Timer { until, left: Duration::ZERO });
 }
 
 impl Drop for Sleep {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::constants::{END_ROUNDS, NAMED_AT_END};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
-use crate::sched::active::{TaskId, TaskInfo};
+use crate::sched::active::TaskId;
+use crate::sched::info::TaskInfo;
 use crate::sched::report::Subject;
 
 /// What kind of thing it is. The report has them in this order.

@@ -10,11 +10,13 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::LoopClosed;
 use crate::event_loop::Core;
+use crate::event_loop::inspection::waits_for;
 use crate::event_loop::watch::{busy, owned, watched};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::reactor::Mode;
 use crate::reactor::registration::borrow;
 use crate::reactor::slot::{Direction, Listener, Operation, Watch, Watcher};
+use crate::sched::info::WaitsFor;
 
 /// One operation, with the descriptor that it is about. Dropping it takes its interest back, and nobody else's.
 pub(crate) struct Wait<S> {
@@ -63,15 +65,25 @@ impl<S: AsFd> Wait<S> {
         if let Some(Place { operation, .. }) = self.place.as_ref().filter(|place| place.operation.is_waiting()) {
             // Not told yet: polled for another reason.
             operation.wait(cx.waker().clone());
+            self.note();
             return Poll::Pending;
         }
         match std::task::ready!(self.poll_try(cx, call)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.wait(cx.waker().clone()) {
-                Ok(()) => Poll::Pending,
+                Ok(()) => {
+                    self.note();
+                    Poll::Pending
+                }
                 Err(error) => Poll::Ready(Err(error)),
             },
             result => Poll::Ready(result),
         }
+    }
+
+    /// Notes what is waited for, if anybody wants to know.
+    fn note(&self) {
+        let (fd, write) = (self.io.as_fd().as_raw_fd(), self.direction == Direction::Write);
+        waits_for(|| WaitsFor::Descriptor { fd, write });
     }
 
     /// Calls `call` once, if the descriptor is nobody else's, and the task has not had its share of I/O.

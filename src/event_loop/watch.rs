@@ -14,6 +14,7 @@ use crate::reactor::slot::{Direction, Listener, Watch, Watcher};
 use crate::sched::Local;
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::handle::HandleInfo;
+use crate::sched::ran::Ran;
 use crate::sched::ready::Ready;
 
 /// A callback that runs as often as it is queued: whenever its descriptor is ready, say, until it is removed or replaced.
@@ -28,15 +29,14 @@ struct Callback<F> {
 }
 
 impl<F> Callback<F> {
+    fn info(&self) -> HandleInfo {
+        HandleInfo { name: type_name::<F>(), created_at: self.created_at, when: None, is_cancelled: self.removed.get() }
+    }
+
     /// Reports a panic.
     fn check(&self, result: Result<(), PanicPayload>, what: &str) {
         let Err(payload) = result else { return };
-        let info = HandleInfo {
-            name: type_name::<F>(),
-            created_at: self.created_at,
-            when: None,
-            is_cancelled: self.removed.get(),
-        };
+        let info = self.info();
         let message = format!("Exception in {what} {}", info.name);
         self.local.caught(&message, payload, Some(Rc::new(info)), Some(self.created_at));
     }
@@ -47,6 +47,7 @@ impl<F: FnMut() + 'static> Ready for Callback<F> {
         let Some(mut call) = self.call.take() else {
             return;
         };
+        self.local.counters.callbacks.add(1);
         let (_, left) = context::enter(Slot::Shared(self.context.clone()), || {
             let called = catch_unwind(AssertUnwindSafe(&mut call));
             self.check(called, "callback");
@@ -58,6 +59,10 @@ impl<F: FnMut() + 'static> Ready for Callback<F> {
             self.check(dropped, "the destructor of callback");
         });
         self.local.dispose(left);
+    }
+
+    fn about(self: Rc<Self>) -> Option<Ran> {
+        (!self.removed.get()).then(|| Ran::Callback(self.info()))
     }
 
     fn cancel(&self) {

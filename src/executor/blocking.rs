@@ -10,11 +10,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::error::{JoinError, give_up_payload};
+use crate::event_loop::EventLoop;
+use crate::event_loop::inspection::waits_for;
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl, lock, try_lock};
-use crate::event_loop::remote::{LostPanic, Remote};
+use crate::event_loop::lost::Lost;
+use crate::event_loop::remote::Remote;
+#[cfg(feature = "test-util")]
+use crate::event_loop::virtual_time::Busy;
 use crate::executor::job_info::JobInfo;
 use crate::executor::{Runs, Work};
 use crate::sched::handle::HandleInfo;
+use crate::sched::info::WaitsFor;
+use crate::sched::unasked::ReportableError;
 
 /// What becomes of a job whose [`Blocking`] is dropped.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +35,13 @@ pub(super) enum IfForgotten {
 /// Whether a job's end is still to be waited for.
 enum End {
     /// Yes, and these wait.
-    Awaited { wakers: Vec<Waker>, begun_at: Option<Instant> },
+    Awaited {
+        wakers: Vec<Waker>,
+        begun_at: Option<Instant>,
+        /// The time of a loop under test stands still meanwhile.
+        #[cfg(feature = "test-util")]
+        _busy: Option<Busy>,
+    },
     /// It has ended, never begins, or was given up.
     Over,
 }
@@ -41,21 +54,32 @@ struct BlockingJob<F, T> {
     /// Where the panic of a forgotten job is reported.
     remote: Remote,
     created_at: &'static Location<'static>,
+    /// What is done with an output that nobody will ask for, where it is not merely dropped.
+    unasked: Mutex<Option<Unasked<T>>>,
 }
+
+/// What is done with the output of a forgotten job, of which the info is.
+type Unasked<T> = fn(&Remote, HandleInfo, T);
 
 /// The job of a function, in both its forms.
 pub(super) fn pair<F, T>(
     function: F,
     if_forgotten: IfForgotten,
-    remote: Remote,
+    el: &EventLoop,
     created_at: &'static Location<'static>,
 ) -> (Work, Blocking<T>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (job, end) = (Job::new(function), Mutex::new(End::Awaited { wakers: Vec::new(), begun_at: None }));
-    let job = Arc::new(BlockingJob { job, end, if_forgotten, remote, created_at });
+    let end = Mutex::new(End::Awaited {
+        wakers: Vec::new(),
+        begun_at: None,
+        #[cfg(feature = "test-util")]
+        _busy: el.core.busy(|| format!("a blocking job, {}, submitted at {created_at}", type_name::<F>())),
+    });
+    let (job, remote) = (Job::new(function), el.remote());
+    let job = Arc::new(BlockingJob { job, end, if_forgotten, remote, created_at, unasked: Mutex::new(None) });
     (Work { work: job.clone() }, Blocking { control: job })
 }
 
@@ -84,12 +108,9 @@ where
         }
         let _over = OverOnDrop(&self.end);
         let result = catch_unwind(AssertUnwindSafe(function)).map_err(JoinError::panic);
-        match self.job.finish(result) {
-            Some(Err(error)) if error.is_panic() => self.report(error),
-            unwanted => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
-                    self.report(JoinError::panic(payload));
-                }
+        if let Some(unwanted) = self.job.finish(result) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.end_unwanted(unwanted))) {
+                self.report(JoinError::panic(payload));
             }
         }
     }
@@ -166,8 +187,14 @@ trait BlockingControl<T>: JobControl<T> {
     /// True if it had not begun.
     fn take_back(&self) -> bool;
 
+    /// The name of the function's type.
+    fn name(&self) -> &'static str;
+
     /// Nobody will ask for the result. A panic that is there already is not lost: the loop hears of it.
     fn forget(&self);
+
+    /// Says what is to be done with the output when nobody will ask for it.
+    fn set_unasked(&self, unasked: Unasked<T>);
 }
 
 impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
@@ -179,6 +206,10 @@ impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
         taken_back
     }
 
+    fn name(&self) -> &'static str {
+        type_name::<F>()
+    }
+
     fn forget(&self) {
         if self.remote.is_inherited() {
             // A thread that this process does not have may be looking at the job for ever.
@@ -188,23 +219,54 @@ impl<F: Send, T: Send> BlockingControl<T> for BlockingJob<F, T> {
         if given_up {
             self.job.cancel(IfRunning::LetGo);
         }
-        if let Some(Err(error)) = self.job.detach() {
-            self.report(error);
+        if let Some(unwanted) = self.job.detach() {
+            self.end_unwanted(unwanted);
         }
         if given_up {
             end(&self.end);
         }
     }
+
+    fn set_unasked(&self, unasked: Unasked<T>) {
+        *lock(&self.unasked) = Some(unasked);
+    }
 }
 
 impl<F, T> BlockingJob<F, T> {
+    /// Ends a result that nobody awaits.
+    fn end_unwanted(&self, result: Result<T, JoinError>) {
+        match result {
+            Ok(output) => {
+                let unasked = *lock(&self.unasked);
+                match unasked {
+                    Some(unasked) => unasked(&self.remote, self.handle_info(), output),
+                    None => drop(output),
+                }
+            }
+            Err(error) => self.report(error),
+        }
+    }
+
     /// Tells the loop of a panic that nobody awaits.
     fn report(&self, error: JoinError) {
         let Ok(payload) = error.try_into_panic() else { return };
-        let (name, created_at) = (type_name::<F>(), self.created_at);
-        let info = HandleInfo { name, created_at, when: None, is_cancelled: false };
         let message = "Exception in a blocking job that nobody awaits";
-        self.remote.report_lost(LostPanic::new(message, payload, Some(info), created_at));
+        self.remote.report_lost(Lost::panic(message, payload, Some(self.handle_info()), self.created_at));
+    }
+
+    fn handle_info(&self) -> HandleInfo {
+        HandleInfo { name: type_name::<F>(), created_at: self.created_at, when: None, is_cancelled: false }
+    }
+}
+
+/// Tells the loop of an error that nobody awaits.
+fn report_error<T, E, Way: 'static>(remote: &Remote, info: HandleInfo, output: Result<T, E>)
+where
+    E: ReportableError<Way> + Send + 'static,
+{
+    if let Err(error) = output {
+        let (message, created_at) = ("Error in a blocking job that nobody awaits", info.created_at);
+        remote.report_lost(Lost::error(message, || error.into_error(), Some(info), created_at));
     }
 }
 
@@ -236,6 +298,7 @@ impl<T> Blocking<T> {
     }
 
     /// Whether it was cancelled before it began.
+    #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
         self.control.is_cancelled()
     }
@@ -246,6 +309,27 @@ impl<T> Blocking<T> {
     }
 }
 
+impl<T, E: Send + 'static> Blocking<Result<T, E>> {
+    /// Lets the work go on by itself, as dropping this does, and has its error reported to the loop's exception handler,
+    /// too, when it comes; see [`Task::report_errors`](crate::Task::report_errors).
+    ///
+    /// ```
+    /// roundelay::block_on(async {
+    ///     roundelay::get_running_loop().unwrap().set_exception_handler(Some(std::rc::Rc::new(|_, context| {
+    ///         assert!(context.to_string().contains("No such file"));
+    ///     })));
+    ///     roundelay::spawn_blocking(|| std::fs::remove_file("/there/is/no/such/file")).report_errors();
+    /// });
+    /// ```
+    pub fn report_errors<Way: 'static>(self)
+    where
+        E: ReportableError<Way>,
+    {
+        // Dropping it does the rest.
+        self.control.set_unasked(report_error::<T, E, Way>);
+    }
+}
+
 impl<T> Future for Blocking<T> {
     type Output = Result<T, JoinError>;
 
@@ -253,7 +337,11 @@ impl<T> Future for Blocking<T> {
     ///
     /// If it is polled again after it gave the result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.control.poll(cx)
+        let polled = self.control.poll(cx);
+        if polled.is_pending() {
+            waits_for(|| WaitsFor::Job(self.control.name()));
+        }
+        polled
     }
 }
 

@@ -22,6 +22,7 @@ use crate::executor::blocking::{self, Blocking, IfForgotten};
 use crate::executor::job_info::JobInfo;
 use crate::executor::thread_pool::ThreadPoolExecutor;
 use crate::executor::{Executor, Runs, Work, wait_for};
+use crate::sched::report::Exception;
 
 struct DefaultExecutor {
     /// The application's, or a pool that is made when it is first needed.
@@ -141,7 +142,7 @@ impl EventLoop {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (work, blocking) = blocking::pair(function, if_forgotten, self.remote(), created_at);
+        let (work, blocking) = blocking::pair(function, if_forgotten, self, created_at);
         if self.is_closed() {
             drop(work);
             self.core.local.report_closed("run_in_executor", created_at);
@@ -152,7 +153,8 @@ impl EventLoop {
             None => self.core.service::<DefaultExecutor>(self).submit(work),
         };
         if let Err(error) = submitted {
-            let context = ExceptionContext::new(format!("EventLoop::run_in_executor(): {error}"));
+            let context =
+                ExceptionContext::new("EventLoop::run_in_executor()").with_exception(Exception::Error(&error));
             self.call_exception_handler(&context.with_created_at(created_at));
         }
         blocking

@@ -154,6 +154,7 @@ async fn wait_for(jobs: Vec<Weak<dyn Runs>>, limit: Option<impl Future<Output = 
 ///     assert!(text.unwrap().contains("roundelay"));
 /// });
 /// ```
+#[doc(alias = "to_thread")]
 #[track_caller]
 pub fn spawn_blocking<F, T>(function: F) -> Blocking<T>
 where

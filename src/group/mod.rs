@@ -81,6 +81,7 @@ impl TaskGroup {
     ///
     /// When it is awaited, with the panic of the body: as in every failure the children are cancelled, and waited for,
     /// first. What they have to say is reported then. Also outside of a running event loop.
+    #[track_caller]
     pub fn scope<B, F>(body: B) -> Scope<B, F, F::Output>
     where
         B: FnOnce(TaskGroup) -> F,
@@ -112,6 +113,7 @@ impl TaskGroup {
     /// # Panics
     ///
     /// As `scope`.
+    #[track_caller]
     pub fn try_scope<B, F, T>(body: B) -> Scope<B, F, T>
     where
         B: FnOnce(TaskGroup) -> F,
@@ -131,6 +133,7 @@ impl TaskGroup {
     /// # Panics
     ///
     /// If the task factory panics.
+    #[doc(alias = "create_task")]
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Child<<F::Output as ChildOutput>::Value>
     where

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -38,6 +38,7 @@ pin_project_lite::pin_project! {
         grace: Duration,
         // Whether the task itself was asked to end; `None` where that is no concern of the scope's.
         asked: Option<CancelRequested>,
+        created_at: &'static Location<'static>,
     }
 }
 
@@ -64,7 +65,7 @@ impl Members {
         if self.panic.is_some() {
             // Only one can unwind.
             let message = "Exception in the destructor of a task group's body";
-            return self.group.local().caught(message, payload, None, None);
+            return self.group.caught(message, payload);
         }
         self.panic = Some(payload);
         self.group.end_by_failure();
@@ -76,12 +77,13 @@ impl Drop for Members {
         self.group.revoke();
         if let Some(payload) = self.panic.take() {
             let message = "Exception in the body of a task group whose scope was dropped";
-            self.group.local().caught(message, payload, None, None);
+            self.group.caught(message, payload);
         }
     }
 }
 
 impl<B, F: Future, T> Scope<B, F, T> {
+    #[track_caller]
     pub(super) fn new(body: B, into_result: fn(F::Output) -> Result<T, BoxError>) -> Self {
         Self {
             body: Some(body),
@@ -92,6 +94,7 @@ impl<B, F: Future, T> Scope<B, F, T> {
             limit: None,
             grace: Duration::ZERO,
             asked: None,
+            created_at: Location::caller(),
         }
     }
 
@@ -155,9 +158,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         assert!(!matches!(this.progress, Progress::Over), "TaskGroup::scope(): polled after it was ready");
-        let grace = *this.grace;
+        let (grace, created_at) = (*this.grace, *this.created_at);
         let members = this.group.get_or_insert_with(|| {
-            let group = Group::new(required_loop("TaskGroup::scope"), grace);
+            let group = Group::new(required_loop("TaskGroup::scope"), grace, created_at);
             Members { group, panic: None }
         });
         let group = members.group.clone();

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::error::give_up_payload;
+use crate::error::{PanicPayload, give_up_payload};
 use crate::event_loop::EventLoop;
 use crate::group::child::Revoke;
 use crate::group::error::ChildError;
+use crate::sched::branch::Branch;
 use crate::sched::context::Context as Variables;
+use crate::sched::info::AwaitKind;
 use crate::sched::join::Canceller;
 use crate::sched::report::{Exception, Problem};
 use crate::sched::{Local, task};
@@ -57,11 +59,15 @@ pub(super) struct Group {
     errors: RefCell<Vec<ChildError>>,
     /// Wakes the scope.
     waker: Cell<Option<Waker>>,
+    /// Where the scope was made.
+    created_at: &'static Location<'static>,
+    branch: Branch,
 }
 
 impl Group {
-    pub(super) fn new(el: EventLoop, grace: Duration) -> Rc<Self> {
+    pub(super) fn new(el: EventLoop, grace: Duration, created_at: &'static Location<'static>) -> Rc<Self> {
         Rc::new(Self {
+            branch: Branch::new(&el.core.local, AwaitKind::Group, created_at),
             el,
             state: Cell::new(State::Open),
             children: RefCell::default(),
@@ -69,6 +75,7 @@ impl Group {
             grace,
             errors: RefCell::default(),
             waker: Cell::new(None),
+            created_at,
         })
     }
 
@@ -103,6 +110,7 @@ impl Group {
     /// The task is made. It may have ended by itself meanwhile, and so may the group.
     pub(super) fn entered(&self, key: u64, task: Canceller) {
         let is_ending = self.state() != State::Open;
+        self.local().join_branch(task.task(), &self.branch);
         if let Some(member) = self.children.borrow_mut().get_mut(&key) {
             member.task = Some(task.clone());
         }
@@ -205,7 +213,7 @@ impl Group {
             message: format!("Exception in a task group {group}: {text}").into(),
             exception: Some(Exception::Error(error.error())),
             subject: None,
-            created_at: None,
+            created_at: Some(self.created_at),
         });
     }
 
@@ -219,9 +227,15 @@ impl Group {
         });
     }
 
+    /// Tells of a panic of the body's that does not unwind out of the scope.
+    pub(super) fn caught(&self, message: &str, payload: PanicPayload) {
+        self.local().caught(message, payload, None, Some(self.created_at));
+    }
+
     /// Remembers the scope that waits.
     pub(super) fn wait(&self, cx: &Context<'_>) {
         drop(self.waker.replace(Some(cx.waker().clone())));
+        self.branch.await_here(self.local());
     }
 
     fn wake_scope(&self) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -20,8 +21,9 @@ use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::event_loop::timer::yield_once;
 use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
-use crate::net::endpoint::{Endpoint, EndpointKind, take_socket};
+use crate::net::endpoint::{Endpoint, EndpointKind, malformed, take_socket};
 use crate::net::happy_eyeballs::first_success;
+use crate::net::options::{Domain, SocketOptions};
 use crate::net::security::Security;
 use crate::os::fd::OwnedFd;
 use crate::os::socket;
@@ -43,10 +45,14 @@ pub(crate) struct ConnectOptions {
     /// attempts overlap, else zero.
     pub(crate) interleave: Option<usize>,
     pub(crate) all_errors: bool,
+    pub(crate) socket: SocketOptions,
     pub(crate) security: Security,
+    /// Where the application connects.
+    pub(crate) created_at: &'static Location<'static>,
 }
 
 impl ConnectOptions {
+    #[track_caller]
     pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
@@ -55,12 +61,15 @@ impl ConnectOptions {
             happy_eyeballs_delay: None,
             interleave: None,
             all_errors: false,
+            socket: SocketOptions::default(),
             security: Security::default(),
+            created_at: Location::caller(),
         }
     }
 
     /// Options that do not go together.
     fn check(&self, method: &str) -> io::Result<()> {
+        self.socket.check(method)?;
         if matches!(self.endpoint.kind, EndpointKind::Socket(_)) {
             // What is decided before there is a socket comes too late.
             let given = [
@@ -69,7 +78,7 @@ impl ConnectOptions {
                 ("interleave()", self.interleave.is_some()),
             ];
             let given = given.into_iter().find(|(_, given)| *given).map(|(option, _)| option);
-            if let Some(option) = given.or(self.hints.first_given()) {
+            if let Some(option) = given.or(self.hints.first_given()).or(self.socket.first_too_late()) {
                 return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
             }
         }
@@ -90,10 +99,13 @@ pub(crate) struct Connected {
 
 impl Connected {
     /// One that was there before.
-    pub(super) fn given(socket: Socket) -> Self {
-        set_nodelay(&socket);
+    pub(super) fn given(method: &str, socket: Socket, options: &SocketOptions) -> io::Result<Self> {
+        if options.nodelay.is_none() {
+            set_nodelay(&socket);
+        }
+        options.apply(method, &socket, Domain::of(&socket))?;
         let peer_addr = socket::peer_addr(&socket).ok().into();
-        Self { socket, registration: None, peer_addr }
+        Ok(Self { socket, registration: None, peer_addr })
     }
 
     /// As a descriptor that tasks wait for.
@@ -112,27 +124,37 @@ pub(crate) async fn connected_socket(el: &EventLoop, method: &str, options: Conn
         return Err(LoopClosed.into());
     }
     let ConnectOptions {
-        endpoint, hints, local_addr, happy_eyeballs_delay: delay, interleave: turns, all_errors, ..
+        endpoint,
+        hints,
+        local_addr,
+        happy_eyeballs_delay: delay,
+        interleave: turns,
+        all_errors,
+        socket: socket_options,
+        ..
     } = options;
     let targets = match endpoint.kind {
         EndpointKind::Socket(given) => {
             let socket = take_socket(method, given)?;
-            return Ok(Connected::given(socket));
+            return Connected::given(method, socket, &socket_options);
         }
         EndpointKind::Addresses(addresses) => addresses,
         EndpointKind::Host(host, port) => resolve(el, &host, &port, hints).await?,
+        EndpointKind::Malformed(text) => return Err(malformed(method, &text)),
     };
     let mut targets = hints.family.select(method, targets)?;
     let locals = match local_addr.map(|local| local.kind) {
         None | Some(EndpointKind::Socket(_)) => None,
         Some(EndpointKind::Addresses(addresses)) => Some(addresses),
         Some(EndpointKind::Host(host, port)) => Some(resolve(el, &host, &port, hints).await?),
+        Some(EndpointKind::Malformed(text)) => return Err(malformed(&format!("{method}: local_addr()"), &text)),
     };
     let turns = turns.unwrap_or(usize::from(delay.is_some()));
     if turns > 0 {
         targets = interleave(&targets, turns);
     }
-    let connect_to = |target| attempt(&el.core, target, hints.proto, locals.as_deref());
+    let set = |socket: &Socket, domain| socket_options.apply_to_stream(method, socket, domain);
+    let connect_to = |target| attempt(&el.core, target, hints.proto, &set, locals.as_deref());
     first_success(&targets, delay, connect_to).await.map_err(|errors| merge(errors, all_errors))
 }
 
@@ -142,7 +164,7 @@ pub(crate) fn set_nodelay(socket: &Socket) {
     if of_internet {
         // Some systems refuse it where the peer is gone already, which the first read will tell.
         if let Err(error) = socket::set_nodelay(socket) {
-            tracing::debug!(target: "roundelay", "cannot set TCP_NODELAY on a given socket: {error}");
+            note!(DEBUG, "roundelay::io", "cannot set TCP_NODELAY on a given socket: {error}");
         }
     }
 }
@@ -152,14 +174,15 @@ async fn attempt(
     core: &Rc<Core>,
     target: SocketAddr,
     proto: i32,
+    set_options: &impl Fn(&Socket, Domain) -> io::Result<()>,
     locals: Option<&[SocketAddr]>,
 ) -> io::Result<Connected> {
     let failed = |error| AddressError::wrap("connect to", target, error);
     let socket = socket::stream(&target, proto).map_err(failed)?;
+    set_options(&socket, if target.is_ipv6() { Domain::V6 } else { Domain::V4 })?;
     if let Some(locals) = locals {
         bind_local(&socket, &target, locals)?;
     }
-    socket::set_nodelay(&socket).map_err(failed)?;
     if socket::connect(&socket, &SockAddr::from(target)).map_err(failed)? {
         return Ok(Connected { socket, registration: None, peer_addr: target.into() });
     }
@@ -251,6 +274,7 @@ impl EventLoop {
     /// })
     /// # .unwrap();
     /// ```
+    #[track_caller]
     pub fn create_connection<F, P>(&self, factory: F, endpoint: impl Into<Endpoint>) -> CreateConnection<F>
     where
         F: FnOnce() -> P + 'static,
@@ -309,6 +333,9 @@ macro_rules! connect_settings {
             self.$($place).+.all_errors = all_errors;
             self
         }
+
+        $crate::net::tcp_settings!($($place).+.socket);
+        $crate::net::bind_device_setting!($($place).+.socket);
     };
 }
 pub(crate) use connect_settings;
@@ -351,7 +378,9 @@ pub struct ConnectAcceptedSocket<F> {
     el: EventLoop,
     factory: F,
     socket: Socket,
+    socket_options: SocketOptions,
     security: Security,
+    created_at: &'static Location<'static>,
 }
 
 impl EventLoop {
@@ -362,7 +391,7 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if it is no stream socket; the operating system's; [`LoopClosed`] as an `io::Error`.
+    /// `InvalidInput` if it is no stream socket, and for an option that it does not have; the operating system's; [`LoopClosed`] as an `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, Transport};
@@ -385,17 +414,22 @@ impl EventLoop {
     /// assert_eq!(std::io::read_to_string(&mut client)?, "hello");
     /// # std::io::Result::Ok(())
     /// ```
+    #[track_caller]
     pub fn connect_accepted_socket<F, P>(&self, factory: F, socket: impl Into<OwnedFd>) -> ConnectAcceptedSocket<F>
     where
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        ConnectAcceptedSocket { el: self.clone(), factory, socket: socket.into().into(), security: Security::default() }
+        let (socket, created_at) = (socket.into().into(), Location::caller());
+        let (socket_options, security) = (SocketOptions::default(), Security::default());
+        ConnectAcceptedSocket { el: self.clone(), factory, socket, socket_options, security, created_at }
     }
 }
 
-#[cfg(feature = "__tls")]
 impl<F> ConnectAcceptedSocket<F> {
+    crate::net::tcp_settings!(socket_options);
+
+    #[cfg(feature = "__tls")]
     crate::tls::tls_server_settings!(security.tls);
 }
 
@@ -414,8 +448,9 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        let Self { el, factory, socket, security } = self;
-        let options = ConnectOptions { security, ..ConnectOptions::new(socket.into()) };
+        let Self { el, factory, socket, socket_options, security, created_at } = self;
+        let options =
+            ConnectOptions { socket: socket_options, security, created_at, ..ConnectOptions::new(socket.into()) };
         Connecting::new(connect(el, "connect_accepted_socket", factory, options))
     }
 }
@@ -469,16 +504,25 @@ where
     P: Protocol,
 {
     let security = std::mem::take(&mut options.security);
-    let host = options.endpoint.kind.host();
-    establish(&el, method, factory, (security, host), connected_socket(&el, method, options)).await
+    let origin = Origin { security, host: options.endpoint.kind.host(), created_at: options.created_at };
+    establish(&el, method, factory, origin, connected_socket(&el, method, options)).await
 }
 
-/// Connects, and lets a protocol hear of it; of a host, if it has a name, and with what is to be between.
+/// How a connection came about.
+pub(super) struct Origin {
+    /// What is to be between.
+    pub(super) security: Security,
+    /// The name of the peer's host, if it has one.
+    pub(super) host: Option<String>,
+    pub(super) created_at: &'static Location<'static>,
+}
+
+/// Connects, and lets a protocol hear of it.
 pub(super) async fn establish<F, P>(
     el: &EventLoop,
     method: &'static str,
     factory: F,
-    (security, host): (Security, Option<String>),
+    origin: Origin,
     connecting: impl Future<Output = io::Result<Connected>>,
 ) -> io::Result<(Transport, ProtocolRef<P>)>
 where
@@ -486,10 +530,11 @@ where
     P: Protocol,
 {
     running::refuse_elsewhere(el, method)?;
+    let Origin { security, host, created_at } = origin;
     let secured = security.begin(method, host.as_deref())?;
     let connected = connecting.await?;
     let protocol = ProtocolRef::new(factory());
-    let open = |protocol| open_transport(&el.core, connected, protocol);
+    let open = |protocol| open_transport(&el.core, connected, protocol, created_at);
     let transport = secured.introduce(&el.core, protocol.clone().into(), open).await?;
     Ok((transport, protocol))
 }
@@ -509,10 +554,15 @@ pub(crate) async fn introduce(transport: Rc<SocketTransport>) -> Transport {
 }
 
 /// A transport over a connected socket.
-fn open_transport(core: &Rc<Core>, connected: Connected, protocol: AnyProtocol) -> io::Result<Rc<SocketTransport>> {
+fn open_transport(
+    core: &Rc<Core>,
+    connected: Connected,
+    protocol: AnyProtocol,
+    created_at: &'static Location<'static>,
+) -> io::Result<Rc<SocketTransport>> {
     let Connected { socket, registration, peer_addr } = connected;
     let local_addr = local_addr_of(&socket);
-    let parts = Parts::new(protocol, local_addr, peer_addr);
+    let parts = Parts::new(protocol, local_addr, peer_addr, Some(created_at));
     match registration {
         Some(registration) => SocketTransport::adopt(core, registration, socket, parts),
         None => SocketTransport::open(core, socket, parts),

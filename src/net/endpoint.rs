@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use socket2::Socket;
 
-use crate::dns::addr::{Host, Port};
+use crate::dns::addr::{Host, Port, host_and_port};
 use crate::error::invalid_input;
+use crate::os::activation::ListenFd;
 use crate::os::fd::{AsFd, OwnedFd};
 use crate::os::socket::{is_stream, set_nonblocking};
 
@@ -15,7 +16,24 @@ use crate::os::socket::{is_stream, set_nonblocking};
 ///
 /// Made from `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `SocketAddr`, lists of `SocketAddr` (from a resolver of
 /// your own; tried in order), `socket2::Socket`, `std::net::TcpStream` and `OwnedFd`. Beside a host that is text, the port may
-/// be text, too: a number or the name of a service, as in `("example.org", "http")`. See [`Port`].
+/// be text, too: a number or the name of a service, as in `("example.org", "http")`. See [`Port`]. Both may be one text, as
+/// people write it: `"example.org:443"`, `"[::1]:80"`; one that names no port is an error of whatever it is given to.
+///
+/// ```
+/// use roundelay::{TcpListener, TcpStream};
+///
+/// roundelay::block_on(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let port = listener.local_addr()?.port();
+///     TcpStream::connect(("127.0.0.1", port)).await?;
+///     TcpStream::connect(format!("127.0.0.1:{port}")).await?;
+///     let error = TcpStream::connect("127.0.0.1").await.unwrap_err();
+///     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+#[doc(alias("host", "port", "sock"))]
 pub struct Endpoint {
     pub(crate) kind: EndpointKind,
 }
@@ -24,15 +42,31 @@ pub(crate) enum EndpointKind {
     Host(Host, Port),
     Addresses(Vec<SocketAddr>),
     Socket(Socket),
+    /// A text that names no port.
+    Malformed(String),
+}
+
+/// What is said of a text that is no endpoint.
+pub(crate) fn malformed(method: &str, text: &str) -> io::Error {
+    invalid_input(format!("{method}: {text:?} is not a host and a port, such as \"localhost:80\" or \"[::1]:80\""))
 }
 
 impl EndpointKind {
+    /// An address, or a host and a port.
+    fn parse(text: &str) -> Self {
+        match (text.parse(), host_and_port(text)) {
+            (Ok(address), _) => Self::Addresses(vec![address]),
+            (_, Some((host, port))) => Self::Host(Host::parse(host), port.into()),
+            _ => Self::Malformed(text.to_owned()),
+        }
+    }
+
     /// What a certificate of whoever is connected to has to be for.
     pub(crate) fn host(&self) -> Option<String> {
         match self {
             Self::Host(host, _) => Some(host.to_string()),
             Self::Addresses(addresses) if addresses.len() == 1 => Some(addresses[0].ip().to_string()),
-            Self::Addresses(_) | Self::Socket(_) => None,
+            Self::Addresses(_) | Self::Socket(_) | Self::Malformed(_) => None,
         }
     }
 
@@ -45,6 +79,7 @@ impl EndpointKind {
             Self::Addresses(addresses) if addresses.len() == 1 => addresses[0].to_string(),
             Self::Addresses(addresses) => format!("{addresses:?}"),
             Self::Socket(_) => "the given socket".into(),
+            Self::Malformed(text) => format!("{text:?}"),
         }
     }
 }
@@ -88,6 +123,9 @@ impl<P: Into<Port>> From<(String, P)> for Endpoint {
 }
 
 endpoint_from! {
+    &str, text => EndpointKind::parse(text);
+    &String, text => EndpointKind::parse(text);
+    String, text => EndpointKind::parse(&text);
     (IpAddr, u16), (ip, port) => one(SocketAddr::new(ip, port));
     (Ipv4Addr, u16), (ip, port) => one((ip, port));
     (Ipv6Addr, u16), (ip, port) => one((ip, port));
@@ -104,8 +142,9 @@ endpoint_from! {
 /// Where to listen: hosts and a port, addresses, or a listening socket that is there already.
 ///
 /// Made from what an [`Endpoint`] is made of, and from lists: `(&[&str], u16)`, `([&str; N], u16)`,
-/// `(Vec<String>, u16)`, `Vec<SocketAddr>`, `std::net::TcpListener`. A port may be text, too: see [`Port`]. An empty host, or `(None, port)`, stands for all
-/// interfaces, of IPv4 and IPv6.
+/// `(Vec<String>, u16)`, `Vec<SocketAddr>`, `std::net::TcpListener`, and from a [`ListenFd`]. A port may be text, too: see [`Port`]. An empty host, as in `("", 80)` and `":80"`, or
+/// `(None, port)`, stands for all interfaces, of IPv4 and IPv6.
+#[doc(alias("host", "port", "sock"))]
 pub struct ServerEndpoint {
     pub(crate) kind: ServerEndpointKind,
 }
@@ -116,6 +155,8 @@ pub(crate) enum ServerEndpointKind {
     Everywhere(Port),
     Addresses(Vec<SocketAddr>),
     Socket(Socket),
+    /// A text that names no port.
+    Malformed(String),
 }
 
 impl fmt::Debug for ServerEndpoint {
@@ -125,11 +166,21 @@ impl fmt::Debug for ServerEndpoint {
             ServerEndpointKind::Everywhere(port) => write!(f, "ServerEndpoint(all interfaces, {port})"),
             ServerEndpointKind::Addresses(addresses) => write!(f, "ServerEndpoint({addresses:?})"),
             ServerEndpointKind::Socket(_) => f.write_str("ServerEndpoint(the given socket)"),
+            ServerEndpointKind::Malformed(text) => write!(f, "ServerEndpoint({text:?})"),
         }
     }
 }
 
 impl ServerEndpoint {
+    /// An address, or a host and a port.
+    fn parse(text: &str) -> Self {
+        match (text.parse(), host_and_port(text)) {
+            (Ok(address), _) => addresses(vec![address]),
+            (_, Some((host, port))) => Self::hosts([host], port),
+            _ => Self { kind: ServerEndpointKind::Malformed(text.to_owned()) },
+        }
+    }
+
     fn hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, port: impl Into<Port>) -> Self {
         let port = port.into();
         let hosts: Vec<&str> = hosts.into_iter().collect();
@@ -160,6 +211,9 @@ fn socket(socket: Socket) -> ServerEndpoint {
 }
 
 server_endpoint_from! {
+    &str, text => Self::parse(text);
+    &String, text => Self::parse(text);
+    String, text => Self::parse(&text);
     (IpAddr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip, port)]);
     (Ipv4Addr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip.into(), port)]);
     (Ipv6Addr, u16), (ip, port) => addresses(vec![SocketAddr::new(ip.into(), port)]);
@@ -171,6 +225,7 @@ server_endpoint_from! {
     Socket, given => socket(given);
     std::net::TcpListener, given => socket(given.into());
     OwnedFd, given => socket(given.into());
+    ListenFd, given => socket(OwnedFd::from(given).into());
 }
 
 macro_rules! server_endpoint_of_hosts {

@@ -1,6 +1,7 @@
 //! A listening socket: accepts connections and gives them to whoever made it.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 
@@ -9,11 +10,12 @@ use socket2::Socket;
 use crate::constants::ACCEPT_RETRY_DELAY;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::{Core, EventLoop, LoopRegistration};
+use crate::net::options::{Domain, SocketOptions};
 use crate::net::serve::Bound;
 use crate::os::address::Address;
 use crate::os::fd::{AsFd, BorrowedFd};
 use crate::os::local::SocketFile;
-use crate::os::socket::{accept, is_lost_connection, is_shortage, listen, set_nodelay, would_block};
+use crate::os::socket::{accept, is_lost_connection, is_shortage, listen, would_block};
 use crate::protocol::{Holder, SocketView};
 use crate::reactor::slot::{Handler, Listener as SlotListener};
 use crate::reactor::{Interest, Mode, Readiness};
@@ -28,6 +30,9 @@ pub(crate) trait Acceptor {
 
     /// Takes a connection.
     fn accepted(&self, socket: Socket, peer_addr: KeptAddress, listener: &Listener);
+
+    /// Something has gone wrong with a listener, or with what was to come over it.
+    fn failed(&self, message: &str, exception: Exception<'_>, listener: &Listener);
 
     /// The loop was closed.
     fn listener_closed(&self);
@@ -50,6 +55,9 @@ pub(crate) struct Listener {
     file: RefCell<Option<SocketFile>>,
     local_addr: KeptAddress,
     backlog: u32,
+    /// What its connections are to have, though it may not come from the socket.
+    options: SocketOptions,
+    domain: Domain,
     /// Why nothing is accepted just now.
     pause: RefCell<Option<TimerHandle<()>>>,
     /// Whether the acceptor has asked for a rest.
@@ -58,7 +66,9 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Takes over a bound socket, which does not listen yet.
-    pub(crate) fn new(core: &Rc<Core>, Bound { socket, local_addr, file }: Bound, backlog: u32) -> Rc<Self> {
+    pub(crate) fn new(core: &Rc<Core>, bound: Bound, backlog: u32, options: SocketOptions) -> Rc<Self> {
+        let Bound { socket, local_addr, file } = bound;
+        let domain = Domain::of_address(&local_addr);
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             core: core.clone(),
@@ -68,6 +78,8 @@ impl Listener {
             socket: RefCell::new(Some(Rc::new(socket))),
             file: RefCell::new(file),
             backlog,
+            options,
+            domain,
             pause: RefCell::new(None),
             resting: Cell::new(false),
         })
@@ -87,10 +99,6 @@ impl Listener {
         let socket = self.socket.borrow();
         let Some(socket) = &*socket else { return Ok(()) };
         listen(socket, self.backlog)?;
-        // Connections inherit it, which saves a system call for each. What is no internet socket has none.
-        if self.local_addr.is_ip() {
-            set_nodelay(socket)?;
-        }
         *self.acceptor.borrow_mut() = Some(acceptor);
         let slot = SlotListener::Handler(self.clone() as Rc<dyn Handler>);
         let registration =
@@ -116,7 +124,7 @@ impl Listener {
     /// Removes the file of the socket, which is still open: so nobody takes the file for a stale one meanwhile.
     fn remove(&self, file: &SocketFile) {
         if let Err(error) = file.remove_own() {
-            tracing::warn!(target: "roundelay", "cannot remove the socket file {:?}: {error}", file.path());
+            note!(WARN, "roundelay", "cannot remove the socket file {:?}: {error}", file.path());
         }
     }
 
@@ -151,8 +159,10 @@ impl Listener {
     }
 
     fn report(&self, message: &str, error: &io::Error) {
-        let context = ExceptionContext::new(message).with_exception(Exception::Error(error)).with_subject(self.view());
-        EventLoop::handle(self.core.clone()).call_exception_handler(&context);
+        let acceptor = self.acceptor.borrow().clone();
+        if let Some(acceptor) = acceptor {
+            acceptor.failed(message, Exception::Error(error), self);
+        }
     }
 
     /// Nothing can be accepted just now: tells of it once, and tries again later.
@@ -185,6 +195,17 @@ impl Listener {
     }
 }
 
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<listening socket")?;
+        let (ip, unix) = (self.local_addr.ip(), self.local_addr.unix());
+        if let Some(address) = ip.map(Address::Ip).or_else(|| unix.map(Address::Unix)) {
+            write!(f, " {address}")?;
+        }
+        f.write_str(">")
+    }
+}
+
 impl Handler for Listener {
     fn on_ready(self: Rc<Self>, _: Readiness) {
         let Some(acceptor) = self.acceptor.borrow().clone() else { return };
@@ -193,7 +214,10 @@ impl Handler for Listener {
                 return;
             }
             match self.accept_one() {
-                Ok(Some((socket, peer_addr))) => acceptor.accepted(socket, peer_addr.into(), &self),
+                Ok(Some((socket, peer_addr))) => {
+                    self.options.apply_to_accepted(&socket, self.domain);
+                    acceptor.accepted(socket, peer_addr.into(), &self);
+                }
                 Ok(None) => return,
                 Err(error) if would_block(&error) => return,
                 // The client gave up while it was waiting: the others are still there.
@@ -205,6 +229,10 @@ impl Handler for Listener {
                 Err(error) => return self.pause("socket.accept() failed", &error),
             }
         }
+    }
+
+    fn about(self: Rc<Self>) -> Rc<dyn fmt::Debug> {
+        self
     }
 
     fn on_close(self: Rc<Self>) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::Location;
 
 use crate::error::{LoopClosed, invalid_input};
 use crate::event_loop::{EventLoop, running};
@@ -27,6 +28,7 @@ pub struct ConnectPipe<F> {
     factory: F,
     fd: OwnedFd,
     way: Way,
+    created_at: &'static Location<'static>,
 }
 
 impl EventLoop {
@@ -80,12 +82,13 @@ impl EventLoop {
     /// })?;
     /// # std::io::Result::Ok(())
     /// ```
+    #[track_caller]
     pub fn connect_read_pipe<F, P>(&self, factory: F, fd: impl Into<OwnedFd>) -> ConnectPipe<F>
     where
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        ConnectPipe { el: self.clone(), factory, fd: fd.into(), way: Way::Read }
+        ConnectPipe { el: self.clone(), factory, fd: fd.into(), way: Way::Read, created_at: Location::caller() }
     }
 
     /// Lets a protocol write to the writing end of a pipe, of a FIFO, a terminal, another character device, or a socket,
@@ -98,9 +101,8 @@ impl EventLoop {
     /// [`connect_accepted_socket`](Self::connect_accepted_socket). A terminal or another device is not watched in this way.
     ///
     /// Descriptor and misuse are as with [`connect_read_pipe`](Self::connect_read_pipe). For the process's own standard
-    /// streams there are [`stdout`](crate::stdout) and [`stderr`](crate::stderr). Rust programs ignore `SIGPIPE`, by which
-    /// the first write to a pipe without a reader would end the process; one that is started by another language's `main`
-    /// has to see to that itself.
+    /// streams there are [`stdout`](crate::stdout) and [`stderr`](crate::stderr). A pipe without a
+    /// reader raises no `SIGPIPE`, [whatever the host does about it](crate#hosts-that-do-not-ignore-sigpipe).
     ///
     /// # Errors
     ///
@@ -126,12 +128,13 @@ impl EventLoop {
     /// assert_eq!(std::io::read_to_string(reader)?, "through the pipe");
     /// # std::io::Result::Ok(())
     /// ```
+    #[track_caller]
     pub fn connect_write_pipe<F, P>(&self, factory: F, fd: impl Into<OwnedFd>) -> ConnectPipe<F>
     where
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        ConnectPipe { el: self.clone(), factory, fd: fd.into(), way: Way::Write }
+        ConnectPipe { el: self.clone(), factory, fd: fd.into(), way: Way::Write, created_at: Location::caller() }
     }
 }
 
@@ -150,7 +153,7 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        let Self { el, factory, fd, way } = self;
+        let Self { el, factory, fd, way, created_at } = self;
         Connecting::new(async move {
             let method = match way {
                 Way::Read => "connect_read_pipe",
@@ -159,7 +162,7 @@ where
             running::refuse_elsewhere(&el, method)?;
             let (channel, end) = take_pipe(&el, &format!("EventLoop::{method}"), fd, way)?;
             let protocol = ProtocolRef::new(factory());
-            let transport = open_pipe(&el.core, channel, end, false, protocol.clone().into())?;
+            let transport = open_pipe(&el.core, channel, end, false, protocol.clone().into(), created_at)?;
             Ok((introduce(transport).await, protocol))
         })
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,13 +18,14 @@ use crate::dns::{port_number, resolve};
 use crate::error::{AddressError, LoopClosed, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
-use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, take_socket};
+use crate::net::endpoint::{ServerEndpoint, ServerEndpointKind, malformed, take_socket};
+use crate::net::options::{Domain, SocketOptions};
 use crate::net::security::Security;
 use crate::net::server::{Factory, Server};
 use crate::os::local::SocketFile;
 use crate::os::socket::{
-    REUSE_ADDRESS, bind, is_foreign_address, is_unsupported_family, listen, local_addr, set_keepalive, set_only_v6,
-    set_reuse_address, set_reuse_port, stream,
+    REUSE_ADDRESS, bind, is_foreign_address, is_unsupported_family, listen, local_addr, set_reuse_address,
+    set_reuse_port, stream,
 };
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::sched::context;
@@ -38,22 +39,28 @@ pub(crate) struct Serving {
     pub(crate) max_connections: Option<usize>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) security: Security,
+    /// Of the listening sockets, and so of the connections.
+    pub(crate) socket: SocketOptions,
+    /// Where the application makes the server.
+    pub(crate) created_at: &'static Location<'static>,
 }
 
-impl Default for Serving {
-    fn default() -> Self {
+impl Serving {
+    #[track_caller]
+    pub(crate) fn new() -> Self {
         Self {
             backlog: BACKLOG,
             start_serving: true,
             max_connections: None,
             idle_timeout: None,
             security: Security::default(),
+            socket: SocketOptions::default(),
+            created_at: Location::caller(),
         }
     }
-}
 
-impl Serving {
     fn check(&self, method: &str) -> io::Result<()> {
+        self.socket.check(method)?;
         if self.max_connections == Some(0) {
             return Err(invalid_input(format!("{method}: max_connections() must be at least 1")));
         }
@@ -92,19 +99,18 @@ pub(crate) struct ServerOptions {
     /// `None`: yes on Unix.
     pub(crate) reuse_address: Option<bool>,
     pub(crate) reuse_port: bool,
-    pub(crate) keep_alive: bool,
     pub(crate) serving: Serving,
 }
 
 impl ServerOptions {
+    #[track_caller]
     pub(crate) fn new(endpoint: ServerEndpoint) -> Self {
         Self {
             endpoint,
             hints: Hints::of(SocketType::Stream),
             reuse_address: None,
             reuse_port: false,
-            keep_alive: false,
-            serving: Serving::default(),
+            serving: Serving::new(),
         }
     }
 
@@ -113,9 +119,13 @@ impl ServerOptions {
             // What is decided when a socket is made or bound comes too late.
             let given = [("reuse_address()", self.reuse_address.is_some()), ("reuse_port()", self.reuse_port)];
             let given = given.into_iter().find(|(_, given)| *given).map(|(option, _)| option);
-            if let Some(option) = self.hints.first_given().or(given) {
+            let too_late = given.or(self.serving.socket.first_too_late());
+            if let Some(option) = self.hints.first_given().or(too_late) {
                 return Err(invalid_input(format!("{method}: {option} cannot be used with a socket")));
             }
+        }
+        if self.hints.family == Family::V4 && self.serving.socket.v6only.is_some() {
+            return Err(invalid_input(format!("{method}: v6only() cannot be used with family(V4)")));
         }
         Ok(())
     }
@@ -127,7 +137,8 @@ impl ServerOptions {
         method: &'static str,
         factory: Box<dyn Fn() -> AnyProtocol>,
     ) -> Starting {
-        let serving = std::mem::take(&mut self.serving);
+        let serving = std::mem::replace(&mut self.serving, Serving::new());
+        self.serving.socket = serving.socket.clone();
         let handle = el.clone();
         let bind = async move { bind_listeners(&handle, method, self).await };
         Starting::new(el, method, serving, bind, factory)
@@ -153,6 +164,7 @@ async fn bind_listeners(el: &EventLoop, method: &str, mut options: ServerOptions
 
 /// A socket that listens on the first address of an endpoint on which that is possible.
 pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: ServerOptions) -> io::Result<Socket> {
+    options.serving.socket.check(method)?;
     let backlog = options.serving.backlog;
     let addresses = match targets(el, method, &mut options).await? {
         Targets::Socket(socket) => {
@@ -163,7 +175,7 @@ pub(crate) async fn first_listener(el: &EventLoop, method: &str, mut options: Se
     };
     let mut first_error = None;
     for address in &addresses {
-        let bound = bind_one(*address, &options).and_then(|socket| {
+        let bound = bind_one(method, *address, &options).and_then(|socket| {
             if let Some(socket) = &socket {
                 // That an address is taken may show only now.
                 listen(socket, backlog).map_err(|error| AddressError::wrap("listen on", *address, error))?;
@@ -190,18 +202,22 @@ async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> i
     let addresses = match endpoint {
         ServerEndpointKind::Socket(socket) => {
             let socket = take_socket(method, socket)?;
-            if options.keep_alive {
-                set_keepalive(&socket)?;
-            }
+            options.serving.socket.apply_to_stream(method, &socket, Domain::of(&socket))?;
             return Ok(Targets::Socket(socket));
         }
         ServerEndpointKind::Addresses(addresses) => addresses,
+        ServerEndpointKind::Malformed(text) => return Err(malformed(method, &text)),
         ServerEndpointKind::Everywhere(port) => {
             let port = port_number(el, &port, options.hints).await?;
-            vec![
+            let mut everywhere = vec![
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
                 SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
-            ]
+            ];
+            if options.serving.socket.v6only == Some(false) {
+                // The one of IPv6 serves both, where there is one.
+                everywhere.reverse();
+            }
+            everywhere
         }
         ServerEndpointKind::Hosts(hosts, port) => {
             let mut addresses = Vec::new();
@@ -218,6 +234,8 @@ async fn targets(el: &EventLoop, method: &str, options: &mut ServerOptions) -> i
             distinct.push(address);
         }
     }
+    // The IPv4 side has a socket of its own.
+    options.serving.socket.v6only.get_or_insert(true);
     Ok(Targets::Addresses(distinct))
 }
 
@@ -227,7 +245,7 @@ fn bind_all(method: &str, addresses: &[SocketAddr], options: &ServerOptions) -> 
     let attempts = if shares_port { COMMON_PORT_ATTEMPTS } else { 1 };
     let mut result = Ok(Vec::new());
     for _ in 0..attempts {
-        result = bind_once(addresses, options, shares_port);
+        result = bind_once(method, addresses, options, shares_port);
         // The port that was free for one address was taken for another.
         if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
             break;
@@ -244,18 +262,31 @@ fn nowhere(method: &str, addresses: &[SocketAddr]) -> io::Error {
     io::Error::new(io::ErrorKind::AddrNotAvailable, text)
 }
 
-fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: bool) -> io::Result<Vec<Socket>> {
+fn bind_once(
+    method: &str,
+    addresses: &[SocketAddr],
+    options: &ServerOptions,
+    shares_port: bool,
+) -> io::Result<Vec<Socket>> {
     let mut sockets: Vec<Socket> = Vec::new();
     let mut port = None;
+    // The port of a socket of IPv6 that serves all addresses of IPv4 as well.
+    let mut of_both = None;
     for address in addresses {
         let mut address = *address;
         if let (true, Some(port)) = (shares_port, port) {
             address.set_port(port);
         }
-        let Some(socket) = bind_one(address, options)? else { continue };
+        if address.is_ipv4() && address.ip().is_unspecified() && of_both == Some(address.port()) {
+            continue;
+        }
+        let Some(socket) = bind_one(method, address, options)? else { continue };
         if port.is_none() {
             let bound = local_addr(&socket).map_err(|error| AddressError::wrap("bind on", address, error))?;
             port = bound.as_ip().map(|address| address.port());
+        }
+        if address.is_ipv6() && address.ip().is_unspecified() && options.serving.socket.v6only == Some(false) {
+            of_both = if shares_port { port } else { Some(address.port()) };
         }
         sockets.push(socket);
     }
@@ -263,13 +294,13 @@ fn bind_once(addresses: &[SocketAddr], options: &ServerOptions, shares_port: boo
 }
 
 /// A socket that is bound to an address; `None` if it is of a family that the system does not have, or not of this machine.
-fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<Socket>> {
+fn bind_one(method: &str, address: SocketAddr, options: &ServerOptions) -> io::Result<Option<Socket>> {
     let failed = |error| AddressError::wrap("bind on", address, error);
     let socket = match stream(&address, options.hints.proto) {
         Ok(socket) => socket,
         // A kernel without IPv6 serves what it has.
         Err(error) if is_unsupported_family(&error) => {
-            tracing::debug!(target: "roundelay", "no socket of the family of {address}: {error}");
+            note!(DEBUG, "roundelay::io", "no socket of the family of {address}: {error}");
             return Ok(None);
         }
         Err(error) => return Err(failed(error)),
@@ -280,17 +311,12 @@ fn bind_one(address: SocketAddr, options: &ServerOptions) -> io::Result<Option<S
     if options.reuse_port {
         set_reuse_port(&socket).map_err(failed)?;
     }
-    if options.keep_alive {
-        set_keepalive(&socket).map_err(failed)?;
-    }
-    if address.is_ipv6() {
-        // The IPv4 side has a socket of its own.
-        set_only_v6(&socket).map_err(failed)?;
-    }
+    let domain = if address.is_ipv6() { Domain::V6 } else { Domain::V4 };
+    options.serving.socket.apply_to_stream(method, &socket, domain)?;
     match bind(&socket, address) {
         Ok(()) => Ok(Some(socket)),
         Err(error) if is_foreign_address(&error) => {
-            tracing::warn!(target: "roundelay", "cannot bind on {address}: {error}");
+            note!(WARN, "roundelay", "cannot bind on {address}: {error}");
             Ok(None)
         }
         Err(error) => Err(failed(error)),
@@ -336,6 +362,7 @@ impl EventLoop {
     /// })
     /// # .unwrap();
     /// ```
+    #[track_caller]
     pub fn create_server<F, P>(&self, factory: F, endpoint: impl Into<ServerEndpoint>) -> CreateServer<F>
     where
         F: Fn() -> P + 'static,
@@ -379,8 +406,8 @@ macro_rules! serving_settings {
 }
 pub(crate) use serving_settings;
 
-/// The settings that servers of protocols and servers of streams share.
-macro_rules! server_settings {
+/// The settings of what listens on TCP.
+macro_rules! listener_settings {
     () => {
         /// Listens on addresses of this family only. One that is given as such and is of the other is refused, if none is
         /// left.
@@ -413,12 +440,24 @@ macro_rules! server_settings {
             self
         }
 
-        /// Lets the system probe silent connections (`SO_KEEPALIVE`).
-        pub fn keep_alive(mut self, keep_alive: bool) -> Self {
-            self.options.keep_alive = keep_alive;
+        /// Whether a socket of IPv6 serves IPv6 only (yes). With `false` the one that listens on `::` takes connections of
+        /// IPv4, too, whose addresses are written as ones of IPv6 then (`::ffff:127.0.0.1`), and all interfaces of both need
+        /// one socket instead of two.
+        pub fn v6only(mut self, v6only: bool) -> Self {
+            self.options.serving.socket.v6only = Some(v6only);
             self
         }
 
+        $crate::net::tcp_settings!(options.serving.socket);
+        $crate::net::bind_device_setting!(options.serving.socket);
+    };
+}
+pub(crate) use listener_settings;
+
+/// The settings that servers of protocols and servers of streams share.
+macro_rules! server_settings {
+    () => {
+        $crate::net::listener_settings!();
         $crate::net::serving_settings!();
     };
 }

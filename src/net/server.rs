@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -28,6 +29,9 @@ use crate::sched::report::Exception;
 use crate::transport::address::KeptAddress;
 use crate::transport::stream::{Owner, Parts, SocketTransport};
 
+/// What is said of a connection that has come to nothing.
+const NOT_OPENED: &str = "Error on transport creation for incoming connection";
+
 /// Makes the protocol of a connection, or gives the payload of its panic.
 pub(crate) type Factory = Box<dyn Fn() -> Result<AnyProtocol, PanicPayload>>;
 
@@ -48,6 +52,8 @@ struct Clients {
     free: Vec<usize>,
     /// How many there are.
     active: usize,
+    /// How many there have been.
+    accepted: u64,
 }
 
 impl Clients {
@@ -55,6 +61,7 @@ impl Clients {
     fn attach(&mut self, client: &Rc<SocketTransport>) -> usize {
         let client = Some(Rc::downgrade(client));
         self.active += 1;
+        self.accepted += 1;
         match self.free.pop() {
             Some(place) => {
                 self.places[place] = client;
@@ -74,7 +81,7 @@ impl Clients {
         self.active -= 1;
         if self.active == 0 && self.places.capacity() > PLACES_KEPT {
             // A burst is over.
-            *self = Self::default();
+            *self = Self { accepted: self.accepted, ..Self::default() };
         }
         self.active == 0
     }
@@ -100,6 +107,7 @@ struct Inner {
     waiters: Waiters,
     /// Whether a `serve_forever` is being awaited.
     forever: Cell<bool>,
+    created_at: &'static Location<'static>,
 }
 
 /// Listening sockets and the connections that came over them.
@@ -107,6 +115,7 @@ struct Inner {
 /// Made by [`create_server`](crate::EventLoop::create_server) and [`start_server`](crate::start_server). Clones refer to
 /// the same server. The loop owns it: dropping a handle leaves it serving; [`close_on_drop`](Self::close_on_drop) gives
 /// one that closes.
+#[doc(alias = "AbstractServer")]
 #[derive(Clone)]
 pub struct Server {
     inner: Rc<Inner>,
@@ -115,8 +124,9 @@ pub struct Server {
 impl Server {
     pub(crate) fn new(el: &EventLoop, bound: Vec<Bound>, serving: &Serving, factory: Factory, context: Slot) -> Self {
         let core = el.core.clone();
-        core.counters.servers.opened();
-        let listeners = bound.into_iter().map(|bound| Listener::new(&core, bound, serving.backlog)).collect();
+        core.local.counters.servers.opened();
+        let listener = |bound| Listener::new(&core, bound, serving.backlog, serving.socket.clone());
+        let listeners = bound.into_iter().map(listener).collect();
         let inner = Rc::new_cyclic(|me| Inner {
             me: me.clone(),
             core,
@@ -129,6 +139,7 @@ impl Server {
             clients: RefCell::default(),
             waiters: Waiters::new(),
             forever: Cell::new(false),
+            created_at: serving.created_at,
         });
         el.core.service::<BoundServers>(el).add(&inner);
         Self { inner }
@@ -151,6 +162,7 @@ impl Server {
         let el = self.get_loop();
         el.core.service::<BoundServers>(&el).remove(inner);
         inner.state.set(State::Serving);
+        note!(DEBUG, "roundelay::io", "server on {} is serving", inner.addresses());
         let listeners = inner.listeners.borrow().clone();
         for listener in listeners {
             if let Err(error) = listener.start(inner.clone()) {
@@ -253,6 +265,33 @@ impl Server {
         self.inner.listeners.borrow().iter().map(|listener| listener.view()).collect()
     }
 
+    /// The first address of the internet that the server listens on: the only one, where it was made with one.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidState`] as an `io::Error` if the server is closed; `Unsupported` if it has unix sockets only: see
+    /// [`unix_addrs`](Self::unix_addrs).
+    ///
+    /// ```
+    /// # roundelay::block_on(async {
+    /// let server = roundelay::start_server(async |_, _| (), ("127.0.0.1", 0)).await?;
+    /// println!("listening on {}", server.local_addr()?);
+    /// # assert_eq!(server.local_addrs(), [server.local_addr()?]);
+    /// # server.close();
+    /// # std::io::Result::Ok(())
+    /// # }).unwrap();
+    /// ```
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        if let Some(address) = self.local_addrs().first() {
+            return Ok(*address);
+        }
+        if self.inner.state.get() == State::Closed {
+            return Err(InvalidState::new("Server::local_addr(): the server is closed").into());
+        }
+        let text = "Server::local_addr(): the server has no address of the internet";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+
     /// The addresses of the internet that the server listens on; none once it is closed.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.inner.listeners.borrow().iter().filter_map(|listener| listener.local_addr().ip()).collect()
@@ -266,6 +305,16 @@ impl Server {
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.inner.active()
+    }
+
+    /// How many connections there have been: two looks at it, some time apart, give the rate at which they come.
+    pub fn accepted(&self) -> u64 {
+        self.inner.clients.borrow().accepted
+    }
+
+    /// Where the application made it.
+    pub fn created_at(&self) -> &'static Location<'static> {
+        self.inner.created_at
     }
 
     /// The server's loop.
@@ -286,12 +335,17 @@ impl Inner {
         if self.state.replace(State::Closed) == State::Closed {
             return;
         }
+        note!(DEBUG, "roundelay::io", "server on {} closes", self.addresses());
         let listeners = self.listeners.take();
         for listener in &listeners {
             listener.close();
         }
-        self.core.counters.servers.closed();
+        self.core.local.counters.servers.closed();
         self.waiters.wake();
+    }
+
+    fn me(&self) -> Rc<Self> {
+        self.me.upgrade().expect("a listener holds its server")
     }
 
     fn poll_closed(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<()> {
@@ -322,28 +376,40 @@ impl Inner {
         self.clients.borrow().active
     }
 
-    fn report(&self, message: &str, exception: Exception<'_>) {
-        let context = ExceptionContext::new(message).with_exception(exception);
+    /// Tells the exception handler, in the current context.
+    fn tell(&self, message: &str, exception: Exception<'_>, listener: &Listener) {
+        let context = ExceptionContext::new(message)
+            .with_exception(exception)
+            .with_created_at(self.created_at)
+            .with_subject(Server { inner: self.me() })
+            .with_subject(listener.view());
         EventLoop::handle(self.core.clone()).call_exception_handler(&context);
     }
 
     /// Makes the protocol and the transport of a connection.
-    fn open(&self, socket: Socket, local_addr: KeptAddress, peer_addr: KeptAddress) -> Option<Rc<SocketTransport>> {
+    fn open(
+        &self,
+        socket: Socket,
+        local_addr: KeptAddress,
+        peer_addr: KeptAddress,
+        listener: &Listener,
+    ) -> Option<Rc<SocketTransport>> {
         let factory = self.factory.as_ref()?;
         let (made, slot) = context::enter(self.context.fork(), || {
             factory().map_err(|payload| {
                 if let Some(payload) = self.core.local.take_fatal(payload) {
-                    let message = "Error on transport creation for incoming connection";
-                    self.report(message, Exception::Panic(&*payload));
+                    // In the context that it has run in.
+                    self.tell(NOT_OPENED, Exception::Panic(&*payload), listener);
+                    self.core.local.dispose(payload);
                 }
             })
         });
         let protocol = made.ok()?;
-        let parts = Parts { protocol, context: slot, local_addr, peer_addr };
+        let parts = Parts { protocol, context: slot, local_addr, peer_addr, created_at: None };
         match SocketTransport::open_accepted(&self.core, socket, parts) {
             Ok(transport) => Some(transport),
             Err(error) => {
-                self.report("Error on transport creation for incoming connection", Exception::Error(&error));
+                self.failed(NOT_OPENED, Exception::Error(&error), listener);
                 None
             }
         }
@@ -370,19 +436,25 @@ impl Acceptor for Inner {
             everywhere if everywhere.ip().is_some_and(|address| address.ip().is_unspecified()) => KeptAddress::Unknown,
             address => address.clone(),
         };
-        let Some(client) = self.open(socket, local_addr, peer_addr) else { return };
+        let Some(client) = self.open(socket, local_addr, peer_addr, listener) else { return };
+        note!(DEBUG, "roundelay::io", "server on {} got a new connection: {client:?}", self.addresses());
         let place = self.clients.borrow_mut().attach(&client);
-        let owner = self.me.upgrade().expect("a listener holds its server");
-        client.set_owner(owner, place);
+        client.set_owner(self.me(), place);
         if let Some(limit) = self.idle_timeout {
             client.set_idle_limit(limit);
         }
         client.make_connection();
     }
 
+    fn failed(&self, message: &str, exception: Exception<'_>, listener: &Listener) {
+        let ((), left) = context::enter(self.context.fork(), || self.tell(message, exception, listener));
+        self.core.local.dispose(left);
+    }
+
     fn listener_closed(&self) {
         if self.state.get() != State::Closed {
-            self.core.resource_warning(format_args!("unclosed server on [{}]", self.addresses()));
+            self.core
+                .resource_warning(format_args!("unclosed server on [{}]", self.addresses()), Some(self.created_at));
         }
         self.close();
     }
@@ -393,6 +465,10 @@ impl Acceptor for Inner {
 }
 
 impl Owner for Inner {
+    fn created_at(&self) -> &'static Location<'static> {
+        self.created_at
+    }
+
     fn transport_lost(&self, place: usize) {
         let last = self.clients.borrow_mut().detach(place);
         if last {
@@ -507,6 +583,13 @@ impl Drop for ServeForever {
 impl fmt::Debug for ServeForever {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ServeForever").field(&self.server).finish()
+    }
+}
+
+impl ExceptionContext<'_> {
+    /// The server concerned.
+    pub fn server(&self) -> Option<&Server> {
+        self.subject()
     }
 }
 

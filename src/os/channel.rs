@@ -13,6 +13,8 @@ use socket2::{SockRef, Socket};
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::os::lease::Lease;
+use crate::os::room::Room;
+use crate::os::sigpipe::{beware, is_on_guard, withheld};
 use crate::os::socket;
 
 /// Which calls a descriptor takes, and whether it can be waited for.
@@ -48,13 +50,16 @@ impl Channel {
     }
 
     pub(crate) fn new(fd: OwnedFd, kind: Kind, lease: Option<Lease>) -> Self {
+        if kind != Kind::SocketEnd {
+            beware();
+        }
         Self { fd, kind, _lease: lease }
     }
 
     /// As `new`, for one end of a pipe, of a device or of a socket; it becomes non-blocking.
     pub(crate) fn end(fd: OwnedFd, sort: Sort) -> io::Result<Self> {
         set_nonblocking(fd.as_fd(), true)?;
-        Ok(Self { fd, kind: if sort == Sort::Socket { Kind::SocketEnd } else { Kind::PipeEnd }, _lease: None })
+        Ok(Self::new(fd, if sort == Sort::Socket { Kind::SocketEnd } else { Kind::PipeEnd }, None))
     }
 
     #[inline]
@@ -82,7 +87,7 @@ impl Channel {
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         match self.kind {
             Kind::Internet => socket::recv(&self.fd, buffer).map(|n| (n, false)),
-            Kind::Local => socket::recv_local(&self.fd, buffer),
+            Kind::Local => Room::new(buffer).recv_local(&self.fd),
             // It may be a socket of datagrams, which gives them one at a time.
             Kind::SocketEnd => socket::recv_now(&self.fd, buffer).map(|n| (n, true)),
             // A terminal gives one line at a time, and a pipe one packet if the writer has asked for it.
@@ -94,8 +99,15 @@ impl Channel {
         match (self.kind, data) {
             (Kind::Internet | Kind::Local, data) => socket::send_vectored(&self.fd, data),
             (Kind::SocketEnd, data) => data.first().map_or(Ok(0), |first| socket::send_now(&self.fd, first)),
-            (_, [only]) => write(self.fd.as_fd(), only),
-            (_, data) => retry(Call::Send, |share| rustix::io::writev(&self.fd, &data[..share.buffers(data.len())])),
+            (_, data) if is_on_guard() => withheld(|| self.write(data)),
+            (_, data) => self.write(data),
+        }
+    }
+
+    fn write(&self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        match data {
+            [only] => write(self.fd.as_fd(), only),
+            data => retry(Call::Send, |share| rustix::io::writev(&self.fd, &data[..share.buffers(data.len())])),
         }
     }
 

@@ -32,6 +32,12 @@ pub struct PeerCredentials {
     pub gid: u32,
 }
 
+/// Whether a peer may do what the user of this process may: it is the same one, or the superuser.
+#[cfg(feature = "inspector")]
+pub(crate) fn is_trusted(peer: &PeerCredentials) -> bool {
+    peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw()
+}
+
 /// The credentials of a unix socket's peer.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {

@@ -1,9 +1,22 @@
 //! Descriptors, and a table keyed by them.
 
+use std::io;
+
 pub(crate) use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::os::fault::{Call, retry};
+
+/// Whether a read would not wait.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    retry(Call::File, |_| poll(&mut fds, Some(&now))).map(|ready| ready > 0)
+}
+
 /// Whether a call was refused because there is no such descriptor.
-pub(crate) fn is_not_open(error: &std::io::Error) -> bool {
+pub(crate) fn is_not_open(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADF)
 }
 

@@ -16,6 +16,18 @@ pub(crate) fn stream() -> io::Result<Socket> {
     socket::new(Domain::UNIX, Type::STREAM, None)
 }
 
+/// Sees to it that the file which the socket is about to be bound to is for its owner only, where the system gives it the
+/// socket's own mode, as Linux does. Elsewhere [`SocketFile::make_private`] has to do.
+#[cfg(feature = "inspector")]
+pub(crate) fn make_private(socket: &Socket) -> io::Result<()> {
+    use crate::os::fault::retry;
+    match retry(Call::Option, |_| rustix::fs::fchmod(socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)) {
+        // Sockets have no mode there.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
 /// Two unix sockets that are connected with each other.
 pub(crate) fn pair(kind: Type) -> io::Result<(Socket, Socket)> {
     #[cfg(not(target_vendor = "apple"))]
@@ -113,6 +125,17 @@ impl SocketFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes care that nobody but its owner may connect.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn make_private(&self) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = retry_io(Call::File, || fs::symlink_metadata(&self.path))?.mode();
+        if mode & 0o777 == 0o600 {
+            return Ok(());
+        }
+        retry_io(Call::File, || fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600)))
     }
 
     /// Removes it, if it was not changed or replaced since: true if it was removed.

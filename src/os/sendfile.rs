@@ -56,14 +56,6 @@ pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Whether a read would not wait.
-pub(crate) fn is_readable(file: BorrowedFd<'_>) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(&file, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    retry(Call::File, |_| poll(&mut fds, Some(&now))).map(|ready| ready > 0)
-}
-
 /// Whether the pages of a range, which is not empty, are known to be in memory: its first byte and its last are asked for,
 /// and some between them, for pages are read ahead by many and are dropped in the order in which they came.
 pub(crate) fn is_in_memory(file: BorrowedFd<'_>, start: u64, len: usize) -> bool {
@@ -159,14 +151,4 @@ pub(crate) fn is_of_connection(error: &io::Error) -> bool {
                 | libc::ENETDOWN
         )
     )
-}
-
-/// Whether a peer that is gone would end the process by a signal, from which `sendfile`, other than `send`, does not
-/// refrain. Rust's programs ignore it from their beginning; where another one hosts this code it may be otherwise.
-pub(crate) fn would_be_killed() -> bool {
-    // SAFETY: zero is a value of each of the structure's fields, and the call fills it in. It changes nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_DFL
-    }
 }

@@ -1,14 +1,15 @@
 //! Sockets: made non-blocking and close-on-exec, and called without `SIGPIPE`.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::os::address::Address;
 use crate::os::fault::{Call, retry, retry_io};
 use crate::os::fd::{AsFd, BorrowedFd};
+use crate::os::options;
 
 /// A peer that is gone must be an error, not a signal that ends the process. Apple's systems have a socket option for
 /// it instead, which `socket2` sets on each socket it makes.
@@ -56,7 +57,7 @@ pub(crate) fn bind(socket: &Socket, address: impl Into<SockAddr>) -> io::Result<
 
 /// Sends small writes at once. A protocol that does not know of delays is fine.
 pub(crate) fn set_nodelay(socket: &Socket) -> io::Result<()> {
-    match retry_io(Call::Option, || socket.set_tcp_nodelay(true)) {
+    match options::set_nodelay(socket, true) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
         result => result,
     }
@@ -161,16 +162,6 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(Socket, Option<Add
     Ok((socket, peer.and_then(Address::of_any)))
 }
 
-/// Lets the system probe a connection that is silent.
-pub(crate) fn set_keepalive(socket: &Socket) -> io::Result<()> {
-    retry_io(Call::Option, || socket.set_keepalive(true))
-}
-
-/// Lets a socket of IPv6 be one of IPv6 only.
-pub(crate) fn set_only_v6(socket: &Socket) -> io::Result<()> {
-    retry_io(Call::Option, || socket.set_only_v6(true))
-}
-
 /// Lets an address be bound on which connections linger.
 pub(crate) fn set_reuse_address(socket: &Socket) -> io::Result<()> {
     retry_io(Call::Option, || socket.set_reuse_address(true))
@@ -198,18 +189,6 @@ pub(crate) fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
         rustix::net::recv(fd.as_fd(), &mut buf[..len], RecvFlags::empty())
     })
     .map(|(n, _)| n)
-}
-
-/// As `recv`, on a socket that may be a unix one. Its read stops behind bytes that came with descriptors, though more may
-/// follow: true if it did. The descriptors are closed.
-pub(crate) fn recv_local(fd: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut control = RecvAncillaryBuffer::default();
-    let message = retry(Call::Receive, |share| {
-        let len = share.of(buf.len());
-        let mut iov = [IoSliceMut::new(&mut buf[..len])];
-        rustix::net::recvmsg(fd.as_fd(), &mut iov, &mut control, RecvFlags::empty())
-    })?;
-    Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 /// As `recv`, on a socket that may be in blocking mode.
@@ -278,6 +257,18 @@ pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
 /// Whether it is a socket of a connection, a stream.
 pub(crate) fn is_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(kind(fd)? == Type::STREAM)
+}
+
+/// Whether a socket listens.
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    retry(Call::Option, |_| rustix::net::sockopt::socket_acceptconn(fd))
+}
+
+/// Whether a socket listens. Apple's systems do not say: it is one for connections that is none.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(is_stream(fd)? && peer_addr(fd).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected))
 }
 
 /// Whether the operation merely has to wait.

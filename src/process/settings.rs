@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::process::Command;
 
 use crate::error::{LoopClosed, invalid_input};
@@ -25,9 +26,12 @@ pub(crate) struct Settings {
     pub(crate) process_group: Option<i32>,
     pub(crate) hooks: Vec<PreExec>,
     pub(crate) kill_on_drop: bool,
+    /// Where the application starts it.
+    pub(crate) created_at: &'static Location<'static>,
 }
 
 impl Settings {
+    #[track_caller]
     pub(crate) fn exec<A, S>(method: &'static str, program: impl AsRef<OsStr>, args: A, streams: [Stdio; 3]) -> Self
     where
         A: IntoIterator<Item = S>,
@@ -44,9 +48,11 @@ impl Settings {
             process_group: None,
             hooks: Vec::new(),
             kill_on_drop: false,
+            created_at: Location::caller(),
         }
     }
 
+    #[track_caller]
     pub(crate) fn shell(method: &'static str, command: impl AsRef<OsStr>, streams: [Stdio; 3]) -> Self {
         Self::exec(method, SHELL, [OsStr::new("-c"), command.as_ref()], streams)
     }
@@ -74,13 +80,21 @@ impl Settings {
 
     /// Starts it: the child, and our ends of its pipes.
     pub(super) fn spawn(self) -> io::Result<(Child, [Option<Channel>; 3])> {
-        let Self { method, mut command, streams, pass_fds, new_session, process_group, hooks, kill_on_drop } = self;
+        let Self { method, mut command, streams, pass_fds, new_session, process_group, hooks, kill_on_drop, .. } = self;
         if let Some(group) = process_group {
             command.process_group(group);
         }
         let Opened { theirs, ours } = stdio::open(method, streams)?;
         let extras = Extras { pass_fds, new_session, hooks, kill_on_drop };
         Ok((spawn(command, theirs, extras)?, ours))
+    }
+}
+
+impl fmt::Display for Settings {
+    /// For a log: the program and its streams. The arguments may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([stdin, stdout, stderr], program) = (&self.streams, self.command.get_program());
+        write!(f, "{} {program:?} stdin={stdin:?} stdout={stdout:?} stderr={stderr:?}", self.method)
     }
 }
 
@@ -117,6 +131,7 @@ macro_rules! process_settings {
 
         /// What the program is told that its name is, in place of the one by which it was found: the other half of asyncio's
         /// `executable`.
+        #[doc(alias = "executable")]
         pub fn arg0(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
             crate::os::spawn::CommandExt::arg0(&mut self.$settings.command, arg);
             self
@@ -129,6 +144,7 @@ macro_rules! process_settings {
         }
 
         /// Sets several. With [`env_clear`](Self::env_clear) before they are the whole environment, as with asyncio's `env`.
+        #[doc(alias = "env")]
         pub fn envs<K, V>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self
         where
             K: AsRef<std::ffi::OsStr>,
@@ -151,18 +167,21 @@ macro_rules! process_settings {
         }
 
         /// The directory that the program begins in.
+        #[doc(alias = "cwd")]
         pub fn current_dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
             self.$settings.command.current_dir(dir);
             self
         }
 
         /// The user that the program runs as, by number.
+        #[doc(alias = "user")]
         pub fn uid(mut self, id: u32) -> Self {
             crate::os::spawn::CommandExt::uid(&mut self.$settings.command, id);
             self
         }
 
         /// The group that the program runs as, by number.
+        #[doc(alias = "group")]
         pub fn gid(mut self, id: u32) -> Self {
             crate::os::spawn::CommandExt::gid(&mut self.$settings.command, id);
             self
@@ -184,6 +203,7 @@ macro_rules! process_settings {
 
         /// Runs something in the child before the program is loaded: see [`PreExec`](crate::PreExec). Several are run in
         /// their order.
+        #[doc(alias = "preexec_fn")]
         pub fn pre_exec(mut self, hook: crate::os::spawn::PreExec) -> Self {
             self.$settings.hooks.push(hook);
             self

@@ -84,6 +84,7 @@ impl EventLoop {
     /// })
     /// # .unwrap();
     /// ```
+    #[track_caller]
     pub fn subprocess_exec<F, P>(
         &self,
         factory: F,
@@ -108,6 +109,7 @@ impl EventLoop {
     ///
     /// As [`subprocess_exec`](Self::subprocess_exec). A program that the shell does not find is no error here: the shell says
     /// so, and returns 127.
+    #[track_caller]
     pub fn subprocess_shell<F, P>(&self, factory: F, command: impl AsRef<OsStr>) -> StartSubprocess<F>
     where
         F: FnOnce() -> P + 'static,

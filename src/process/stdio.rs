@@ -40,11 +40,13 @@ enum Kind {
 impl Stdio {
     /// A pipe, of which the loop has the other end. A real pipe also for the standard input, so that the child may open it
     /// as `/dev/stdin`.
+    #[doc(alias = "PIPE")]
     pub fn piped() -> Self {
         Self(Kind::Piped)
     }
 
     /// `/dev/null`.
+    #[doc(alias = "DEVNULL")]
     pub fn null() -> Self {
         Self(Kind::Null)
     }
@@ -60,6 +62,7 @@ impl Stdio {
     }
 
     /// Of the errors alone: wherever the output goes.
+    #[doc(alias = "STDOUT")]
     pub fn to_stdout() -> Self {
         Self(Kind::ToStdout)
     }

@@ -11,7 +11,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::process::ExitStatus;
 use std::rc::{Rc, Weak};
@@ -19,6 +19,7 @@ use std::task::Poll;
 
 use crate::error::{LoopClosed, PanicPayload};
 use crate::event_loop::exception::{ExceptionContext, emit};
+use crate::event_loop::inspection::waits_for;
 use crate::event_loop::waiters::Waiters;
 use crate::event_loop::{Core, EventLoop, LoopRegistration, running};
 use crate::os::channel::Channel;
@@ -34,9 +35,12 @@ use crate::protocol::{
 use crate::reactor::slot::{Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::context::{self, Slot};
+use crate::sched::info::WaitsFor;
+use crate::sched::ran::Ran;
 use crate::sched::ready::{Item, Ready};
 use crate::sched::report::Exception;
 use crate::transport::actions::{Action, Actions};
+use crate::transport::at_work::AtWork;
 use crate::transport::lifecycle::Watch;
 use crate::transport::stream::{PipeEnd, open_pipe};
 
@@ -88,6 +92,8 @@ pub(crate) struct ChildTransport {
     actions: Cell<Actions>,
     /// Who waits for the process to exit.
     waiters: Waiters,
+    /// Where the application started it.
+    created_at: &'static Location<'static>,
     /// What the handles share, where the process is killed with the last of them.
     guard: RefCell<Weak<Guard>>,
 }
@@ -112,9 +118,13 @@ impl ChildTransport {
         protocol: AnySubprocessProtocol,
     ) -> io::Result<(Rc<Self>, ProcessHandle)> {
         let core = &el.core;
-        let kill_on_drop = settings.kill_on_drop;
+        let (kill_on_drop, created_at) = (settings.kill_on_drop, settings.created_at);
+        let what = crate::note::is_taken(&tracing::Level::DEBUG).then(|| settings.to_string());
         let (child, channels) = settings.spawn()?;
-        core.counters.transports.opened();
+        if let Some(what) = what {
+            note!(DEBUG, "roundelay::io", "{what}: process {}", child.pid());
+        }
+        core.local.counters.transports.opened();
         let this = Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
@@ -130,6 +140,7 @@ impl ChildTransport {
             context: Cell::new(context::fork_current()),
             actions: Cell::new(Actions::default()),
             waiters: Waiters::new(),
+            created_at,
             guard: RefCell::default(),
         });
         this.children.insert(this.clone());
@@ -156,7 +167,7 @@ impl ChildTransport {
             };
             let end = if fd == 0 { PipeEnd::Write(Watch::Hangup) } else { PipeEnd::Read };
             let protocol = AnyProtocol::new(PipeProtocol::new(self.me(), fd as i32));
-            let opened = open_pipe(&self.core, channel, end, false, protocol)?;
+            let opened = open_pipe(&self.core, channel, end, false, protocol, self.created_at)?;
             let _ = pipe.transport.set(opened.transport());
             opened.make_connection_soon();
         }
@@ -181,7 +192,7 @@ impl ChildTransport {
             }
             // A selector of the application's may not know such descriptors.
             Err(error) => {
-                tracing::debug!(target: "roundelay", "process {} is watched by a thread: {error}", self.pid);
+                note!(DEBUG, "roundelay::io", "process {} is watched by a thread: {error}", self.pid);
                 self.watch_on_thread()
             }
         }
@@ -189,9 +200,16 @@ impl ChildTransport {
 
     fn watch_on_thread(&self) -> io::Result<()> {
         let (remote, id, pid) = (self.core_handle().remote(), self.id, self.pid);
+        // Time that is virtual stands still until the loop has heard of it.
+        #[cfg(feature = "test-util")]
+        let busy = self.core.busy(|| format!("process {pid}, which runs"));
         let exited = move || {
             // A loop that is gone has left the child to others.
-            let _ = remote.post(move || process_exited(id));
+            let _ = remote.post(move || {
+                process_exited(id);
+                #[cfg(feature = "test-util")]
+                drop(busy);
+            });
         };
         wait_on_thread(pid, exited).map_err(|error| {
             io::Error::new(error.kind(), format!("process {pid} cannot be watched: there is no thread for it: {error}"))
@@ -266,7 +284,7 @@ impl ChildTransport {
     fn exited(&self, status: ExitStatus) {
         let watched = self.watched.take();
         drop(watched);
-        tracing::debug!(target: "roundelay", "process {} has exited: {status}", self.pid);
+        note!(DEBUG, "roundelay::io", "process {} has exited: {status}", self.pid);
         self.status.set(Some(status));
         self.core.local.wake(self.waiters.waker());
         if self.stage.get() == Stage::Running {
@@ -328,7 +346,7 @@ impl ChildTransport {
     /// The loop is being closed.
     pub(super) fn loop_closed(&self) {
         if !self.is_closing() {
-            self.core.resource_warning(format_args!("unclosed transport {self:?}"));
+            self.core.resource_warning(format_args!("unclosed transport {self:?}"), Some(self.created_at));
         }
         // That is enough of a warning, for its pipes, too.
         self.pipe_transports().for_each(Transport::abort);
@@ -429,14 +447,16 @@ impl ChildTransport {
         local.dispose(payload);
     }
 
-    fn call_handler(&self, mut context: ExceptionContext<'_>) {
+    fn call_handler(&self, mut problem: ExceptionContext<'_>) {
         if let Some(me) = self.me.upgrade() {
-            context = context.with_subject(ProcessHandle::new(me));
+            problem = problem.with_subject(ProcessHandle::new(me));
         }
         if let Some(protocol) = self.protocol.borrow().clone() {
-            context = context.with_subject(protocol);
+            problem = problem.with_subject(protocol);
         }
-        self.core_handle().call_exception_handler(&context);
+        problem.created_at = Some(self.created_at);
+        let el = self.core_handle();
+        context::within(&self.context, || el.call_exception_handler(&problem));
     }
 }
 
@@ -452,6 +472,11 @@ fn process_exited(id: TransportId) {
 impl Handler for ChildTransport {
     fn on_ready(self: Rc<Self>, _: Readiness) {
         self.reap();
+    }
+
+    fn about(self: Rc<Self>) -> Rc<dyn fmt::Debug> {
+        let protocol = self.protocol.borrow().as_ref().map(|protocol| protocol.type_name());
+        Rc::new(AtWork::new(self, protocol))
     }
 
     fn on_close(self: Rc<Self>) {
@@ -471,9 +496,17 @@ impl Ready for ChildTransport {
             Some(Action::Write | Action::Read) | None => {}
         }
     }
+
+    fn about(self: Rc<Self>) -> Option<Ran> {
+        Some(Ran::Event(Handler::about(self)))
+    }
 }
 
 impl BaseTransport for ChildTransport {
+    fn created_at(&self) -> Option<&'static Location<'static>> {
+        Some(self.created_at)
+    }
+
     fn id(&self) -> TransportId {
         self.id
     }
@@ -486,6 +519,10 @@ impl BaseTransport for ChildTransport {
         if !self.is_closing() {
             self.closed.set(true);
             self.pipe_transports().for_each(Transport::close);
+            if self.core.is_debug() && self.watched.borrow().as_ref().is_some_and(|watched| watched.child.is_running())
+            {
+                self.core.debug_warning(format_args!("Close running child process: kill {self:?}"));
+            }
             self.kill();
         }
     }
@@ -528,6 +565,7 @@ impl SubprocessTransport for ChildTransport {
                 None if this.stage.get() == Stage::Gone => Poll::Ready(Err(LoopClosed.into())),
                 None => {
                     waiter.wait(cx);
+                    waits_for(|| WaitsFor::Process(this.pid));
                     Poll::Pending
                 }
             })

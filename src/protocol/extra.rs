@@ -122,12 +122,16 @@ impl fmt::Debug for PipeView {
 #[non_exhaustive]
 pub struct ExtraInfo {
     /// The address of this end (asyncio's `sockname`); `None` where it has none or was gone too soon.
+    #[doc(alias = "sockname")]
     pub local_addr: Option<SocketAddr>,
     /// The address of the peer (asyncio's `peername`); `None` where it has none or was gone too soon.
+    #[doc(alias = "peername")]
     pub peer_addr: Option<SocketAddr>,
     /// The address of this end of a unix connection; often an unnamed one. `None` of others.
+    #[doc(alias = "sockname")]
     pub unix_local_addr: Option<UnixAddr>,
     /// The address of the peer of a unix connection; often an unnamed one. `None` of others.
+    #[doc(alias = "peername")]
     pub unix_peer_addr: Option<UnixAddr>,
     /// Who the peer of a unix connection is. `None` of others, and where the system does not tell.
     pub peer_credentials: Option<PeerCredentials>,
@@ -136,6 +140,7 @@ pub struct ExtraInfo {
     /// The descriptor of a pipe transport, whatever it is of; `None` where there is none.
     pub pipe: Option<PipeView>,
     /// The number of the process, of a child; `None` of others.
+    #[doc(alias = "subprocess")]
     pub process: Option<u32>,
     /// What was agreed on with the peer of a TLS connection, from the handshake until `connection_lost` has returned; `None`
     /// of others.
@@ -188,12 +193,14 @@ pub struct TlsInfo {
     /// The version.
     pub version: TlsVersion,
     /// The name of the cipher suite, as the IANA registers it: `TLS13_AES_128_GCM_SHA256`.
+    #[doc(alias = "cipher")]
     pub cipher_suite: &'static str,
     /// The protocol that both chose by ALPN.
     pub alpn_protocol: Option<Vec<u8>>,
     /// The name of the server that the client has asked for; of a server's connection, what it was told of it (SNI).
     pub server_name: Option<String>,
     /// The certificates that the peer has shown, in DER, its own first; none of a client that was not asked.
+    #[doc(alias = "peercert")]
     pub peer_certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
     /// Whether an earlier session was resumed.
     pub is_resumed: bool,

@@ -71,6 +71,7 @@ impl From<bool> for KeepOpen {
 ///     }
 /// }
 /// ```
+#[doc(alias = "BaseProtocol")]
 #[allow(unused_variables)]
 pub trait Protocol: 'static {
     /// The connection stands.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,7 +78,13 @@ pub trait BaseTransport: fmt::Debug {
     fn abort(&self);
 
     /// What is known of the connection.
+    #[doc(alias = "get_extra_info")]
     fn extra_info(&self) -> ExtraInfo;
+
+    /// Where the application made it, where that is known.
+    fn created_at(&self) -> Option<&'static Location<'static>> {
+        None
+    }
 }
 
 /// What a transport can do that receives.
@@ -113,9 +120,11 @@ pub trait WriteTransport: BaseTransport {
     fn can_write_eof(&self) -> bool;
 
     /// How many bytes are queued.
+    #[doc(alias = "get_write_buffer_size")]
     fn write_buffer_size(&self) -> usize;
 
     /// The marks in use.
+    #[doc(alias = "get_write_buffer_limits")]
     fn write_buffer_limits(&self) -> WaterMarks;
 
     /// Sets the marks, in bytes. `None` for the high one is four times the low one if that is given, else 64 KiB; for the
@@ -150,9 +159,11 @@ pub trait WriteTransport: BaseTransport {
 }
 
 /// A transport of a stream of bytes in both directions. Implement it for a carrier of your own, and make a
-/// [`Transport`] of it; or let [`connect_stream`](crate::EventLoop::connect_stream) do so.
+/// [`Transport`] of it; or let [`connect_stream`](crate::EventLoop::connect_stream) do so. With the feature `test-util`,
+/// `testing::check_transport` tells whether it keeps the contract.
 pub trait StreamTransport: ReadTransport + WriteTransport {
     /// The protocol that hears of it; `None` once the connection is lost.
+    #[doc(alias = "get_protocol")]
     fn protocol(&self) -> Option<AnyProtocol>;
 
     /// Lets another protocol hear of it.
@@ -192,6 +203,11 @@ pub trait StreamTransport: ReadTransport + WriteTransport {
     fn unfit_to_carry(&self) -> Option<&'static str> {
         self.is_closing().then_some("Transport is closing")
     }
+
+    /// The writing side can end alone from now on, also where it is not to for those who expect asyncio's TLS. For the
+    /// loop's own transports; leave it alone.
+    #[doc(hidden)]
+    fn allow_half_close(&self) {}
 
     /// Another transport stands on this one, which closes it when the loop or a server closes this one. For the loop's own
     /// transports; leave it alone.
@@ -246,6 +262,12 @@ impl Transport {
     /// The transport's number: a key for maps.
     pub fn id(&self) -> TransportId {
         self.inner.id()
+    }
+
+    /// Where the application made it: the call that connects, or that made the server which has accepted it. `None` of
+    /// transports that are not the loop's own, and do not say.
+    pub fn created_at(&self) -> Option<&'static Location<'static>> {
+        self.inner.created_at()
     }
 
     /// Sends what the kernel takes at once, and queues a copy of the rest.
@@ -345,11 +367,13 @@ impl Transport {
     }
 
     /// How many bytes are queued for writing.
+    #[doc(alias = "get_write_buffer_size")]
     pub fn write_buffer_size(&self) -> usize {
         self.inner.write_buffer_size()
     }
 
     /// The water marks, in bytes: 64 KiB and 16 KiB unless they were set.
+    #[doc(alias = "get_write_buffer_limits")]
     pub fn write_buffer_limits(&self) -> WaterMarks {
         self.inner.write_buffer_limits()
     }
@@ -360,6 +384,7 @@ impl Transport {
     /// # Errors
     ///
     /// `InvalidInput` if the low mark is above the high one; nothing changes.
+    #[doc(alias = "FLOW_CONTROL_HIGH_WATER_SSL_WRITE")]
     pub fn set_write_buffer_limits(
         &self,
         high: impl Into<Option<usize>>,
@@ -439,6 +464,7 @@ impl Transport {
     }
 
     /// The protocol that hears of the connection; `None` once it is lost.
+    #[doc(alias = "get_protocol")]
     pub fn protocol(&self) -> Option<AnyProtocol> {
         self.inner.protocol()
     }
@@ -472,6 +498,11 @@ impl Transport {
         }
     }
 
+    /// Has the writing side end alone where it can, as with a socket.
+    pub(crate) fn allow_half_close(&self) {
+        self.inner.allow_half_close();
+    }
+
     /// Lets another transport stand on this one.
     #[cfg(feature = "__tls")]
     pub(crate) fn carry(&self, upper: Transport) {
@@ -493,6 +524,7 @@ impl Transport {
     }
 
     /// What is known of the connection: addresses, and the socket for its options.
+    #[doc(alias = "get_extra_info")]
     pub fn extra_info(&self) -> ExtraInfo {
         self.inner.extra_info()
     }

@@ -84,7 +84,11 @@ impl Epoll {
             self.short_sleeps = match made {
                 Ok(timer) => ShortSleeps::Timer { timer, until: None },
                 Err(error) => {
-                    tracing::debug!("no timer for short sleeps ({error}): they may end 50 microseconds late");
+                    note!(
+                        DEBUG,
+                        "roundelay::loop",
+                        "no timer for short sleeps ({error}): they may end 50 microseconds late"
+                    );
                     ShortSleeps::Refused
                 }
             };

@@ -3,8 +3,12 @@
 //! A [`Selector`] asks the operating system. The [`Reactor`] keeps a slot for each registered descriptor, and turns
 //! what the selector says into wake-ups, callbacks and events for the loop's queue.
 
+#[cfg(feature = "async-io")]
+pub(crate) mod async_io;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
+#[cfg(feature = "test-util")]
+pub(crate) mod outstanding;
 pub(crate) mod portable;
 pub(crate) mod registration;
 pub(crate) mod slot;
@@ -204,8 +208,8 @@ pub(crate) enum Fired<C> {
     Callback(C),
     /// Queue an event for the handler of this key.
     Event(u64, Readiness),
-    /// Wake this waker.
-    Wake(Waker),
+    /// Wake this waker: of somebody who waits for this descriptor.
+    Wake(Waker, RawFd),
 }
 
 /// What became of an insertion: the key, the mode, and an older slot of the same number.
@@ -395,10 +399,16 @@ impl<C: Clone> Reactor<C> {
         !self.again.is_empty()
     }
 
+    /// How many there are.
+    #[inline]
+    pub(crate) fn live(&self) -> u64 {
+        self.opened - self.closed
+    }
+
     /// Whether a wait of no time could find nothing.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
-        self.opened == self.closed && !self.foreign
+        self.live() == 0 && !self.foreign
     }
 
     /// Asks the selector and appends what it means to `fired`.

@@ -30,7 +30,7 @@ struct Bell(Poller);
 impl Notify for Bell {
     fn notify(&self) {
         if let Err(error) = self.0.notify() {
-            tracing::error!("notifying the poller failed, a wake-up may be lost: {error}");
+            note!(ERROR, "roundelay", "notifying the poller failed, a wake-up may be lost: {error}");
         }
     }
 }

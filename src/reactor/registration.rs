@@ -59,6 +59,11 @@ impl<C: Clone> Registration<C> {
         Ok(Self { reactor: reactor.clone(), key, fd: fd.as_raw_fd(), edge: mode == Mode::Edge })
     }
 
+    /// The number of the descriptor.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
     /// Changes what is reported.
     pub(crate) fn set_interest(&self, interest: Interest) -> io::Result<()> {
         self.reactor.borrow_mut().set_interest(self.key, borrow(self.fd), interest)

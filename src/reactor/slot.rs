@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -14,6 +15,9 @@ pub(crate) trait Handler {
     /// The descriptor is ready.
     fn on_ready(self: Rc<Self>, readiness: Readiness);
 
+    /// What has a text for it.
+    fn about(self: Rc<Self>) -> Rc<dyn fmt::Debug>;
+
     /// The loop is closed; nothing will be reported any more. Calls nobody.
     fn on_close(self: Rc<Self>);
 
@@ -22,6 +26,12 @@ pub(crate) trait Handler {
 
     /// The loop is about to end: a connection is to end before it, and tells whom it has to tell.
     fn end(self: Rc<Self>, _: End) {}
+
+    /// What it waits for.
+    #[cfg(feature = "test-util")]
+    fn awaits(self: Rc<Self>) -> Interest {
+        Interest::BOTH
+    }
 
     /// The time for that is over: what is to be named as not ended, as the layers above know it.
     fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
@@ -113,10 +123,10 @@ impl<C> Watcher<C> {
 }
 
 impl<C: Clone> Watcher<C> {
-    fn fire(&self) -> Option<Fired<C>> {
+    fn fire(&self, fd: RawFd) -> Option<Fired<C>> {
         match self {
             Self::Callback(callback) => Some(Fired::Callback(callback.clone())),
-            Self::Operation(operation) => operation.waker.take().map(Fired::Wake),
+            Self::Operation(operation) => operation.waker.take().map(|waker| Fired::Wake(waker, fd)),
         }
     }
 }
@@ -261,18 +271,19 @@ impl<C: Clone> Slot<C> {
             Listener::Handler(_) => fired.push(Fired::Event(key, readiness)),
             Listener::Wakers(pair) => {
                 pair.set_ready(readiness);
+                let wake = |waker| Fired::Wake(waker, self.fd);
                 if readiness.is_readable() {
-                    fired.extend(pair.reader.take().map(Fired::Wake));
+                    fired.extend(pair.reader.take().map(wake));
                 }
                 if readiness.is_writable() {
-                    fired.extend(pair.writer.take().map(Fired::Wake));
+                    fired.extend(pair.writer.take().map(wake));
                 }
             }
             Listener::Watch(watch) => {
                 let Watch { reader, writer } = &**watch;
                 let reader = reader.as_ref().filter(|_| readiness.is_readable());
                 let writer = writer.as_ref().filter(|_| readiness.is_writable());
-                fired.extend(reader.into_iter().chain(writer).filter_map(Watcher::fire));
+                fired.extend(reader.into_iter().chain(writer).filter_map(|watcher| watcher.fire(self.fd)));
             }
         }
     }

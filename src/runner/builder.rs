@@ -49,6 +49,7 @@ impl RunnerBuilder {
 
     /// How long the end waits, all in all, for tasks that clean up, for what has to be sent and for blocking jobs
     /// (5 seconds). It is measured by the loop's clock, and where that is one of the application's by real time, too.
+    #[doc(alias = "THREAD_JOIN_TIMEOUT")]
     pub fn shutdown_bound(mut self, bound: Duration) -> Self {
         self.shutdown_bound = bound;
         self

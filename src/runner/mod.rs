@@ -54,6 +54,7 @@ use crate::sched::join::Task;
 /// });
 /// assert_eq!(answer, 42);
 /// ```
+#[doc(alias("run", "asyncio.run"))]
 #[track_caller]
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     refuse_nesting("block_on");
@@ -62,18 +63,24 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
         Ok(el) => el,
         Err(error) => panic!("block_on(): cannot make an event loop: {error}"),
     };
-    let how = RunRoot::plain("block_on");
+    run_to_end(&el, RunRoot::plain("block_on"), future)
+}
+
+/// Runs the future on a loop of its own, and ends that.
+#[track_caller]
+pub(crate) fn run_to_end<F: IntoFuture>(el: &EventLoop, how: RunRoot, future: F) -> F::Output {
+    let method = how.method;
     let result = catch_unwind(AssertUnwindSafe(|| el.core.run_root(how, future.into_future())));
-    finish(&el, SHUTDOWN_BOUND);
+    finish(el, SHUTDOWN_BOUND);
     match result {
         Ok(Ok(output)) => output,
-        Ok(Err(RootEnd::Stopped | RootEnd::Cancelled)) => panic!("block_on(): {Stopped}"),
+        Ok(Err(RootEnd::Stopped | RootEnd::Cancelled)) => panic!("{method}(): {Stopped}"),
         Err(payload) => resume_unwind(payload),
     }
 }
 
 #[track_caller]
-fn refuse_nesting(method: &str) {
+pub(crate) fn refuse_nesting(method: &str) {
     if let Some(core) = running::current() {
         let outer = EventLoop::handle(core);
         panic!("{method}(): cannot be called while an event loop is running on this thread: {outer:?}");
@@ -94,6 +101,7 @@ fn refuse_nesting(method: &str) {
 ///     assert_eq!(task.await.unwrap(), 2);
 /// });
 /// ```
+#[doc(alias = "ensure_future")]
 #[track_caller]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where

@@ -11,8 +11,9 @@ use crate::constants::END_ROUNDS;
 use crate::event_loop::EventLoop;
 use crate::event_loop::unfinished::Unfinished;
 use crate::runner::limit::EndLimit;
-use crate::sched::active::{DoneCallback, TaskId, TaskInfo};
+use crate::sched::active::{DoneCallback, TaskId};
 use crate::sched::context::Slot;
+use crate::sched::info::TaskInfo;
 use crate::time::yield_now;
 
 /// The tasks, without the one that runs this.
@@ -80,8 +81,14 @@ impl Cleaning {
             ids.insert(task.id);
             count.left.set(count.left.get() + 1);
             let (id, counted) = (local.next_callback_id(), count.clone());
-            let call = Box::new(move |_| counted.one_less());
-            entry.add_done_callback(DoneCallback { id, context: Slot::EMPTY, created_at: Location::caller(), call });
+            let (name, call) = ("the end of a run", Box::new(move |_| counted.one_less()));
+            entry.add_done_callback(DoneCallback {
+                id,
+                context: Slot::EMPTY,
+                created_at: Location::caller(),
+                name,
+                call,
+            });
         }
         drop(active);
         Self { ids, count }

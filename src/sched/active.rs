@@ -3,6 +3,7 @@
 //! It is also the list of what `close()` must end: a task is live from its creation until its future is dropped. Its
 //! entry stays until its handle is dropped, too, which finds there how the task ended.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -10,12 +11,17 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{RawWakerVTable, Waker};
-use std::time::Duration;
+
+use tracing::Span;
 
 use crate::sched::Local;
+use crate::sched::branch::BranchKey;
 use crate::sched::context::Slot;
 use crate::sched::grace::Grace;
-use crate::sched::join::{Canceller, Outcome};
+use crate::sched::info::{AwaitKind, TaskInfo};
+use crate::sched::join::Outcome;
+use crate::sched::unasked::Unasked;
+use crate::sched::watch::Details;
 
 /// Marks the end of the list of free places.
 const NONE: u64 = u64::MAX;
@@ -79,10 +85,20 @@ pub(crate) struct TaskRef {
 pub(crate) enum Ending {
     /// It was not.
     No,
+    /// It was not, and each of its polls is looked at closely: see [`watch`](super::watch).
+    Watched,
     /// By a call to `cancel`.
     Cancelled,
     /// By the loop's end.
     Closed,
+}
+
+impl Ending {
+    /// Whether it was asked.
+    #[inline]
+    pub(crate) fn is_asked(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Closed)
+    }
 }
 
 /// What an entry stands for.
@@ -101,6 +117,8 @@ pub(crate) struct DoneCallback {
     /// The context it was registered in, and runs in.
     pub(crate) context: Slot,
     pub(crate) created_at: &'static Location<'static>,
+    /// The name of the application's closure.
+    pub(crate) name: &'static str,
     pub(crate) call: Box<dyn FnOnce(Outcome)>,
 }
 
@@ -112,12 +130,40 @@ pub(crate) struct Extra {
     pub(crate) panicked: Option<Panicked>,
     /// `None` for a task that never looks whether it was asked to end.
     pub(crate) grace: Option<Grace>,
+    /// `None` where no subscriber of `tracing` wants it, and while the task is polled.
+    pub(crate) span: Option<Box<Span>>,
+    /// An [`Unasked`] of the output's type, for a task that is detached.
+    pub(crate) unasked: Option<Box<dyn Any>>,
+    /// What is noted while the loop is inspected.
+    pub(crate) details: Option<Box<Details>>,
 }
 
 impl Extra {
     fn is_empty(&self) -> bool {
-        self.name.is_none() && self.done_callbacks.is_empty() && self.panicked.is_none() && self.grace.is_none()
+        self.name.is_none()
+            && self.done_callbacks.is_empty()
+            && self.panicked.is_none()
+            && self.grace.is_none()
+            && self.span.is_none()
+            && self.unasked.is_none()
+            && self.details.is_none()
     }
+}
+
+/// Who has polled a task's handle last and was told to wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Awaiter {
+    /// The number of that task; zero for nobody, or for what is no task.
+    pub(crate) id: u64,
+    /// The lower half of the number of that task's poll, by which is known whether it has been polled since; or `IS_TOLD`.
+    pub(crate) poll: u32,
+}
+
+impl Awaiter {
+    pub(crate) const NOBODY: Self = Self { id: 0, poll: 0 };
+
+    /// It was [`wait`](crate::wait), which need not ask again.
+    pub(crate) const IS_TOLD: u32 = u32::MAX;
 }
 
 /// What the loop keeps of a task. It stays where it is for as long as the loop's local part is there, and is used again
@@ -130,6 +176,13 @@ pub(crate) struct Entry {
     /// The context it runs in; empty while it runs, because then it is the current one.
     pub(crate) context: Cell<Slot>,
     spawned_at: Cell<&'static Location<'static>>,
+    /// When: what the loop's clock showed when it was last looked at before; see `Counters::nanos`.
+    spawned: Cell<u64>,
+    pub(crate) awaiter: Cell<Awaiter>,
+    /// By what it was awaited, if it was [`wait`](crate::wait) or the loop is inspected.
+    pub(crate) awaited_in: Cell<AwaitKind>,
+    /// What it belongs to: a group, a gather.
+    pub(crate) branch: Cell<BranchKey>,
     /// How to schedule it, once it has been polled. It is no counted waker, see `task::wake`.
     pub(crate) wake: Cell<Option<WakeParts>>,
     /// How often it was polled; the next free place while this one is free.
@@ -140,11 +193,14 @@ pub(crate) struct Entry {
     /// How it ended; `None` while its future is there.
     outcome: Cell<Option<Outcome>>,
     pub(crate) handle: Cell<Handle>,
-    /// Whether `wake` is counted after all, because the handle is gone.
-    pub(crate) kept: Cell<bool>,
+    /// Whether `wake` is counted after all, because the handle is gone, and whether there is something to do after the
+    /// next poll.
+    pub(crate) kept: Cell<Kept>,
     kind: Cell<Kind>,
     /// Whether there is an `extra`.
     has_extra: Cell<bool>,
+    /// Whether there is a span in it.
+    has_span: Cell<bool>,
 }
 
 /// Who can ask for a task's output.
@@ -156,6 +212,41 @@ pub(crate) enum Handle {
     Answered,
     /// Nobody: the task is detached.
     Dropped,
+}
+
+/// Whether a task is kept by its entry.
+///
+/// Two bits in a byte, for both are set at once when a task is made, and each is looked at alone when it is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept(u8);
+
+impl Kept {
+    pub(crate) const NO: Self = Self(0);
+    const YES: u8 = 1;
+    const UNSETTLED: u8 = 2;
+
+    #[inline]
+    pub(crate) fn is_kept(self) -> bool {
+        self.0 & Self::YES != 0
+    }
+
+    pub(crate) fn kept(self) -> Self {
+        Self(self.0 | Self::YES)
+    }
+
+    /// Whether there is something to do after the next poll.
+    #[inline]
+    pub(crate) fn is_unsettled(self) -> bool {
+        self.0 & Self::UNSETTLED != 0
+    }
+
+    pub(crate) fn unsettled(self) -> Self {
+        Self(self.0 | Self::UNSETTLED)
+    }
+
+    pub(crate) fn settled(self) -> Self {
+        Self(self.0 & !Self::UNSETTLED)
+    }
 }
 
 /// A waker taken to pieces.
@@ -171,15 +262,6 @@ impl WakeParts {
     }
 }
 
-/// What an entry begins with.
-pub(crate) struct NewEntry {
-    pub(crate) id: TaskId,
-    pub(crate) context: Slot,
-    pub(crate) name: Option<Rc<str>>,
-    pub(crate) spawned_at: &'static Location<'static>,
-    pub(crate) kind: Kind,
-}
-
 impl Entry {
     fn free(local: *const Local, place: u32) -> Self {
         Self {
@@ -187,6 +269,10 @@ impl Entry {
             local,
             context: Cell::new(Slot::EMPTY),
             spawned_at: Cell::new(Location::caller()),
+            spawned: Cell::new(0),
+            awaiter: Cell::new(Awaiter::NOBODY),
+            awaited_in: Cell::new(AwaitKind::Handle),
+            branch: Cell::new(BranchKey::NONE),
             wake: Cell::new(None),
             polls: Cell::new(NONE),
             extra: Cell::new(None),
@@ -194,9 +280,24 @@ impl Entry {
             ending: Cell::new(Ending::No),
             outcome: Cell::new(None),
             handle: Cell::new(Handle::Dropped),
-            kept: Cell::new(false),
+            kept: Cell::new(Kept::NO),
             kind: Cell::new(Kind::Task),
             has_extra: Cell::new(false),
+            has_span: Cell::new(false),
+        }
+    }
+
+    /// Gives a new entry what it has beyond the rest.
+    #[inline(always)]
+    pub(crate) fn begin(&self, context: Slot, name: Option<Rc<str>>, span: Option<Box<Span>>) {
+        if !context.is_empty() {
+            self.context.set(context);
+        }
+        if let Some(name) = name {
+            self.set_name(name);
+        }
+        if let Some(span) = span {
+            self.set_span(span);
         }
     }
 
@@ -222,17 +323,29 @@ impl Entry {
         self.spawned_at.get()
     }
 
+    pub(crate) fn spawned(&self) -> u64 {
+        self.spawned.get()
+    }
+
     pub(crate) fn polls(&self) -> u64 {
         self.polls.get()
     }
 
+    /// Counts a poll, and gives its number.
     #[inline]
-    pub(crate) fn count_poll(&self) {
-        self.polls.set(self.polls.get() + 1);
+    pub(crate) fn count_poll(&self) -> u64 {
+        let polls = self.polls.get() + 1;
+        self.polls.set(polls);
+        polls
     }
 
     pub(crate) fn name(&self) -> Rc<str> {
-        self.with_extra(|extra| extra.name.clone()).unwrap_or_else(|| default_name(self.id()))
+        self.own_name().unwrap_or_else(|| default_name(self.id()))
+    }
+
+    /// The name that it was given.
+    pub(crate) fn own_name(&self) -> Option<Rc<str>> {
+        if self.has_extra() { self.with_extra(|extra| extra.name.clone()) } else { None }
     }
 
     pub(crate) fn set_name(&self, name: Rc<str>) -> Option<Rc<str>> {
@@ -245,6 +358,16 @@ impl Entry {
 
     pub(crate) fn take_panicked(&self) -> Option<Panicked> {
         self.with_extra(|extra| extra.panicked.take())
+    }
+
+    /// Says what is to be done with an output that nobody asks for.
+    pub(crate) fn set_unasked<T: 'static>(&self, unasked: Unasked<T>) {
+        self.with_extra(|extra| extra.unasked = Some(Box::new(unasked)));
+    }
+
+    /// What was said, of an output of this type.
+    pub(crate) fn unasked<T: 'static>(&self) -> Option<Unasked<T>> {
+        self.with_extra(|extra| extra.unasked.as_ref()?.downcast_ref().copied())
     }
 
     pub(crate) fn add_done_callback(&self, callback: DoneCallback) {
@@ -262,10 +385,25 @@ impl Entry {
         })
     }
 
-    /// Whether it has a name, callbacks, the record of a panic, or looks whether it was asked to end.
+    /// Whether it has a name, callbacks, the record of a panic, looks whether it was asked to end, or reports errors.
     #[inline]
     pub(crate) fn has_extra(&self) -> bool {
         self.has_extra.get()
+    }
+
+    /// Whether it has a span, and is not just being polled in it.
+    #[inline]
+    pub(crate) fn has_span(&self) -> bool {
+        self.has_span.get()
+    }
+
+    pub(crate) fn take_span(&self) -> Option<Box<Span>> {
+        if self.has_span.replace(false) { self.with_extra(|extra| extra.span.take()) } else { None }
+    }
+
+    pub(crate) fn set_span(&self, span: Box<Span>) {
+        self.has_span.set(true);
+        self.with_extra(|extra| extra.span = Some(span));
     }
 
     /// `f` runs no code of the application's.
@@ -299,11 +437,13 @@ pub(crate) struct Active {
     chunks: Vec<Rc<[Entry]>>,
     /// First free place.
     free: Cell<u64>,
+    /// What new tasks begin with: whether their polls are looked at closely.
+    pub(crate) begin: Ending,
 }
 
 impl Active {
     pub(crate) fn new() -> Self {
-        Self { local: std::ptr::null(), chunks: Vec::new(), free: Cell::new(NONE) }
+        Self { local: std::ptr::null(), chunks: Vec::new(), free: Cell::new(NONE), begin: Ending::No }
     }
 
     /// Says whose tasks they are, before the first one.
@@ -311,29 +451,31 @@ impl Active {
         self.local = Rc::as_ptr(local);
     }
 
-    #[inline]
-    pub(crate) fn insert(&mut self, new: NewEntry) -> &Entry {
+    /// A new entry, `spawned` at that time. What few have, or is not in registers, it is given by the caller.
+    pub(crate) fn insert(
+        &mut self,
+        id: TaskId,
+        kind: Kind,
+        spawned_at: &'static Location<'static>,
+        spawned: u64,
+    ) -> &Entry {
         if self.free.get() == NONE {
             self.grow();
         }
         let place = self.free.get() as usize;
         let entry = &self.chunks[place / CHUNK][place % CHUNK];
-        let NewEntry { id, context, name, spawned_at, kind } = new;
         self.free.set(entry.polls.replace(0));
         entry.id.set(id.as_u64());
         entry.spawned_at.set(spawned_at);
+        entry.spawned.set(spawned);
+        entry.awaiter.set(Awaiter::NOBODY);
+        entry.branch.set(BranchKey::NONE);
         entry.wake.set(None);
-        entry.ending.set(Ending::No);
         entry.outcome.set(None);
-        entry.handle.set(if kind == Kind::Task { Handle::Held } else { Handle::Dropped });
-        entry.kept.set(false);
+        entry.kept.set(Kept::NO);
         entry.kind.set(kind);
-        if !context.is_empty() {
-            entry.context.set(context);
-        }
-        if let Some(name) = name {
-            entry.set_name(name);
-        }
+        entry.ending.set(self.begin);
+        entry.handle.set(if kind == Kind::Task { Handle::Held } else { Handle::Dropped });
         entry
     }
 
@@ -386,55 +528,8 @@ impl Active {
     /// Gives the memory back, for the end of the loop, unless somebody still has a handle.
     pub(crate) fn shrink(&mut self) {
         if self.chunks.iter().flat_map(|chunk| chunk.iter()).all(|entry| entry.id.get() == 0) {
-            *self = Self { local: self.local, ..Self::new() };
+            *self = Self { local: self.local, begin: self.begin, ..Self::new() };
         }
-    }
-}
-
-/// What a live task is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TaskState {
-    /// It is being polled just now.
-    Running,
-    /// It is in the queue for the first time, or waits for something.
-    Pending,
-    /// It was asked to end: it will be dropped when its turn comes, or when the time is over in which it may end by
-    /// itself.
-    Cancelling,
-}
-
-/// What is known of a live task. A snapshot, except for [`cancel`](Self::cancel) and
-/// [`cancel_gracefully`](Self::cancel_gracefully), which act on the task itself.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct TaskInfo {
-    /// The task's number.
-    pub id: TaskId,
-    /// Its name: the one given to it, or `Task-<id>`.
-    pub name: Rc<str>,
-    /// Where it was spawned.
-    pub spawned_at: &'static Location<'static>,
-    /// What it is doing.
-    pub state: TaskState,
-    /// How often it was polled.
-    pub polls: u64,
-    /// Whether it is the future given to `run_until_complete` or `block_on`, which cannot be cancelled, or to a
-    /// [`Runner`](crate::Runner), which can.
-    pub is_root: bool,
-    pub(crate) canceller: Canceller,
-}
-
-impl TaskInfo {
-    /// Cancels the task, as [`Task::cancel`](crate::Task::cancel) does: true if it was not done yet.
-    pub fn cancel(&self) -> bool {
-        self.canceller.cancel()
-    }
-
-    /// Asks the task to end by itself within `grace`, as [`Task::cancel_gracefully`](crate::Task::cancel_gracefully)
-    /// does: true if it was not done yet.
-    pub fn cancel_gracefully(&self, grace: Duration) -> bool {
-        self.canceller.cancel_gracefully(grace)
     }
 }
 
@@ -443,16 +538,4 @@ pub(crate) struct Panicked {
     pub(crate) info: TaskInfo,
     /// A copy of the context it ended in, for the report.
     pub(crate) context: Slot,
-}
-
-impl fmt::Debug for TaskInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskInfo")
-            .field("id", &self.id.as_u64())
-            .field("name", &self.name)
-            .field("spawned_at", &format_args!("{}", self.spawned_at))
-            .field("state", &self.state)
-            .field("polls", &self.polls)
-            .finish_non_exhaustive()
-    }
 }

@@ -1,5 +1,6 @@
 //! Where the loop takes its time from.
 
+use std::any::Any;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,15 +47,32 @@ impl Clock for MonotonicClock {
 #[derive(Clone)]
 pub(crate) enum ClockSource {
     Monotonic,
+    /// Not one of the others, for it need not be asked twice for a moment and for how many nanoseconds that is.
+    Manual(ManualClock),
     Custom(Rc<dyn Clock>),
 }
 
 impl ClockSource {
+    pub(crate) fn of(clock: impl Clock) -> Self {
+        let manual = (&clock as &dyn Any).downcast_ref::<ManualClock>().cloned();
+        manual.map_or_else(|| Self::Custom(Rc::new(clock)), Self::Manual)
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         match self {
             Self::Monotonic => MonotonicClock.now(),
+            Self::Manual(clock) => clock.now(),
             Self::Custom(clock) => clock.now(),
+        }
+    }
+
+    /// The clock, if it is not the usual one.
+    pub(crate) fn own(&self) -> Option<&dyn Clock> {
+        match self {
+            Self::Monotonic => None,
+            Self::Manual(clock) => Some(clock),
+            Self::Custom(clock) => Some(&**clock),
         }
     }
 }
@@ -117,6 +135,41 @@ impl ManualClock {
     }
 }
 
+impl ManualClock {
+    /// The time, in nanoseconds since the clock was made.
+    #[inline]
+    pub(super) fn nanos(&self) -> u64 {
+        self.shared.offset.load(Ordering::Acquire)
+    }
+
+    /// So many nanoseconds after the clock was made.
+    #[inline]
+    pub(super) fn at(&self, nanos: u64) -> Instant {
+        self.shared.base + Duration::from_nanos(nanos)
+    }
+}
+
+/// What a loop moves itself, under `testing`.
+#[cfg(feature = "test-util")]
+impl ManualClock {
+    /// How far the clock was moved.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.nanos())
+    }
+
+    /// Whether the clock may be moved so far: not to what stands for a moment that never comes, nor where the timers would
+    /// take it for one, but 292 years.
+    pub(crate) fn can_reach(&self, when: Instant) -> bool {
+        i64::try_from(when.saturating_duration_since(self.shared.base).as_nanos()).is_ok()
+    }
+
+    /// Moves the time forward to a moment that it can reach, and wakes nobody: for the loop's own turn.
+    pub(crate) fn reach(&self, when: Instant) {
+        let offset = u64::try_from(when.saturating_duration_since(self.shared.base).as_nanos());
+        self.shared.offset.fetch_max(offset.unwrap_or(0), Ordering::AcqRel);
+    }
+}
+
 impl Default for ManualClock {
     fn default() -> Self {
         Self::new()
@@ -125,14 +178,15 @@ impl Default for ManualClock {
 
 impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offset = Duration::from_nanos(self.shared.offset.load(Ordering::Acquire));
+        let offset = Duration::from_nanos(self.nanos());
         f.debug_struct("ManualClock").field("advanced", &offset).finish()
     }
 }
 
 impl Clock for ManualClock {
+    #[inline]
     fn now(&self) -> Instant {
-        self.shared.base + Duration::from_nanos(self.shared.offset.load(Ordering::Acquire))
+        self.at(self.nanos())
     }
 
     fn sleep_until(&self, deadline: Instant) -> Option<Duration> {

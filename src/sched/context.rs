@@ -80,9 +80,15 @@ fn exchange(slot: Slot) -> Slot {
 }
 
 /// A copy of the current context, for something that is about to be scheduled.
-#[inline]
+#[inline(always)]
 pub(crate) fn fork_current() -> Slot {
-    if FILLED.get() { with_current(|slot| slot.fork()) } else { Slot::EMPTY }
+    if FILLED.get() { fork_filled() } else { Slot::EMPTY }
+}
+
+#[cold]
+#[inline(never)]
+fn fork_filled() -> Slot {
+    with_current(|slot| slot.fork())
 }
 
 fn with_current<R>(f: impl FnOnce(&mut Slot) -> R) -> R {
@@ -106,6 +112,16 @@ pub(crate) fn enter<R>(slot: Slot, f: impl FnOnce() -> R) -> (R, Slot) {
     let result = f();
     let left = swap(outer.0.take().unwrap_or(Slot::EMPTY));
     (result, left)
+}
+
+/// Calls `f` in the context that waits there for callbacks; in the current one while a callback runs, whose it is then.
+pub(crate) fn within(place: &Cell<Slot>, f: impl FnOnce()) {
+    let slot = place.replace(Slot::EMPTY);
+    if slot.is_empty() {
+        return f();
+    }
+    let ((), slot) = enter(slot, f);
+    place.set(slot);
 }
 
 /// Reads or changes the current map.
@@ -186,6 +202,7 @@ impl Context {
     }
 
     /// The context of the running task or callback itself: what is set in the one is seen in the other.
+    #[doc(alias = "copy_context")]
     pub fn current() -> Self {
         with_current(|slot| slot.share().clone())
     }

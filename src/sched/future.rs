@@ -1,5 +1,6 @@
 //! A future that somebody else completes.
 
+use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
@@ -12,9 +13,10 @@ use std::task::{self, Poll, Waker};
 use crate::error::{FutureError, InvalidState};
 use crate::sched::context::{self, Context, Slot};
 use crate::sched::handle::{NewCallback, schedule};
+use crate::sched::info::WaitsFor;
 use crate::sched::join::CallbackId;
 use crate::sched::report::{Exception, Problem};
-use crate::sched::{Local, running_loop_id};
+use crate::sched::{Local, is_running_inspected, running_loop_id};
 
 /// What a future holds.
 enum State<T> {
@@ -31,6 +33,8 @@ type Call<T> = Box<dyn FnOnce(&LoopFuture<T>)>;
 struct Callback<T> {
     context: Slot,
     created_at: &'static Location<'static>,
+    /// The name of the application's closure.
+    name: &'static str,
     call: Call<T>,
 }
 
@@ -114,6 +118,7 @@ struct Shared<T> {
 /// assert_eq!(el.run_until_complete(future).unwrap().unwrap(), "done");
 /// # std::io::Result::Ok(())
 /// ```
+#[doc(alias = "Future")]
 pub struct LoopFuture<T> {
     shared: Rc<Shared<T>>,
     /// The place of this handle among those who wait, once it was awaited.
@@ -188,12 +193,12 @@ impl<T> LoopFuture<T> {
     where
         T: 'static,
     {
-        let Callback { context, created_at, call, .. } = callback;
+        let Callback { context, created_at, name, call } = callback;
         if !self.shared.local.is_open() {
             return;
         }
         let future = self.clone();
-        let new = NewCallback { method: "call_soon", context, created_at, when: None };
+        let new = NewCallback { method: "call_soon", name, context, created_at, when: None };
         drop(schedule(&self.shared.local, new, move || call(&future)));
     }
 
@@ -234,11 +239,13 @@ impl<T> LoopFuture<T> {
     }
 
     /// Whether it has a value or an error, or was cancelled.
+    #[doc(alias = "done")]
     pub fn is_done(&self) -> bool {
         !matches!(*self.shared.state.borrow(), State::Pending)
     }
 
     /// Whether it was cancelled.
+    #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.shared.state.borrow(), State::Cancelled)
     }
@@ -298,7 +305,7 @@ impl<T> LoopFuture<T> {
     where
         T: 'static,
     {
-        self.add_callback(context::fork_current(), Location::caller(), Box::new(callback))
+        self.add_callback(context::fork_current(), Location::caller(), callback)
     }
 
     /// As [`add_done_callback`](Self::add_done_callback), in a context of your choice.
@@ -307,16 +314,17 @@ impl<T> LoopFuture<T> {
     where
         T: 'static,
     {
-        self.add_callback(Slot::Shared(context.clone()), Location::caller(), Box::new(callback))
+        self.add_callback(Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
-    fn add_callback(&self, context: Slot, created_at: &'static Location<'static>, call: Call<T>) -> CallbackId
+    fn add_callback<F>(&self, context: Slot, created_at: &'static Location<'static>, call: F) -> CallbackId
     where
+        F: FnOnce(&Self) + 'static,
         T: 'static,
     {
         let local = &self.shared.local;
         let id = CallbackId(local.next_callback_id());
-        let callback = Callback { context, created_at, call };
+        let callback = Callback { context, created_at, name: type_name::<F>(), call: Box::new(call) };
         if !self.is_done() {
             self.shared.waiting.borrow_mut().enter(id, Waiting::Callback(callback));
         } else if local.is_open() {
@@ -355,6 +363,9 @@ impl<T> LoopFuture<T> {
             return Poll::Ready(Err(FutureError::InvalidState(Self::invalid("poll", &why))));
         }
         if self.wait(cx.waker()) {
+            if is_running_inspected() {
+                self.shared.local.note_wait(WaitsFor::Future { created_at: self.shared.created_at });
+            }
             return Poll::Pending;
         }
         match value(&self.shared.state) {
@@ -430,11 +441,15 @@ impl<T> fmt::Debug for LoopFuture<T> {
             State::Cancelled => "cancelled",
         };
         write!(f, "<LoopFuture {state}")?;
-        if let State::Exception(error) = &*self.shared.state.borrow() {
+        let error = match &*self.shared.state.borrow() {
+            State::Exception(error) => Some(error.clone()),
+            _ => None,
+        };
+        if let Some(error) = error {
             write!(f, "={error}")?;
         }
-        let waiting = self.shared.waiting.borrow();
-        let callbacks = waiting.iter().filter(|one| matches!(one, Waiting::Callback(_))).count();
+        let is_callback = |waiting: &&Waiting<T>| matches!(waiting, Waiting::Callback(_));
+        let callbacks = self.shared.waiting.borrow().iter().filter(is_callback).count();
         if callbacks > 0 {
             write!(f, " callbacks={callbacks}")?;
         }

@@ -3,8 +3,10 @@
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::sched::active::{Ending, Entry, Kind, TaskRef};
+use crate::sched::active::{Entry, Kind, TaskRef};
 use crate::sched::clock::deadline;
+use crate::sched::info::WaitsFor;
+use crate::sched::is_running_inspected;
 use crate::sched::timers::TimerKey;
 use crate::sched::{Due, Local};
 
@@ -39,7 +41,7 @@ impl Entry {
 
     /// Whether the task would hear of it, and could do something about it.
     fn listens(&self) -> bool {
-        let could = self.kind() != Kind::Root && self.ending.get() == Ending::No;
+        let could = self.kind() != Kind::Root && !self.ending.get().is_asked();
         could && self.has_extra() && self.with_extra(|extra| extra.grace.is_some())
     }
 
@@ -49,7 +51,7 @@ impl Entry {
             let grace = extra.grace.get_or_insert_with(|| Grace::Watched(Vec::new()));
             matches!(grace, Grace::Granted(_))
         });
-        asked || self.ending.get() != Ending::No
+        asked || self.ending.get().is_asked()
     }
 
     /// Asks the task, with the timer that ends its time.
@@ -117,7 +119,13 @@ impl Local {
             Some((_, before)) => waker = waker.take().map(|waker| std::mem::replace(before, waker)),
             None => watchers.extend(waker.take().map(|waker| (key, waker))),
         });
-        if polled.is_some() { Poll::Pending } else { Poll::Ready(()) }
+        if polled.is_none() {
+            return Poll::Ready(());
+        }
+        if is_running_inspected() {
+            self.note_wait(WaitsFor::Other("being asked to end"));
+        }
+        Poll::Pending
     }
 
     /// Forgets whom to wake.

@@ -3,7 +3,6 @@
 //! A callback is one allocation that the queue (or the timers) and the handle share. async-task is not used here: it
 //! keeps a closure until its turn comes, while cancelling a handle must free what the closure captured at once.
 
-use std::any::type_name;
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
@@ -16,6 +15,9 @@ use std::time::Instant;
 use crate::error::JoinError;
 use crate::sched::Local;
 use crate::sched::context::{self, Slot};
+use crate::sched::info::WaitsFor;
+use crate::sched::is_running_inspected;
+use crate::sched::ran::Ran;
 use crate::sched::ready::{Item, Ready};
 use crate::sched::task::drop_output;
 use crate::sched::timers::TimerKey;
@@ -137,6 +139,8 @@ where
         if head.state.get() != State::Scheduled {
             return;
         }
+        // Before the closure is moved, which what other threads may look at would cut into two moves.
+        head.local.counters.callbacks.add(1);
         let Some(call) = self.call.take() else { return };
         head.state.set(State::Running);
         let slot = self.context.replace(Slot::EMPTY);
@@ -169,6 +173,10 @@ where
         head.settle(State::Done);
     }
 
+    fn about(self: Rc<Self>) -> Option<Ran> {
+        (self.head.state.get() == State::Scheduled).then(|| Ran::Callback(self.head.info()))
+    }
+
     fn close(self: Rc<Self>) {
         if self.head.state.get() == State::Scheduled {
             self.head.settle(State::Closed);
@@ -181,6 +189,8 @@ where
 pub(crate) struct NewCallback {
     /// The method that was called, for the report of a closed loop.
     pub(crate) method: &'static str,
+    /// The name of the application's closure.
+    pub(crate) name: &'static str,
     pub(crate) context: Slot,
     pub(crate) created_at: &'static Location<'static>,
     /// The deadline; `None` for the next turn.
@@ -193,7 +203,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let NewCallback { method, context, created_at, when } = new;
+    let NewCallback { method, name, context, created_at, when } = new;
     let open = local.is_open();
     let callback = Rc::new(Callback {
         head: Head {
@@ -202,7 +212,7 @@ where
             timer: Cell::new(None),
             when,
             created_at,
-            name: type_name::<F>(),
+            name,
             watched: Cell::new(true),
             result: Cell::new(None),
             waker: Cell::new(None),
@@ -265,6 +275,7 @@ impl<T> Handle<T> {
     }
 
     /// Whether it was cancelled before it ran.
+    #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
         self.control.head().state.get() == State::Cancelled
     }
@@ -295,6 +306,9 @@ impl<T> Future for Handle<T> {
                     _ => cx.waker().clone(),
                 };
                 head.waker.set(Some(waker));
+                if is_running_inspected() {
+                    head.local.note_wait(WaitsFor::Other("a callback of the loop"));
+                }
                 Poll::Pending
             }
             State::Done => Poll::Ready(head.result.take().expect("Handle polled after its result was taken")),
@@ -345,6 +359,7 @@ impl<T> TimerHandle<T> {
     }
 
     /// See [`Handle::is_cancelled`].
+    #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
         self.handle.is_cancelled()
     }

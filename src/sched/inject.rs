@@ -5,8 +5,9 @@
 //!
 //! The items, and whether the loop sleeps, stand behind one lock. Whoever posts finds there whether it has to call; the
 //! loop, before it sleeps, finds there whether something was posted. The lock is held for some instructions only, and by
-//! the loop twice a sleep and once for a whole batch of posts, which it takes by leaving an empty queue behind; while
-//! it is awake and nothing is posted, it looks at a number beside the lock.
+//! the loop once a sleep and once for a whole batch of posts, which it takes by leaving an empty queue behind; while
+//! it is awake and nothing is posted, it looks at a number beside the lock. That it is awake again it says without the
+//! lock: whoever has not heard of it yet makes a call too many, which ends the next sleep early, and nothing else.
 //!
 //! A queue without locks (`concurrent-queue`) was here before. It took three atomic operations and a fence for each post,
 //! where this takes two operations; and its blocks, made by the one thread and freed by the other, had both of them
@@ -17,24 +18,23 @@
 use std::collections::VecDeque;
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard};
 use std::sync::TryLockError;
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 #[cfg(not(loom))]
 use std::sync::{Mutex, MutexGuard};
 
 /// What has to be done to get the loop's attention.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+mod state {
     /// Nothing: it is inside a turn and will look at the queue before it sleeps.
-    Awake,
+    pub(super) const AWAKE: u8 = 0;
     /// It sleeps, is about to, or is left to a foreign loop: it has to be called.
-    Asleep,
+    pub(super) const ASLEEP: u8 = 1;
     /// The same, and somebody has called it already.
-    Called,
+    pub(super) const CALLED: u8 = 2;
 }
 
 /// Whether the poster has to make the wake-up call.
@@ -49,24 +49,15 @@ pub(crate) enum Wake {
 
 struct Inner<T> {
     items: VecDeque<T>,
-    state: State,
     /// Whether no more items are taken.
     closed: bool,
-}
-
-impl<T> Inner<T> {
-    fn claim_wake(&mut self) -> Wake {
-        if self.state != State::Asleep {
-            return Wake::NotNeeded;
-        }
-        self.state = State::Called;
-        Wake::Needed
-    }
 }
 
 /// The queue from other threads to the loop.
 pub(crate) struct Inject<T> {
     inner: Mutex<Inner<T>>,
+    /// One of [`state`]. Others than `AWAKE` are written under the lock.
+    state: AtomicU8,
     /// How many items there are. Written under the lock; read without, where what comes a moment later may wait.
     len: AtomicUsize,
 }
@@ -74,8 +65,8 @@ pub(crate) struct Inject<T> {
 impl<T> Inject<T> {
     /// A queue whose loop need not be called yet.
     pub(crate) fn new() -> Self {
-        let inner = Inner { items: VecDeque::new(), state: State::Awake, closed: false };
-        Self { inner: Mutex::new(inner), len: AtomicUsize::new(0) }
+        let inner = Inner { items: VecDeque::new(), closed: false };
+        Self { inner: Mutex::new(inner), state: AtomicU8::new(state::AWAKE), len: AtomicUsize::new(0) }
     }
 
     /// Under this lock runs no code of the application's, so that a poisoned one holds nothing broken.
@@ -93,40 +84,55 @@ impl<T> Inject<T> {
         }
         inner.items.push_back(item);
         self.len.store(inner.items.len(), Ordering::Relaxed);
-        Ok(inner.claim_wake())
+        Ok(self.claim_locked(inner))
     }
 
     /// Asks for a wake-up without an item: true for one caller per sleep.
     pub(crate) fn claim_wake(&self) -> Wake {
-        self.lock().claim_wake()
+        self.claim_locked(self.lock())
+    }
+
+    fn claim_locked(&self, _locked: MutexGuard<'_, Inner<T>>) -> Wake {
+        if self.state.load(Ordering::Relaxed) != state::ASLEEP {
+            return Wake::NotNeeded;
+        }
+        // If it has just woken up, this comes too late, and says the same.
+        self.state.store(state::CALLED, Ordering::Relaxed);
+        Wake::Needed
     }
 
     /// The loop is about to sleep. False if something was posted meanwhile: then it stays awake.
     pub(crate) fn prepare_sleep(&self) -> bool {
-        let mut inner = self.lock();
+        let inner = self.lock();
         let sleeps = inner.items.is_empty();
         if sleeps {
-            inner.state = State::Asleep;
+            self.state.store(state::ASLEEP, Ordering::Relaxed);
         }
         sleeps
     }
 
     /// The loop is awake: posts need no wake-up call until the next `prepare_sleep` or `leave`.
     pub(crate) fn wake_up(&self) {
-        self.lock().state = State::Awake;
+        self.state.store(state::AWAKE, Ordering::Relaxed);
     }
 
     /// The loop is not being run, and somebody waits for it: whatever comes has to be told. True if something is waiting already.
     pub(crate) fn leave(&self) -> bool {
-        let mut inner = self.lock();
-        inner.state = State::Asleep;
+        let inner = self.lock();
+        self.state.store(state::ASLEEP, Ordering::Relaxed);
         !inner.items.is_empty()
     }
 
     /// Whether anything is waiting. What another thread is just posting may not be seen yet.
     #[inline]
     pub(crate) fn has_items(&self) -> bool {
-        self.len.load(Ordering::Relaxed) > 0
+        self.len() > 0
+    }
+
+    /// How many are waiting, as `has_items` sees it.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
     }
 
     /// Takes everything, in the order of posting, and leaves `batch` behind, which must be empty, for its memory.
@@ -140,6 +146,10 @@ impl<T> Inject<T> {
     /// Whether no thread holds the lock: for a child of `fork`, in which the one that holds it may not be.
     pub(crate) fn is_free(&self) -> bool {
         !matches!(self.inner.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// From now on every push is refused. What was pushed before can still be taken.

@@ -1,5 +1,6 @@
 //! The handle of a task.
 
+use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -8,11 +9,17 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
+use futures_core::FusedFuture;
+
 use crate::error::JoinError;
 use crate::sched::Local;
-use crate::sched::active::{DoneCallback, Handle, Panicked, TaskId, TaskRef, TaskState};
+use crate::sched::active::{Awaiter, DoneCallback, Entry, Handle, Panicked, TaskId, TaskRef};
+use crate::sched::branch::Branch;
 use crate::sched::context::{self, Context, Slot};
+use crate::sched::info::{AwaitKind, TaskInfo, TaskState};
 use crate::sched::task::{Held, drop_output, subject};
+use crate::sched::unasked::{self, ReportableError};
+use crate::sched::watch;
 
 /// How a task ended, as a done callback is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,13 @@ impl<T> Task<T> {
         self.held.entry().id()
     }
 
+    /// What is known of the task, which is done.
+    pub(crate) fn info(&self) -> TaskInfo {
+        self.held.local().info_of(self.held.entry(), self.canceller())
+    }
+
     /// The task's name: the one given to it, or `Task-<id>`.
+    #[doc(alias = "get_name")]
     pub fn name(&self) -> Rc<str> {
         self.held.entry().name()
     }
@@ -74,11 +87,13 @@ impl<T> Task<T> {
     }
 
     /// Whether the task has ended, in whichever way.
+    #[doc(alias = "done")]
     pub fn is_done(&self) -> bool {
         self.outcome().is_some()
     }
 
     /// Whether the task has ended by being cancelled.
+    #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
         self.outcome() == Some(Outcome::Cancelled)
     }
@@ -176,8 +191,21 @@ impl<T> Task<T> {
             // There is no output yet that it could take.
             let polled = self.held.poll(&mut task::Context::from_waker(waker));
             debug_assert!(polled.is_pending());
+            let (entry, local) = (self.held.entry(), self.held.local());
+            entry.awaiter.set(Awaiter { poll: Awaiter::IS_TOLD, ..local.awaiter() });
+            entry.awaited_in.set(AwaitKind::Wait);
         }
         is_done
+    }
+
+    /// Nobody waits for it any more who has the handle.
+    pub(crate) fn await_no_more(&self) {
+        self.held.entry().awaiter.set(Awaiter::NOBODY);
+    }
+
+    /// Makes it one of those of a branch.
+    pub(crate) fn join_branch(&self, branch: &Branch) {
+        self.held.entry().branch.set(branch.key());
     }
 
     /// Lets `look` see the output, which stays where it is. `None` if there is none, or it was taken.
@@ -192,21 +220,19 @@ impl<T> Task<T> {
     /// nobody; adding a callback after that is reported to the exception handler, as any scheduling is.
     #[track_caller]
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + 'static) -> CallbackId {
-        self.add_callback(context::fork_current(), Location::caller(), Box::new(callback))
+        self.add_callback(context::fork_current(), Location::caller(), callback)
     }
 
     /// As [`add_done_callback`](Self::add_done_callback), in a context of your choice.
     #[track_caller]
     pub fn add_done_callback_in(&self, context: &Context, callback: impl FnOnce(Outcome) + 'static) -> CallbackId {
-        self.add_callback(Slot::Shared(context.clone()), Location::caller(), Box::new(callback))
+        self.add_callback(Slot::Shared(context.clone()), Location::caller(), callback)
     }
 
-    fn add_callback(
-        &self,
-        context: Slot,
-        created_at: &'static Location<'static>,
-        call: Box<dyn FnOnce(Outcome)>,
-    ) -> CallbackId {
+    fn add_callback<F>(&self, context: Slot, created_at: &'static Location<'static>, call: F) -> CallbackId
+    where
+        F: FnOnce(Outcome) + 'static,
+    {
         let local = self.held.local();
         let id = CallbackId(local.next_callback_id());
         if !local.is_open() {
@@ -214,7 +240,7 @@ impl<T> Task<T> {
             local.report_closed_by("Task::add_done_callback", created_at);
             return id;
         }
-        let callback = DoneCallback { id: id.0, context, created_at, call };
+        let callback = DoneCallback { id: id.0, context, created_at, name: type_name::<F>(), call: Box::new(call) };
         match self.outcome() {
             Some(outcome) => local.schedule_done(callback, outcome),
             None => self.held.entry().add_done_callback(callback),
@@ -233,12 +259,50 @@ impl<T> Task<T> {
     }
 }
 
+impl<T: 'static, E: 'static> Task<Result<T, E>> {
+    /// Detaches the task, as dropping it does, and has its error reported to the exception handler, too, when it comes:
+    /// in the task's own context, with the task as the report's subject. What the task returns otherwise is dropped. Of a
+    /// task that is done already, the error is reported here and now.
+    ///
+    /// A task that is cancelled has no error to report; one that panics is reported as any that nobody awaits.
+    ///
+    /// The error may be of any type that is an [`Error`](std::error::Error), a text, or a boxed error.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    ///
+    /// let el = roundelay::EventLoop::new()?;
+    /// let seen = Rc::new(Cell::new(None));
+    /// let log = seen.clone();
+    /// el.set_exception_handler(Some(Rc::new(move |_, context| {
+    ///     let task = context.task().unwrap();
+    ///     log.set(Some(format!("{}: {}", task.name, context.exception.unwrap())));
+    /// })));
+    /// el.task_builder().name("saver").spawn(async { Err::<(), _>("the disk is full") }).report_errors();
+    /// el.run_once(Some(std::time::Duration::ZERO))?;
+    /// assert_eq!(seen.take().as_deref(), Some("saver: the disk is full"));
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn report_errors<Way>(mut self)
+    where
+        E: ReportableError<Way>,
+    {
+        if !self.is_done() {
+            self.held.entry().set_unasked(unasked::report::<T, E, Way>);
+        } else if self.held.entry().handle.get() == Handle::Held {
+            self.end_untaken(|task, output| unasked::report(task.held.local(), Some(task.info()), output));
+        }
+    }
+}
+
 impl<T> Future for Task<T> {
     type Output = Result<T, JoinError>;
 
     /// # Panics
     ///
     /// If it is polled again after it was ready, or by another loop than the task's own before it is done.
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let entry = self.held.entry();
         assert!(entry.handle.get() == Handle::Held, "Task polled after its output was taken");
@@ -246,9 +310,19 @@ impl<T> Future for Task<T> {
         if super::runs_another_loop(entry.local) && entry.outcome().is_none() {
             refuse_foreign(self.held.local());
         }
-        let result = std::task::ready!(self.held.poll(cx));
+        let Poll::Ready(result) = self.held.poll(cx) else {
+            note_awaiter(self.held.entry(), self.held.local(), cx.waker());
+            return Poll::Pending;
+        };
         self.held.entry().handle.set(Handle::Answered);
         Poll::Ready(result)
+    }
+}
+
+impl<T> FusedFuture for Task<T> {
+    /// Whether it has given its output, and is not to be polled again: `select!` leaves it out then.
+    fn is_terminated(&self) -> bool {
+        self.held.entry().handle.get() == Handle::Answered
     }
 }
 
@@ -257,20 +331,19 @@ impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         let entry = self.held.entry();
         if entry.outcome().is_some() && entry.handle.get() == Handle::Held {
-            self.drop_untaken();
+            self.end_untaken(|task, output| drop_output(task.held.local(), output));
         }
     }
 }
 
 impl<T> Task<T> {
-    /// Drops an output that nobody took. Its destructor must not run inside async-task, which would abort on a panic.
+    /// Ends an output that nobody took. Its destructor must not run inside async-task, which would abort on a panic.
     #[cold]
-    fn drop_untaken(&mut self) {
+    fn end_untaken(&mut self, end: impl FnOnce(&Self, T)) {
         let output = self.held.poll(&mut task::Context::from_waker(Waker::noop()));
         self.held.entry().handle.set(Handle::Answered);
-        let local = self.held.local();
         match output {
-            Poll::Ready(Ok(output)) => drop_output(local, output),
+            Poll::Ready(Ok(output)) => end(self, output),
             Poll::Ready(Err(error)) => self.report_lost(error),
             Poll::Pending => {}
         }
@@ -297,6 +370,15 @@ impl<T> Task<T> {
     }
 }
 
+/// Notes that the task being polled waits for this one. Out of line: what is polled is best inlined where it is awaited.
+#[inline(never)]
+fn note_awaiter(entry: &Entry, local: &Local, waker: &Waker) {
+    entry.awaiter.set(local.awaiter());
+    if local.inspection.is_on() {
+        entry.awaited_in.set(watch::await_kind(local, waker));
+    }
+}
+
 #[cold]
 fn refuse_foreign(local: &Local) -> ! {
     let (own, running) = (local.loop_id(), super::running_loop_id());
@@ -315,9 +397,10 @@ impl<T> fmt::Debug for Task<T> {
         };
         let live = self.held.local().task_info(self.held.entry().task());
         let cancelling = live.as_ref().is_some_and(|info| info.state == TaskState::Cancelling);
-        write!(f, "<Task {} name={:?}", if cancelling { "cancelling" } else { state }, self.name())?;
+        let (state, place) = (if cancelling { "cancelling" } else { state }, self.held.entry().spawned_at());
+        write!(f, "<Task {state} name={:?} spawned at {place}", self.name())?;
         if let Some(info) = live {
-            write!(f, " spawned at {}", info.spawned_at)?;
+            info.write_waits(f, " ")?;
         }
         f.write_str(">")
     }
@@ -355,6 +438,12 @@ impl<T> Future for CancelOnDrop<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let task = self.task.as_mut().expect("the task is there until the handle is dropped");
         Pin::new(task).poll(cx)
+    }
+}
+
+impl<T> FusedFuture for CancelOnDrop<T> {
+    fn is_terminated(&self) -> bool {
+        self.task.as_ref().is_none_or(FusedFuture::is_terminated)
     }
 }
 
@@ -396,6 +485,12 @@ impl Canceller {
     /// As [`Task::cancel_gracefully`]: true if the task was not done yet.
     pub fn cancel_gracefully(&self, grace: Duration) -> bool {
         self.local.upgrade().is_some_and(|local| local.cancel_gracefully(self.task, grace))
+    }
+
+    pub(crate) fn set_name(&self, name: Rc<str>) -> bool {
+        let Some(local) = self.local.upgrade() else { return false };
+        let active = local.active.borrow();
+        active.get_live(self.task).map(|entry| entry.set_name(name)).is_some()
     }
 }
 

@@ -4,17 +4,30 @@
 //! wakers and other threads hold: the inject queue, and the way to `Local` for those on the right thread.
 
 pub(crate) mod active;
+pub(crate) mod alerts;
+pub(crate) mod branch;
 pub(crate) mod clock;
 pub(crate) mod context;
+pub(crate) mod counters;
+#[cfg(feature = "test-util")]
+pub(crate) mod dice;
 pub(crate) mod future;
 pub(crate) mod grace;
 pub(crate) mod handle;
+pub(crate) mod info;
 pub(crate) mod inject;
 pub(crate) mod join;
+#[cfg(feature = "test-util")]
+pub(crate) mod order;
+pub(crate) mod ran;
 pub(crate) mod ready;
 pub(crate) mod report;
+pub(crate) mod span;
+pub(crate) mod stamp;
 pub(crate) mod task;
 pub(crate) mod timers;
+pub(crate) mod unasked;
+pub(crate) mod watch;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -22,34 +35,45 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::constants::{DUE_AT_ONCE, NESTED_REFUSALS, POSTS_PER_TURN};
 use crate::error::{Fatal, PanicPayload, give_up_payload};
 use crate::os::fork::Home;
-use crate::sched::active::{Active, DoneCallback, Ending, Entry, Kind, TaskInfo, TaskRef, TaskState};
+use crate::sched::active::{Active, DoneCallback, Ending, Kind, TaskRef};
+use crate::sched::alerts::Alerts;
+use crate::sched::branch::Branches;
 use crate::sched::clock::ClockSource;
 use crate::sched::context::Slot;
+use crate::sched::counters::Counters;
 use crate::sched::handle::NewCallback;
+use crate::sched::info::WokenBy;
 use crate::sched::inject::{Inject, Wake};
-use crate::sched::join::{Canceller, Outcome};
+use crate::sched::join::Outcome;
 use crate::sched::ready::{Injected, Item, Ready, ReadyQueue, ThreadBound};
 use crate::sched::report::{Exception, Problem, Report, Subject};
 use crate::sched::task::Waiting;
 use crate::sched::timers::{TimerKey, Timers};
+use crate::sched::watch::{Cause, Inspection};
 
 thread_local! {
-    /// The loop that runs on this thread: its id and where its own part is, to be compared with; zero and null where
-    /// none does.
-    static RUNNING: Cell<(u64, *const Local)> = const { Cell::new((0, std::ptr::null())) };
+    /// The loop that runs on this thread: its id, where its own part is, to be compared with, and whether it is inspected;
+    /// zero and null where none does.
+    static RUNNING: Cell<(u64, *const Local, bool)> = const { Cell::new((0, std::ptr::null(), false)) };
 }
 
 /// The id of the loop that runs on this thread, zero where none does.
 #[inline]
 pub(crate) fn running_loop_id() -> u64 {
     RUNNING.get().0
+}
+
+/// Whether the loop that runs on this thread is inspected.
+#[inline]
+pub(crate) fn is_running_inspected() -> bool {
+    RUNNING.get().2
 }
 
 /// Whether a loop runs on this thread, and is another one than that of `local`.
@@ -61,7 +85,7 @@ pub(crate) fn runs_another_loop(local: *const Local) -> bool {
 
 /// Marks a loop as the one that runs on this thread, or none.
 pub(crate) fn set_running_loop(local: Option<&Local>) {
-    RUNNING.set(local.map_or((0, std::ptr::null()), |local| (local.loop_id, local)));
+    RUNNING.set(local.map_or((0, std::ptr::null(), false), |local| (local.loop_id, local, local.inspection.is_on())));
 }
 
 /// Where a loop is in its life.
@@ -99,43 +123,6 @@ impl Due {
     }
 }
 
-/// How many of a kind were made and how many have gone.
-#[derive(Default)]
-pub(crate) struct Counter {
-    opened: Cell<u64>,
-    closed: Cell<u64>,
-}
-
-impl Counter {
-    #[inline]
-    pub(crate) fn opened(&self) {
-        self.opened.set(self.opened.get() + 1);
-    }
-
-    #[inline]
-    pub(crate) fn closed(&self) {
-        self.closed.set(self.closed.get() + 1);
-    }
-
-    #[inline]
-    pub(crate) fn live(&self) -> u64 {
-        self.opened.get() - self.closed.get()
-    }
-
-    pub(crate) fn get(&self) -> (u64, u64) {
-        (self.opened.get(), self.closed.get())
-    }
-}
-
-/// The scheduler's share of the loop's statistics.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) handles: Counter,
-    pub(crate) timers: Counter,
-    pub(crate) tasks: Counter,
-    pub(crate) futures: Counter,
-}
-
 /// The part of a loop that only its own thread touches.
 pub(crate) struct Local {
     loop_id: u64,
@@ -158,10 +145,10 @@ pub(crate) struct Local {
     pub(crate) left: Cell<Slot>,
     pub(crate) phase: Cell<Phase>,
     /// A [`Fatal`] payload on its way out of `run_*`.
-    pub(crate) fatal: Cell<Option<PanicPayload>>,
+    pub(crate) alerts: Alerts,
     /// Where panics and lost errors are reported.
     report: RefCell<Option<Weak<dyn Report>>>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     callback_ids: Cell<u64>,
     /// Whether a push must wake the loop: it lives in a foreign loop and is outside of a turn.
     pub(crate) hosted_idle: Cell<bool>,
@@ -169,6 +156,13 @@ pub(crate) struct Local {
     refusals: Cell<u32>,
     /// I/O completions that are left to the task being polled; `None` outside of one.
     pub(crate) budget: Cell<Option<u32>>,
+    /// The number of the poll that the current task is in: its first, its second and so on.
+    pub(crate) poll: Cell<u64>,
+    /// What the clock showed when it was last looked at for others: when the selector was asked, or a run began. In
+    /// nanoseconds since the loop was made.
+    pub(crate) looked_at: Cell<u64>,
+    pub(crate) branches: RefCell<Branches>,
+    pub(crate) inspection: Inspection,
 }
 
 impl Local {
@@ -177,7 +171,10 @@ impl Local {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let loop_id = NEXT.fetch_add(1, Ordering::Relaxed);
         let local = ThreadBound::empty();
-        let shared = Arc::new(Shared { id: loop_id, home: Home::here(), local, inject: Inject::new(), wake });
+        let counters = Arc::new(Counters::new(&clock));
+        let (home, inject, stamps) = (Home::here(), Inject::new(), AtomicUsize::new(0));
+        let shared = Shared { id: loop_id, home, local, inject, stamps, wake, counters: counters.clone() };
+        let shared = Arc::new(shared);
         let local = Rc::new(Self {
             loop_id,
             home: Home::here(),
@@ -192,13 +189,17 @@ impl Local {
             interrupted: RefCell::new(Vec::new()),
             left: Cell::new(Slot::EMPTY),
             phase: Cell::new(Phase::Open),
-            fatal: Cell::new(None),
+            alerts: Alerts::default(),
             report: RefCell::new(None),
-            counters: Counters::default(),
+            counters,
             callback_ids: Cell::new(1),
             hosted_idle: Cell::new(false),
             refusals: Cell::new(0),
             budget: Cell::new(None),
+            poll: Cell::new(0),
+            looked_at: Cell::new(0),
+            branches: RefCell::default(),
+            inspection: Inspection::default(),
         });
         local.active.borrow_mut().belong_to(&local);
         local.shared.local.fill(local.clone());
@@ -271,13 +272,24 @@ impl Local {
     }
 
     /// Queues what other threads have posted, so much at most.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn queue_posts(&self, most: usize) {
         if self.has_posts() {
             self.queue_some_posts(most);
         }
     }
 
+    /// How much that other threads have posted is queued.
+    pub(crate) fn queued_posts(&self) -> usize {
+        self.marked.get()
+    }
+
+    /// How many posts of other threads are not queued yet.
+    pub(crate) fn waiting_posts(&self) -> u64 {
+        (self.posted.borrow().len() - self.marked.get() + self.shared.inject.len()) as u64
+    }
+
+    #[inline(never)]
     fn queue_some_posts(&self, most: usize) {
         let mut posted = self.posted.borrow_mut();
         let marked = self.marked.get();
@@ -299,12 +311,18 @@ impl Local {
             self.ready.push_with(|| Item::Taken);
         }
         self.marked.set(marked + n);
+        self.counters.posts.add(n as u64);
     }
 
     /// What the next [`Item::Taken`] stands for.
     pub(crate) fn next_taken(&self) -> Option<Injected> {
         self.marked.set(self.marked.get().saturating_sub(1));
         self.posted.borrow_mut().pop_front()
+    }
+
+    /// Looks at what the next [`Item::Taken`] stands for; `look` runs no code of the application's.
+    pub(crate) fn with_next_taken<R>(&self, look: impl FnOnce(&Injected) -> Option<R>) -> Option<R> {
+        self.posted.borrow().front().and_then(look)
     }
 
     /// Takes out the next item that is to be ended, for a loop that is being closed.
@@ -364,25 +382,44 @@ impl Local {
 
     /// Queues what is due, in order. In a turn only: otherwise a host would be called in the middle of it.
     #[inline]
-    pub(crate) fn queue_due(&self, limit: Instant) {
-        if self.timers.borrow_mut().has_due(limit) {
-            self.queue_all_due(limit);
+    pub(crate) fn queue_due(&self, limit: Instant) -> bool {
+        let is_due = self.timers.borrow_mut().has_due(limit);
+        if is_due {
+            self.queue_all_due(|places| self.take_due(limit, places));
         }
+        is_due
     }
 
-    fn queue_all_due(&self, limit: Instant) {
+    /// As `queue_due`; each is shown with its deadline before. `seen` runs no code of the application's.
+    pub(crate) fn queue_due_seen(&self, limit: Instant, mut seen: impl FnMut(Instant, &Due)) {
+        self.queue_all_due(|places| {
+            let mut timers = self.timers.borrow_mut();
+            let Some((when, due)) = timers.next_deadline().zip(timers.pop_due(limit)) else { return 0 };
+            seen(when, &due);
+            places[0] = Some(due);
+            1
+        });
+    }
+
+    /// Queues what `take` puts into the places that it is given, until it has nothing more. It says how much it is.
+    fn queue_all_due(&self, mut take: impl FnMut(&mut [Option<Due>]) -> usize) {
+        self.inspection.cause.set(Cause::Timer);
         loop {
             let mut due = [const { None }; DUE_AT_ONCE];
-            let n = self.take_due(limit, &mut due);
+            let n = take(&mut due);
             if n == 0 {
                 return;
             }
+            self.counters.timers_fired.add(n as u64);
             let mut waiting = [const { None }; DUE_AT_ONCE];
             {
                 let active = self.active.borrow();
                 for (due, waiting) in due[..n].iter().zip(&mut waiting) {
                     if let Some(Due::Task(task)) = due {
                         *waiting = active.get_live(*task).and_then(Waiting::find);
+                        if self.inspection.is_on() {
+                            active.get_live(*task).into_iter().for_each(|entry| entry.note_woken(WokenBy::Timer));
+                        }
                     }
                 }
             }
@@ -439,8 +476,9 @@ impl Local {
             let Some(entry) = active.get_live(task).filter(|entry| entry.kind() != Kind::Root) else {
                 return false;
             };
-            if entry.ending.get() == Ending::No {
+            if !entry.ending.get().is_asked() {
                 entry.ending.set(ending);
+                entry.note_cancelled();
             }
             task::waker(entry)
         };
@@ -451,43 +489,14 @@ impl Local {
         true
     }
 
-    pub(crate) fn task_info(&self, task: TaskRef) -> Option<TaskInfo> {
-        let active = self.active.borrow();
-        let entry = active.get_live(task)?;
-        let state = match entry.ending.get() {
-            _ if self.current.get() == Some(task) || self.interrupted.borrow().contains(&Some(task)) => {
-                TaskState::Running
-            }
-            Ending::No if !entry.is_asked() => TaskState::Pending,
-            _ => TaskState::Cancelling,
-        };
-        Some(TaskInfo {
-            id: task.id,
-            name: entry.name(),
-            spawned_at: entry.spawned_at(),
-            state,
-            polls: entry.polls(),
-            is_root: entry.kind() != Kind::Task,
-            canceller: Canceller::new(&self.shared_ref().local()?, task),
-        })
-    }
-
-    /// All live tasks in order of creation.
-    pub(crate) fn all_tasks(&self) -> Vec<TaskInfo> {
-        let tasks: Vec<TaskRef> = self.active.borrow().iter().map(Entry::task).collect();
-        let mut infos: Vec<TaskInfo> = tasks.into_iter().filter_map(|task| self.task_info(task)).collect();
-        infos.sort_by_key(|info| info.id);
-        infos
-    }
-
     /// Queues a task's done callback.
     pub(crate) fn schedule_done(&self, callback: DoneCallback, outcome: Outcome) {
         // Nobody is left to call when the loop itself ends.
         let Some(local) = self.shared_ref().local().filter(|local| local.is_open()) else {
             return self.dispose(callback);
         };
-        let DoneCallback { context, created_at, call, .. } = callback;
-        let new = NewCallback { method: "call_soon", context, created_at, when: None };
+        let DoneCallback { context, created_at, name, call, .. } = callback;
+        let new = NewCallback { method: "call_soon", name, context, created_at, when: None };
         drop(handle::schedule(&local, new, move || call(outcome)));
     }
 
@@ -533,12 +542,7 @@ impl Local {
         if !payload.is::<Fatal>() || self.phase.get() == Phase::Closed {
             return Some(payload);
         }
-        if let Some(first) = self.fatal.take() {
-            self.fatal.set(Some(first));
-            return Some(payload);
-        }
-        self.fatal.set(Some(payload));
-        None
+        self.alerts.set_fatal(payload)
     }
 
     /// Calls what may drop values of the application's, where a panic of a destructor must not go any further: it is
@@ -633,8 +637,11 @@ pub(crate) struct Shared {
     home: Home,
     local: ThreadBound<Local>,
     inject: Inject<Injected>,
+    /// How many want to know when and by which thread something was posted.
+    stamps: AtomicUsize,
     /// Ends the loop's sleep.
     wake: Box<dyn Fn() + Send + Sync>,
+    counters: Arc<Counters>,
 }
 
 impl Shared {
@@ -653,6 +660,10 @@ impl Shared {
         self.local.get()
     }
 
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     pub(crate) fn inject_queue(&self) -> &Inject<Injected> {
         &self.inject
     }
@@ -662,10 +673,20 @@ impl Shared {
         if !self.home.is_here() {
             return Err(item);
         }
-        if self.inject.push(item)? == Wake::Needed {
+        let item = if self.stamps.load(Ordering::Relaxed) == 0 { item } else { item.stamped() };
+        if self.inject.push(item).map_err(Injected::unstamped)? == Wake::Needed {
             (self.wake)();
         }
         Ok(())
+    }
+
+    /// From now on, or no more, somebody wants to know when and by which thread something was posted.
+    pub(crate) fn stamp(&self, stamps: bool) {
+        if stamps {
+            self.stamps.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.stamps.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Posts from any thread: at the tail of the local queue on the loop's own.
@@ -677,6 +698,14 @@ impl Shared {
             }
             Some(_) => Err(item),
             None => self.inject(item),
+        }
+    }
+
+    /// Whether `post` refuses everything.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self.local() {
+            Some(local) => !local.is_open(),
+            None => !self.home.is_here() || self.inject.is_closed(),
         }
     }
 

@@ -3,18 +3,24 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::sched::Local;
+use crate::sched::ran::{Post, Ran};
+use crate::sched::stamp::Stamped;
 use crate::sched::task::Runnable;
 
 /// Something in the queue that runs on the loop's thread and is no task.
 pub(crate) trait Ready {
     /// Runs it. Catches and reports its own panics.
     fn run(self: Rc<Self>);
+
+    /// What it is; `None` if it would do nothing.
+    fn about(self: Rc<Self>) -> Option<Ran>;
 
     /// The loop was closed before its turn came.
     fn close(self: Rc<Self>) {}
@@ -30,24 +36,86 @@ pub(crate) trait RemoteJob: Send + Sync {
 
     /// The loop, which is `local`'s, was closed before its turn came. Called on the loop's thread.
     fn close(self: Arc<Self>, local: &Local);
+
+    /// What it is.
+    fn about(&self) -> Post;
 }
 
 /// What another thread posted, and nobody asks about.
 pub(crate) trait Posted: Send {
     /// Runs it on the loop's thread; the loop is `local`'s. Catches and reports its own panics.
     fn run(self, local: &Local);
+
+    /// What it is.
+    fn about(&self) -> Post;
 }
 
 /// Something that was posted, in the queue itself if it is small: memory that one thread allocates and another one frees
 /// costs more than all the rest of a post.
 pub(crate) struct Posting {
-    /// A value of the type that `run` and `drop` know, or a box of it.
+    /// A value of the type that the functions know, or a box of it.
     value: MaybeUninit<[usize; POSTING_WORDS]>,
-    // SAFETY: of both, to be called once and with the value's address.
+    functions: &'static PostingFunctions,
+}
+
+/// What can be done with a posting's value.
+struct PostingFunctions {
+    // SAFETY: of all, to be called with the value's address; of the first two one, once, and nothing after it.
     /// Moves the value out and runs it.
     run: unsafe fn(*mut (), &Local),
     /// Drops it in place.
     drop: unsafe fn(*mut ()),
+    /// Says what it is.
+    about: unsafe fn(*const ()) -> Post,
+}
+
+/// The functions of a value.
+struct Inline<P>(PhantomData<P>);
+
+impl<P: Posted> Inline<P> {
+    const FUNCTIONS: PostingFunctions =
+        PostingFunctions { run: Self::run, drop: Posting::drop_as::<P>, about: Self::about };
+
+    /// # Safety
+    ///
+    /// There must be a `P`, which is not used again.
+    unsafe fn run(value: *mut (), local: &Local) {
+        // SAFETY: the caller's promise.
+        unsafe { value.cast::<P>().read() }.run(local);
+    }
+
+    /// # Safety
+    ///
+    /// There must be a `P`.
+    unsafe fn about(value: *const ()) -> Post {
+        // SAFETY: the caller's promise.
+        unsafe { &*value.cast::<P>() }.about()
+    }
+}
+
+/// Those of a value in a box.
+struct Boxed<P>(PhantomData<P>);
+
+impl<P: Posted> Boxed<P> {
+    const FUNCTIONS: PostingFunctions =
+        PostingFunctions { run: Self::run, drop: Posting::drop_as::<Box<P>>, about: Self::about };
+
+    /// # Safety
+    ///
+    /// There must be a `Box<P>`, which is not used again.
+    unsafe fn run(value: *mut (), local: &Local) {
+        // SAFETY: the caller's promise.
+        let posted = unsafe { value.cast::<Box<P>>().read() };
+        (*posted).run(local);
+    }
+
+    /// # Safety
+    ///
+    /// There must be a `Box<P>`.
+    unsafe fn about(value: *const ()) -> Post {
+        // SAFETY: the caller's promise.
+        unsafe { &**value.cast::<Box<P>>() }.about()
+    }
 }
 
 /// So many words of captures need no allocation.
@@ -59,35 +127,18 @@ unsafe impl Send for Posting {}
 impl Posting {
     pub(crate) fn new<P: Posted + 'static>(posted: P) -> Self {
         if size_of::<P>() <= size_of::<[usize; POSTING_WORDS]>() && align_of::<P>() <= align_of::<usize>() {
-            Self::of(posted, Posting::run_as::<P>)
+            Self::of(posted, &Inline::<P>::FUNCTIONS)
         } else {
-            Self::of(Box::new(posted), Posting::run_boxed::<P>)
+            Self::of(Box::new(posted), &Boxed::<P>::FUNCTIONS)
         }
     }
 
-    fn of<V>(value: V, run: unsafe fn(*mut (), &Local)) -> Self {
+    fn of<V>(value: V, functions: &'static PostingFunctions) -> Self {
         debug_assert!(size_of::<V>() <= size_of::<[usize; POSTING_WORDS]>() && align_of::<V>() <= align_of::<usize>());
         let mut room = MaybeUninit::<[usize; POSTING_WORDS]>::uninit();
         // SAFETY: `new` has made sure that the value fits, in size and alignment.
         unsafe { room.as_mut_ptr().cast::<V>().write(value) };
-        Self { value: room, run, drop: Posting::drop_as::<V> }
-    }
-
-    /// # Safety
-    ///
-    /// There must be a `P`, which is not used again.
-    unsafe fn run_as<P: Posted>(value: *mut (), local: &Local) {
-        // SAFETY: the caller's promise.
-        unsafe { value.cast::<P>().read() }.run(local);
-    }
-
-    /// # Safety
-    ///
-    /// There must be a `Box<P>`, which is not used again.
-    unsafe fn run_boxed<P: Posted>(value: *mut (), local: &Local) {
-        // SAFETY: the caller's promise.
-        let posted = unsafe { value.cast::<Box<P>>().read() };
-        (*posted).run(local);
+        Self { value: room, functions }
     }
 
     /// # Safety
@@ -102,14 +153,22 @@ impl Posting {
     pub(crate) fn run(self, local: &Local) {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: the value is the one that `new` has put there, and, as `this` is not dropped, not used again.
-        unsafe { (this.run)(this.value.as_mut_ptr().cast(), local) };
+        unsafe { (this.functions.run)(this.value.as_mut_ptr().cast(), local) };
+    }
+}
+
+impl Posting {
+    /// What it is.
+    pub(crate) fn about(&self) -> Post {
+        // SAFETY: the value is the one that `new` has put there.
+        unsafe { (self.functions.about)(self.value.as_ptr().cast()) }
     }
 }
 
 impl Drop for Posting {
     fn drop(&mut self) {
         // SAFETY: the value is the one that `new` has put there; `run` does not get here.
-        unsafe { (self.drop)(self.value.as_mut_ptr().cast()) };
+        unsafe { (self.functions.drop)(self.value.as_mut_ptr().cast()) };
     }
 }
 
@@ -137,15 +196,25 @@ pub(crate) enum Injected {
     Root(u64),
     Job(Arc<dyn RemoteJob>),
     Posted(Posting),
+    /// One of the others, and where it comes from.
+    Stamped(Box<Stamped>),
 }
 
 impl From<Injected> for Item {
+    #[inline]
     fn from(injected: Injected) -> Self {
+        #[cold]
+        #[inline(never)]
+        fn unpack(item: Injected) -> Item {
+            item.into()
+        }
+
         match injected {
             Injected::Task(runnable) => Item::Task(runnable),
             Injected::Root(id) => Item::Root(id),
             Injected::Job(job) => Item::Job(job),
             Injected::Posted(posting) => Item::Posted(Box::new(posting)),
+            Injected::Stamped(stamped) => unpack(stamped.item),
         }
     }
 }
@@ -222,6 +291,26 @@ impl ReadyQueue {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len.get()
+    }
+
+    /// Looks at the item at a place, counted from the first one. `f` is ours, and touches no queue.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn look<R>(&self, place: usize, f: impl FnOnce(&Item) -> R) -> R {
+        // SAFETY: one of the items, by the assertion, which stays where it is meanwhile.
+        f(unsafe { &*self.at(place) })
+    }
+
+    /// Exchanges two items, which need not be different ones.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn swap(&self, a: usize, b: usize) {
+        // SAFETY: both are places of items, by the assertion, and nobody refers to what is there.
+        unsafe { std::ptr::swap(self.at(a), self.at(b)) };
+    }
+
+    #[cfg(feature = "test-util")]
+    fn at(&self, place: usize) -> *mut Item {
+        assert!(place < self.len.get());
+        self.places.get().wrapping_add(self.head.get().wrapping_add(place) & self.mask.get())
     }
 
     #[cold]

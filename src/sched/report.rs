@@ -7,6 +7,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 
+use crate::constants::MAX_CAUSES;
 use crate::error::panic_text;
 
 /// Something that a report is about: a task, a handle, a transport and so on.
@@ -62,23 +63,56 @@ pub(crate) struct Problem<'a> {
 
 impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_head(f, &self.message, self.exception)?;
-        if let Some(subject) = &self.subject {
-            write!(f, "\n  {subject:?}")?;
-        }
-        if let Some(place) = self.created_at {
-            write!(f, "\n  created at {place}")?;
-        }
-        Ok(())
+        write_report(f, &self.message, self.exception, self.subject.as_slice(), self.created_at)
     }
 }
 
-/// A message and the exception that it is about, which is not said twice where the message ends with it.
-pub(crate) fn write_head(f: &mut fmt::Formatter<'_>, message: &str, exception: Option<Exception<'_>>) -> fmt::Result {
+/// The text of a report: the message with what went wrong, the causes of that, what it is about, and where that was made.
+/// Nothing is said twice: not a reason that the message ends with, a cause that the error's own text has, nor a place that
+/// is in the text of what it is about.
+pub(crate) fn write_report(
+    f: &mut fmt::Formatter<'_>,
+    message: &str,
+    exception: Option<Exception<'_>>,
+    subjects: &[Rc<dyn Subject>],
+    created_at: Option<&'static Location<'static>>,
+) -> fmt::Result {
     f.write_str(message)?;
-    let Some(exception) = exception else { return Ok(()) };
-    let reason = format!(": {exception}");
-    if message.ends_with(&reason) { Ok(()) } else { f.write_str(&reason) }
+    if let Some(exception) = exception {
+        let mut reason = exception.to_string();
+        if !message.ends_with(&format!(": {reason}")) {
+            write!(f, ": {reason}")?;
+        }
+        let mut cause = match exception {
+            Exception::Error(error) => error.source(),
+            Exception::Panic(_) => None,
+        };
+        for _ in 0..MAX_CAUSES {
+            let Some(error) = cause else { break };
+            let text = error.to_string();
+            if !reason.contains(&text) {
+                write!(f, "\n  caused by: {text}")?;
+                reason = text;
+            }
+            cause = error.source();
+        }
+    }
+    let place = created_at.map(|place| place.to_string());
+    let mut is_said = false;
+    for subject in subjects {
+        let text = format!("{subject:?}");
+        is_said |= place.as_ref().is_some_and(|place| says(&text, place));
+        write!(f, "\n  {text}")?;
+    }
+    match place {
+        Some(place) if !is_said => write!(f, "\n  created at {place}"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a text names a place; the column is the end of it.
+fn says(text: &str, place: &str) -> bool {
+    text.split(place).skip(1).any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// Takes reports. The loop implements it.

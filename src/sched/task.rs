@@ -28,14 +28,19 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use tracing::Span;
 
 use crate::error::{JoinError, PanicPayload};
-use crate::sched::active::{Ending, Entry, Handle, Kind, NewEntry, Panicked, TaskId, TaskInfo, TaskRef, WakeParts};
+use crate::sched::active::{Ending, Entry, Handle, Kind, Panicked, TaskId, TaskRef, WakeParts};
 use crate::sched::context::{self, Slot};
+use crate::sched::info::{TaskInfo, TaskState};
 use crate::sched::join::{Outcome, Task};
 use crate::sched::ready::{Injected, Item, prefetch};
 use crate::sched::report::Subject;
-use crate::sched::{Local, Shared};
+use crate::sched::unasked::Unasked;
+use crate::sched::{Local, Shared, span};
 
 /// A task in the ready queue.
 pub(crate) type Runnable = async_task::Runnable<Meta>;
@@ -141,6 +146,8 @@ pub(crate) struct NewTask {
     pub(crate) name: Option<Rc<str>>,
     pub(crate) context: Slot,
     pub(crate) spawned_at: &'static Location<'static>,
+    /// What the task is polled in, for `tracing`.
+    pub(crate) span: Option<Box<Span>>,
 }
 
 pin_project_lite::pin_project! {
@@ -174,10 +181,11 @@ where
     F: Future<Output = Result<T, JoinError>> + 'static,
     T: 'static,
 {
-    let NewTask { id, name, context, spawned_at } = new;
+    let NewTask { id, name, context, spawned_at, span } = new;
     let meta = {
         let mut active = local.active.borrow_mut();
-        let entry = active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task });
+        let entry = active.insert(id, Kind::Task, spawned_at, local.looked_at.get());
+        entry.begin(context, name, span);
         Meta(AtomicPtr::new(ptr::from_ref(entry).cast_mut()))
     };
     local.counters.tasks.opened();
@@ -204,10 +212,13 @@ where
 
 /// A task that is done from the beginning, with this error: that of a closed loop, or of a group that takes nobody.
 pub(crate) fn ended<T>(local: &Rc<Local>, new: NewTask, error: JoinError) -> Task<T> {
-    let NewTask { id, name, context, spawned_at } = new;
+    let NewTask { id, name, context, spawned_at, span } = new;
+    span::close(span, local);
     let entry = {
         let mut active = local.active.borrow_mut();
-        let entry = ptr::from_ref(active.insert(NewEntry { id, context, name, spawned_at, kind: Kind::Task }));
+        let entry = active.insert(id, Kind::Task, spawned_at, local.looked_at.get());
+        entry.begin(context, name, None);
+        let entry = ptr::from_ref(entry);
         // SAFETY: it was just made.
         active.end(unsafe { &*entry }, outcome_of(&error));
         entry
@@ -290,24 +301,67 @@ unsafe fn borrowed(parts: &WakeParts) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(parts.data, parts.vtable) })
 }
 
-/// Takes a count for the entry, unless the task is yet to be polled.
+/// Takes a count for the entry. If the task is yet to be polled, it is taken after that.
 fn keep(entry: &Entry) {
-    if !entry.kept.get() {
-        if let Some(waker) = waker(entry) {
-            entry.kept.set(true);
+    let kept = entry.kept.get();
+    if kept.is_kept() {
+        return;
+    }
+    match waker(entry) {
+        Some(waker) => {
+            entry.kept.set(kept.kept());
             std::mem::forget(waker);
         }
+        None => entry.kept.set(kept.unsettled()),
     }
+}
+
+/// Polls a future with a waker that is watched. By its address, so that its code need not be there twice.
+fn poll_watched<R>(entry: &Entry, local: &Local, future: Pin<&mut dyn Future<Output = R>>) -> thread::Result<Poll<R>> {
+    let parts = entry.wake.get().expect("a task that is polled has a waker");
+    // SAFETY: the task is live: it is being polled.
+    let usual = unsafe { borrowed(&parts) };
+    let parts = entry.begin_watched(local, &usual);
+    // SAFETY: the entry holds a waker of these parts until the poll is over, and this one is not dropped.
+    let waker = unsafe { borrowed(&parts) };
+    catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))))
+}
+
+/// Does what is left to be done after a poll that has not ended the task.
+#[cold]
+fn settle(entry: &Entry) {
+    entry.kept.set(entry.kept.get().settled());
+    if entry.handle.get() == Handle::Dropped {
+        keep(entry);
+    }
+    entry.end_watched();
+}
+
+/// The entry of a task that is about to be polled. On the loop's thread only.
+#[inline(always)]
+fn entry_of(runnable: &Runnable) -> &Entry {
+    // SAFETY: there is a `Runnable`, so the task is live.
+    unsafe { &*runnable.metadata().entry() }
+}
+
+/// Which task it is. On the loop's thread only.
+#[inline(always)]
+pub(crate) fn task_of(runnable: &Runnable) -> TaskRef {
+    entry_of(runnable).task()
 }
 
 /// Polls a task. Called by the loop only.
 #[inline]
 pub(crate) fn step(local: &Local, runnable: Runnable) {
-    // SAFETY: there is a `Runnable`, so the task is live.
-    let task = unsafe { (*runnable.metadata().entry()).task() };
+    let entry = entry_of(&runnable);
+    let (task, has_span) = (entry.task(), entry.has_span());
     let outer = local.current.replace(Some(task));
     // Does not unwind: `Guarded` catches everything.
-    runnable.run();
+    if has_span {
+        span::around(task, local, || _ = runnable.run());
+    } else {
+        runnable.run();
+    }
     local.current.set(outer);
     let left = local.left.replace(Slot::EMPTY);
     if !left.is_empty() {
@@ -322,7 +376,9 @@ pub(crate) fn step_inside(local: &Local, runnable: Runnable) {
     local.interrupted.borrow_mut().push(local.current.get());
     // What has just ended may be waking whoever spawns.
     let left = local.left.replace(Slot::EMPTY);
+    let poll = local.poll.get();
     step(local, runnable);
+    local.poll.set(poll);
     local.left.set(left);
     local.interrupted.borrow_mut().pop();
 }
@@ -338,6 +394,7 @@ struct Guarded<'a, F> {
 impl<F, T> Future for Guarded<'_, F>
 where
     F: Future<Output = Result<T, JoinError>>,
+    T: 'static,
 {
     type Output = Result<T, JoinError>;
 
@@ -347,7 +404,8 @@ where
         // place. `meta` is a reference and not pinned.
         let this = unsafe { self.get_unchecked_mut() };
         let (entry, local) = this.place();
-        entry.count_poll();
+        local.poll.set(entry.count_poll());
+        local.counters.polls.add(1);
         let outer = context::swap(entry.context.replace(Slot::EMPTY));
         let polled = this.poll_inside(entry, local, cx);
         let slot = context::swap(outer);
@@ -378,23 +436,55 @@ impl<F> Guarded<'_, F> {
     }
 
     #[inline(always)]
-    fn poll_inside<T>(&mut self, entry: &Entry, local: &Local, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>>
+    fn poll_inside<T: 'static>(
+        &mut self,
+        entry: &Entry,
+        local: &Local,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, JoinError>>
     where
         F: Future<Output = Result<T, JoinError>>,
     {
-        let ending = entry.ending.get();
-        if ending != Ending::No {
-            return Poll::Ready(Err(self.end_early(entry, local, ending)));
-        }
         if entry.wake.get().is_none() {
             entry.wake.set(Some(WakeParts::of(cx.waker())));
         }
+        match entry.ending.get() {
+            Ending::No => {}
+            Ending::Watched => return self.poll_inside_watched(entry, local),
+            ending => return Poll::Ready(Err(self.end_early(entry, local, ending))),
+        }
         // SAFETY: see `poll`.
         let future = unsafe { Pin::new_unchecked(&mut *self.future) };
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+        self.take_in(entry, local, polled)
+    }
+
+    /// The same by a waker that is watched. Apart, and not given the usual one: so the compiler knows elsewhere which waker
+    /// that is, and what is polled with it.
+    #[cold]
+    #[inline(never)]
+    fn poll_inside_watched<T: 'static>(&mut self, entry: &Entry, local: &Local) -> Poll<Result<T, JoinError>>
+    where
+        F: Future<Output = Result<T, JoinError>>,
+    {
+        // SAFETY: see `poll`.
+        let future = unsafe { Pin::new_unchecked(&mut *self.future) };
+        let polled = poll_watched(entry, local, future);
+        self.take_in(entry, local, polled)
+    }
+
+    /// Does what a poll has brought about.
+    #[inline(always)]
+    fn take_in<T: 'static>(
+        &mut self,
+        entry: &Entry,
+        local: &Local,
+        polled: thread::Result<Poll<Result<T, JoinError>>>,
+    ) -> Poll<Result<T, JoinError>> {
+        match polled {
             Ok(Poll::Pending) => {
-                if entry.handle.get() == Handle::Dropped {
-                    keep(entry);
+                if entry.kept.get().is_unsettled() {
+                    settle(entry);
                 }
                 Poll::Pending
             }
@@ -402,7 +492,7 @@ impl<F> Guarded<'_, F> {
                 self.drop_future(entry, local);
                 // A task that cancelled itself and then came to its end without another await was still cancelled.
                 let ending = entry.ending.get();
-                if ending != Ending::No {
+                if ending != Ending::No && ending.is_asked() {
                     drop_output(local, output);
                     return Poll::Ready(Err(self.end_early_dropped(entry, local, ending)));
                 }
@@ -410,8 +500,12 @@ impl<F> Guarded<'_, F> {
                     Ok(output) => output,
                     Err(error) => return Poll::Ready(Err(self.end_owned(entry, local, error))),
                 };
+                let unasked = if entry.has_extra() { unasked(entry, local) } else { None };
                 if self.finish(entry, local, Outcome::Finished) == Handle::Dropped {
-                    drop_output(local, output);
+                    match unasked {
+                        None => drop_output(local, output),
+                        Some((unasked, info)) => unasked(local, info, output),
+                    }
                     return Poll::Ready(Err(JoinError::cancelled()));
                 }
                 Poll::Ready(Ok(output))
@@ -440,6 +534,7 @@ impl<F> Guarded<'_, F> {
 
     #[cold]
     fn end_early(&mut self, entry: &Entry, local: &Local, ending: Ending) -> JoinError {
+        entry.stop_watching();
         self.drop_future(entry, local);
         self.end_early_dropped(entry, local, ending)
     }
@@ -463,7 +558,7 @@ impl<F> Guarded<'_, F> {
 
     #[cold]
     fn end_panicked(&mut self, entry: &Entry, local: &Local, payload: PanicPayload) -> JoinError {
-        let info = local.task_info(entry.task());
+        let info = ended_info(entry, local);
         let Some(payload) = local.take_fatal(payload) else {
             self.finish(entry, local, Outcome::Panicked);
             return JoinError::fatal();
@@ -484,7 +579,7 @@ impl<F> Guarded<'_, F> {
     #[inline(always)]
     fn finish(&mut self, entry: &Entry, local: &Local, outcome: Outcome) -> Handle {
         local.counters.tasks.closed();
-        if entry.has_extra() || entry.kept.get() {
+        if entry.has_extra() || entry.kept.get().is_kept() {
             return Self::finish_rare(entry, local, outcome);
         }
         local.active.borrow().end(entry, outcome).0
@@ -492,11 +587,13 @@ impl<F> Guarded<'_, F> {
 
     #[cold]
     fn finish_rare(entry: &Entry, local: &Local, outcome: Outcome) -> Handle {
-        if let (true, Some(parts)) = (entry.kept.get(), entry.wake.get()) {
+        if let (true, Some(parts)) = (entry.kept.get().is_kept(), entry.wake.get()) {
             // SAFETY: gives up the count that `keep` took; this poll has another one.
             drop(unsafe { ManuallyDrop::into_inner(borrowed(&parts)) });
         }
         let done_callbacks = entry.take_done_callbacks();
+        entry.stop_watching();
+        entry.end_watched();
         if let Some(grace) = entry.take_grace() {
             local.end_grace(grace);
         }
@@ -507,6 +604,17 @@ impl<F> Guarded<'_, F> {
         }
         handle
     }
+}
+
+/// What is known of a task that is about to end.
+fn ended_info(entry: &Entry, local: &Local) -> Option<TaskInfo> {
+    local.task_info(entry.task()).map(|info| TaskInfo { state: TaskState::Ended, ..info })
+}
+
+/// What is to be done with the output of a task that is about to end, and for that what is known of the task.
+#[cold]
+fn unasked<T: 'static>(entry: &Entry, local: &Local) -> Option<(Unasked<T>, Option<TaskInfo>)> {
+    entry.unasked().map(|unasked| (unasked, ended_info(entry, local)))
 }
 
 /// How a task has ended whose future gave this error.
@@ -552,9 +660,11 @@ impl<F> Drop for Guarded<'_, F> {
         if !self.dropped {
             // A `Runnable` that was dropped without being run.
             let (entry, local) = self.place();
-            let outer = context::swap(entry.context.replace(Slot::EMPTY));
-            self.end_early(entry, local, Ending::Cancelled);
-            local.dispose(context::swap(outer));
+            span::around(entry.task(), local, || {
+                let outer = context::swap(entry.context.replace(Slot::EMPTY));
+                self.end_early(entry, local, Ending::Cancelled);
+                local.dispose(context::swap(outer));
+            });
         }
     }
 }

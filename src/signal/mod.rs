@@ -1,5 +1,6 @@
 //! Signals of the operating system, as callbacks and as streams.
 
+mod dump;
 mod handler;
 mod kind;
 mod service;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::task::Waker;
@@ -13,6 +14,7 @@ use crate::os::signal::{self as os, SignalPipe};
 use crate::reactor::slot::{Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::Local;
+use crate::sched::ran::Ran;
 use crate::sched::ready::{Item, Ready};
 use crate::signal::SignalKind;
 
@@ -66,6 +68,10 @@ impl Ready for Replaceable {
         if let Some(callback) = callback {
             callback.run();
         }
+    }
+
+    fn about(self: Rc<Self>) -> Option<Ran> {
+        self.callback.borrow().clone()?.about()
     }
 
     fn cancel(&self) {
@@ -158,6 +164,12 @@ impl Ear {
     }
 }
 
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<the loop's pipe for signals>")
+    }
+}
+
 impl Handler for Desk {
     fn on_ready(self: Rc<Self>, _: Readiness) {
         let mut signals = Vec::new();
@@ -175,7 +187,17 @@ impl Handler for Desk {
         }
     }
 
+    fn about(self: Rc<Self>) -> Rc<dyn fmt::Debug> {
+        self
+    }
+
     fn on_close(self: Rc<Self>) {}
+
+    /// A signal need not come.
+    #[cfg(feature = "test-util")]
+    fn awaits(self: Rc<Self>) -> Interest {
+        Interest::NONE
+    }
 }
 
 impl Desk {

@@ -10,7 +10,9 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use crate::error::NoRunningLoop;
+use crate::event_loop::inspection::waits_for;
 use crate::event_loop::{Core, EventLoop, running};
+use crate::sched::info::WaitsFor;
 use crate::signal::SignalKind;
 use crate::signal::service::{Desk, Ear, Received};
 
@@ -111,6 +113,7 @@ impl Stream for Signals {
         }
         let waker = cx.waker().clone();
         drop(received.waker.replace(Some(waker)));
+        waits_for(|| WaitsFor::Other("a signal"));
         Poll::Pending
     }
 }

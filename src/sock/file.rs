@@ -13,8 +13,9 @@ use crate::constants::{SENDFILE_AHEAD, SENDFILE_BUFFER, SENDFILE_CHUNK};
 use crate::error::{LoopClosed, SendfileNotAvailable, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
-use crate::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::os::fd::{AsFd, BorrowedFd, OwnedFd, is_readable};
 use crate::os::sendfile::{self as os, Kind};
+use crate::os::sigpipe;
 use crate::os::socket::would_block;
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
@@ -110,7 +111,7 @@ impl Drop for Outgoing<'_> {
     fn drop(&mut self) {
         if let Kind::Placed { .. } = self.kind {
             if let Err(error) = os::seek(self.file.as_fd(), self.place()) {
-                tracing::debug!(target: "roundelay", "the position of a file that was sent: {error}");
+                note!(DEBUG, "roundelay::io", "the position of a file that was sent: {error}");
             }
         }
     }
@@ -139,7 +140,8 @@ impl Outgoing<'_> {
         if !os::IS_AVAILABLE {
             return Some("no sendfile() on this platform");
         }
-        os::would_be_killed()
+        // Other than `send`, the call has no flag against it.
+        sigpipe::would_kill()
             .then_some("SIGPIPE is not ignored in this process, and a peer that goes away would end it")
     }
 
@@ -208,7 +210,7 @@ impl Outgoing<'_> {
                 return Ok(());
             }
             if let Some(source) = &source {
-                let readable = |file: &Arc<OwnedFd>| match os::is_readable(file.as_fd())? {
+                let readable = |file: &Arc<OwnedFd>| match is_readable(file.as_fd())? {
                     true => Ok(()),
                     false => Err(io::ErrorKind::WouldBlock.into()),
                 };

@@ -71,7 +71,7 @@ impl EventLoop {
             let mut wait = begin(&el, "sock_recv", Direction::Read, sock)?;
             let (data, ()) =
                 wait.io_loop(|fd| received(&el.core, n, |buffer| recv(fd, buffer).map(|len| (len, ())))).await?;
-            el.core.spend_bytes(data.len());
+            el.core.received(data.len());
             Ok(data)
         }
     }
@@ -90,7 +90,7 @@ impl EventLoop {
         async move {
             let mut wait = begin(&el, "sock_recv_into", Direction::Read, sock)?;
             let len = wait.io_loop(|fd| recv(fd, buffer)).await?;
-            el.core.spend_bytes(len);
+            el.core.received(len);
             Ok(len)
         }
     }
@@ -130,7 +130,7 @@ impl EventLoop {
         async move {
             let mut wait = begin(&el, "sock_recvfrom", Direction::Read, sock)?;
             let (data, from) = wait.io_loop(|fd| received(&el.core, n, |buffer| recv_from(fd, buffer))).await?;
-            el.core.spend_bytes(data.len());
+            el.core.received(data.len());
             Ok((data, from))
         }
     }
@@ -149,7 +149,7 @@ impl EventLoop {
         async move {
             let mut wait = begin(&el, "sock_recvfrom_into", Direction::Read, sock)?;
             let (len, from) = wait.io_loop(|fd| recv_from(fd, buffer)).await?;
-            el.core.spend_bytes(len);
+            el.core.received(len);
             Ok((len, from))
         }
     }

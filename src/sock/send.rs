@@ -40,7 +40,7 @@ impl EventLoop {
             let mut sent = 0;
             loop {
                 let n = wait.io_loop(|fd| send(fd, &data[sent..])).await?;
-                el.core.spend_bytes(n);
+                el.core.sent(n);
                 sent += n;
                 // Nothing at all is sent once, too: it is a datagram.
                 if sent >= data.len() {
@@ -113,7 +113,7 @@ impl<S: AsFd, D: AsRef<[u8]>> Future for SockSendingTo<S, D> {
                 }
             },
         };
-        el.core.spend_bytes(n);
+        el.core.sent(n);
         Poll::Ready(Ok(n))
     }
 }

@@ -140,7 +140,7 @@ impl<S: AsFd> Sink for SocketSink<S> {
     fn poll_call(&mut self, cx: &mut Context<'_>, call: &mut Call<'_>) -> Poll<io::Result<usize>> {
         let sent = ready!(self.wait.poll_io(cx, call));
         // The completion itself is counted already.
-        Poll::Ready(sent.inspect(|&n| self.el.core.spend_bytes(n)))
+        Poll::Ready(sent.inspect(|&n| self.el.core.sent(n)))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {

@@ -7,6 +7,7 @@
 mod file;
 
 use std::io;
+use std::panic::Location;
 use std::rc::Rc;
 
 use crate::constants::STREAM_LIMIT;
@@ -21,6 +22,8 @@ use crate::transport::lifecycle::Watch;
 use crate::transport::stream::{PipeEnd, open_pipe};
 
 /// The process's standard input as a stream, whatever it is: a terminal, a pipe, a socket, a file, `/dev/null`.
+///
+/// As a stream of the `futures` traits it is had by `stdin()?.compat()`.
 ///
 /// It does not hold the program's end: where `block_on` ends while somebody waits for a line, it just ends. A file is read
 /// on a thread of its own, which nobody waits for either. Reading is ahead of whoever reads, by up to twice the reader's
@@ -62,7 +65,8 @@ pub fn stdin() -> io::Result<StreamReader> {
     Ok(protocol.with(|protocol| protocol.droppable_halves(&transport).0))
 }
 
-/// The process's standard output as a stream. See [`stdin`] for what it may be, and an example.
+/// The process's standard output as a stream. See [`stdin`] for what it may be, and an example. As a stream of the `futures`
+/// traits it is had by `stdout()?.compat()`.
 ///
 /// What was written is flushed when the writer is closed or dropped, and when `block_on` or a [`Runner`](crate::Runner)
 /// ends: within its bound of 5 seconds or what else it was set to. To be sure earlier, close it and await
@@ -100,19 +104,22 @@ pub fn stderr() -> io::Result<StreamWriter> {
     Ok(protocol.with(|protocol| protocol.droppable_halves(&transport).1))
 }
 
+#[track_caller]
 fn open(el: &EventLoop, standard: Standard) -> io::Result<(Transport, ProtocolRef<StreamProtocol>)> {
     let protocol = ProtocolRef::new(StreamProtocol::new(el, STREAM_LIMIT, None));
     let end = |watch| if standard == Standard::In { PipeEnd::Read } else { PipeEnd::Write(watch) };
     // A FIFO that nobody has open for writing any more gives no event; a read that finds its end does not block.
     let try_first = true;
+    let created_at = Location::caller();
     let transport = match lease::open(standard)? {
         Opened::Channel(channel, sort) => {
             // The peer of a socket may well have said all it has to say, and wait for what is written.
             let watch = if sort == Sort::Character { Watch::No } else { Watch::Hangup };
-            open_pipe(&el.core, channel, end(watch), try_first, protocol.clone().into())?
+            open_pipe(&el.core, channel, end(watch), try_first, protocol.clone().into(), created_at)?
         }
         Opened::File(fd, channel) => {
-            let transport = open_pipe(&el.core, channel, end(Watch::No), try_first, protocol.clone().into())?;
+            let protocol = protocol.clone().into();
+            let transport = open_pipe(&el.core, channel, end(Watch::No), try_first, protocol, created_at)?;
             transport.set_elsewhere(Rc::new(FileCalls::new(el, standard, fd, &transport)));
             transport
         }

@@ -2,17 +2,23 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice, Read, Write};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_io::AsyncWrite;
+
+use crate::constants::READ_SIZE;
 use crate::error::invalid_input;
 use crate::event_loop::source::Source;
 use crate::executor::required_loop;
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::room::Room;
 use crate::os::socket::would_block;
 use crate::reactor::slot::Direction;
 use crate::reactor::{Interest, Readiness};
 use crate::stream::shared::SharedSource;
+use crate::stream::traits::{ReadInto, impl_read_traits, impl_write_traits};
 
 /// A descriptor of any kind that can be waited for: what a library of another language, a device or a kernel facility gives.
 ///
@@ -23,6 +29,10 @@ use crate::stream::shared::SharedSource;
 /// What it is ready for is remembered: a call that would have blocked has to be told, by `async_io`,
 /// [`ReadyGuard::try_io`] or [`ReadyGuard::clear_ready`], and the next event has to tell otherwise. So call until it blocks,
 /// or keep to `async_io`.
+///
+/// Where `T` reads and writes in the way of std, this is a stream of the `futures` traits (and of tokio's and hyper's, with
+/// these features): `AsyncRead` if `T: Read`, `AsyncWrite` if `T: Write`, and so is a reference to it if `&T` is one of them,
+/// for several tasks: of those who poll in one direction the last one is woken. The descriptor must be non-blocking then.
 ///
 /// Dropping it drops the descriptor, and closes it if `T` does that; so does an error of [`new`](Self::new). For a descriptor
 /// that is to live on pass a reference, or an `Rc`.
@@ -41,6 +51,34 @@ use crate::stream::shared::SharedSource;
 ///     let mut data = [0; 16];
 ///     let n = a.async_io(Interest::READABLE, |mut stream| stream.read(&mut data)).await?;
 ///     assert_eq!(&data[..n], b"hello");
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+///
+/// The same by the traits, in two tasks' worth of directions:
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use roundelay::AsyncFd;
+/// use std::os::unix::net::UnixStream;
+///
+/// roundelay::block_on(async {
+///     let (a, b) = UnixStream::pair()?;
+///     a.set_nonblocking(true)?;
+///     b.set_nonblocking(true)?;
+///     let (a, mut b) = (AsyncFd::new(a)?, AsyncFd::new(b)?);
+///     let (mut reader, mut writer) = (&a, &a);
+///     let (mut question, mut answer) = ([0; 5], [0; 5]);
+///     futures::try_join!(
+///         async { writer.write_all(b"hello").await },
+///         async { reader.read_exact(&mut answer).await },
+///         async {
+///             b.read_exact(&mut question).await?;
+///             b.write_all(&question).await
+///         },
+///     )?;
+///     assert_eq!(&answer, b"hello");
 ///     std::io::Result::Ok(())
 /// })
 /// # .unwrap();
@@ -233,6 +271,17 @@ impl<T: AsFd> AsyncFd<T> {
         guard.try_io(io)
     }
 
+    /// Counts the bytes of one call as a part of the task's share.
+    fn spend(&self, n: usize) {
+        self.source().core().spend_bytes(n);
+    }
+
+    /// Pending where reading is known not to be worth a try.
+    fn poll_worth_reading(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check("poll_read", Interest::READABLE)?;
+        self.shared.waiters(Direction::Read).poll(cx, |cx| self.source().poll_ready(Direction::Read, cx))
+    }
+
     fn source(&self) -> &Source<T> {
         self.shared.source()
     }
@@ -282,6 +331,111 @@ impl<T: AsFd> AsyncFd<T> {
         self.shared.into_io()
     }
 }
+
+/// An `AsyncFd`, or a reference to one.
+trait Holds<T: AsFd> {
+    fn of(&self) -> &AsyncFd<T>;
+}
+
+impl<T: AsFd> Holds<T> for AsyncFd<T> {
+    fn of(&self) -> &AsyncFd<T> {
+        self
+    }
+}
+
+impl<T: AsFd> Holds<T> for &AsyncFd<T> {
+    fn of(&self) -> &AsyncFd<T> {
+        self
+    }
+}
+
+/// Calls `io` when it is worth a try, until it does not block. Nothing else says that there is no more: a short read may be
+/// that of a terminal's line, a device's record or an end of file.
+fn poll_io<F: Holds<T>, T: AsFd, R>(
+    fd: &mut F,
+    direction: Direction,
+    cx: &mut Context<'_>,
+    mut io: impl FnMut(&mut F) -> io::Result<R>,
+) -> Poll<io::Result<R>> {
+    let (method, interest) = match direction {
+        Direction::Read => ("poll_read", Interest::READABLE),
+        Direction::Write => ("poll_write", Interest::WRITABLE),
+    };
+    loop {
+        let seen = std::task::ready!(fd.of().poll_ready(method, direction, cx))?.seen;
+        match io(fd) {
+            Err(error) if would_block(&error) => fd.of().clear(interest, seen),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// The traits, for an `AsyncFd` or a reference to one, whose method `$io` gives what std reads from and writes to.
+macro_rules! impl_io {
+    (([$($generics:tt)*] $name:ty where [$($inner:tt)*]), $io:ident) => {
+        impl<$($generics)*> ReadInto for $name where T: AsFd, $($inner)*: Read {
+            fn poll_read_into(&mut self, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<()>> {
+                if room.left() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                let polled = poll_io(self, Direction::Read, cx, |fd| room.fill(READ_SIZE, |buf| fd.$io().read(buf)));
+                polled.map_ok(|n| self.of().spend(n))
+            }
+
+            fn poll_worth_reading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.of().poll_worth_reading(cx)
+            }
+        }
+
+        impl_read_traits!(([$($generics)*] $name where [T: AsFd, $($inner)*: Read]));
+
+        impl<$($generics)*> AsyncWrite for $name where T: AsFd, $($inner)*: Write {
+            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                let polled = poll_io(&mut *self, Direction::Write, cx, |fd| fd.$io().write(buf));
+                polled.map_ok(|n| {
+                    self.of().spend(n);
+                    n
+                })
+            }
+
+            fn poll_write_vectored(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let polled = poll_io(&mut *self, Direction::Write, cx, |fd| fd.$io().write_vectored(bufs));
+                polled.map_ok(|n| {
+                    self.of().spend(n);
+                    n
+                })
+            }
+
+            /// Flushes what `T` itself may keep; it waits only if that would block.
+            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let this = &mut *self;
+                match this.$io().flush() {
+                    Err(error) if would_block(&error) => {}
+                    result => return Poll::Ready(result),
+                }
+                poll_io(this, Direction::Write, cx, |fd| fd.$io().flush())
+            }
+
+            /// Flushes; nothing is ended before it is dropped, for std has no word for that.
+            fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_flush(cx)
+            }
+        }
+
+        impl_write_traits!(([$($generics)*] $name where [T: AsFd, $($inner)*: Write]), vectored: true);
+    };
+}
+
+impl_io!(([T] AsyncFd<T> where [T]), get_mut);
+impl_io!((['b, T] &'b AsyncFd<T> where [for<'a> &'a T]), get_ref);
+
+// What is in it is never pinned.
+impl<T: AsFd> Unpin for AsyncFd<T> {}
 
 impl<T: AsFd> AsFd for AsyncFd<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -15,7 +15,7 @@ use crate::stream::writer::StreamWriter;
 
 impl Transport {
     /// Goes on with streams in the place of a protocol, which is let go of: the two halves of a stream over this
-    /// connection, with a limit of 64 KiB.
+    /// connection, with a limit of 64 KiB. [`TransportStream::new`](crate::TransportStream::new) gives them as one.
     ///
     /// May be called from anywhere, also from within a callback of the protocol (`transport.clone().into_stream()`), and
     /// takes effect when that returns. The reader gets first what the protocol gives back by [`unread`](Self::unread),
@@ -65,6 +65,7 @@ impl Transport {
     /// })
     /// # .unwrap();
     /// ```
+    #[doc(alias = "StreamReaderProtocol")]
     #[track_caller]
     pub fn into_stream(self) -> io::Result<(StreamReader, StreamWriter)> {
         self.into_stream_with_limit(STREAM_LIMIT)
@@ -152,7 +153,7 @@ impl StreamWriter {
         P: Protocol,
     {
         if !reader.connection().is_some_and(|connection| Rc::ptr_eq(connection, self.connection())) {
-            return Err(UnrelatedHalves { reader, writer: self });
+            return Err(UnrelatedHalves { reader, writer: self, method: "StreamWriter::into_protocol" });
         }
         let protocol = ProtocolRef::new(factory());
         let connection = self.connection().clone();
@@ -191,19 +192,29 @@ fn say_farewell<P: Protocol>(
     tell(Box::new(move |protocol, transport| protocol.connection_lost(transport, error)));
 }
 
-/// The halves given to [`StreamWriter::into_protocol`] are not of the same connection. They are here again.
+/// The halves given to [`StreamWriter::into_protocol`] or [`StreamReader::reunite`] are not of the same connection. They are
+/// here again.
 #[derive(Debug)]
-pub struct UnrelatedHalves {
+pub struct UnrelatedHalves<R = StreamReader, W = StreamWriter> {
     /// The reading half.
-    pub reader: StreamReader,
+    pub reader: R,
     /// The writing half.
-    pub writer: StreamWriter,
+    pub writer: W,
+    /// Whom they were given to.
+    pub(super) method: &'static str,
 }
 
-impl fmt::Display for UnrelatedHalves {
+impl<R, W> fmt::Display for UnrelatedHalves<R, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StreamWriter::into_protocol(): the reader is not of the writer's connection")
+        write!(f, "{}(): the reader is not of the writer's connection", self.method)
     }
 }
 
-impl std::error::Error for UnrelatedHalves {}
+impl<R: fmt::Debug, W: fmt::Debug> std::error::Error for UnrelatedHalves<R, W> {}
+
+impl<R, W> From<UnrelatedHalves<R, W>> for io::Error {
+    /// The halves are dropped.
+    fn from(unrelated: UnrelatedHalves<R, W>) -> Self {
+        invalid_input(unrelated.to_string())
+    }
+}

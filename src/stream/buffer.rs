@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use crate::constants::{READER_KEEP, STREAM_LIMIT};
 use crate::error::{IncompleteRead, LastingError, LimitOverrun};
+use crate::os::room::Room;
 use crate::protocol::Transport;
 use crate::stream::reader::ReadError;
 
@@ -151,9 +152,8 @@ impl Buffer {
     }
 
     /// Takes as many bytes as there are and fit.
-    pub(crate) fn copy_to(&mut self, target: &mut [u8]) -> usize {
-        let n = self.len().min(target.len());
-        target[..n].copy_from_slice(&self.unread()[..n]);
+    pub(crate) fn copy_to(&mut self, room: &mut Room<'_>) -> usize {
+        let n = room.put(self.unread());
         self.skip(n);
         n
     }

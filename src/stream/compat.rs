@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
+use futures_io::{AsyncBufRead, AsyncWrite};
 
 use crate::constants::READ_SIZE;
+use crate::os::room::Room;
 use crate::protocol::WriteReady;
 use crate::stream::reader::StreamReader;
+use crate::stream::traits::{ReadInto, impl_buf_read_traits, impl_read_traits, impl_write_traits};
 use crate::stream::writer::StreamWriter;
 
 impl StreamReader {
@@ -69,24 +71,28 @@ impl CompatReader {
     }
 }
 
-impl AsyncRead for CompatReader {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let lent = this.rest().len().min(buf.len());
+impl ReadInto for CompatReader {
+    fn poll_read_into(&mut self, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<()>> {
+        let lent = room.put(self.rest());
         if lent > 0 {
-            buf[..lent].copy_from_slice(&this.rest()[..lent]);
-            this.skip(lent);
-            return Poll::Ready(Ok(lent));
+            self.skip(lent);
         }
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
+        if lent > 0 || room.left() == 0 {
+            return Poll::Ready(Ok(()));
         }
-        this.reader.poll_for(cx, |buffer| {
-            let n = buffer.copy_to(buf);
-            (n > 0 || buffer.eof).then_some(n)
-        })
+        self.reader.poll_for(cx, |buffer| (buffer.copy_to(room) > 0 || buffer.eof).then_some(()))
+    }
+
+    fn poll_worth_reading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.rest().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.reader.poll_for(cx, |buffer| (buffer.len() > 0 || buffer.eof).then_some(()))
     }
 }
+
+impl_read_traits!(([] CompatReader));
+impl_buf_read_traits!(([] CompatReader));
 
 impl AsyncBufRead for CompatReader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
@@ -164,6 +170,11 @@ impl CompatWriter {
         &self.writer
     }
 
+    /// Whether it was closed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     fn check(&self) -> io::Result<()> {
         let text = match (self.ended, self.writer.is_closing()) {
             (true, _) => "the writing half was closed",
@@ -173,6 +184,8 @@ impl CompatWriter {
         Err(io::Error::new(io::ErrorKind::BrokenPipe, text))
     }
 }
+
+impl_write_traits!(([] CompatWriter), vectored: true);
 
 impl AsyncWrite for CompatWriter {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
@@ -194,20 +207,21 @@ impl AsyncWrite for CompatWriter {
         ready!(Pin::new(&mut this.ready).poll(cx))?;
         this.check()?;
         let mut n = 0;
-        // As many as are within the measure; the first one may be above it by itself.
+        // As many as are within the measure; the first one that is not empty may be above it by itself.
         let whole = bufs.iter().take_while(|buf| {
             n += buf.len();
             n <= READ_SIZE
         });
-        match whole.count() {
+        let count = whole.count();
+        match bufs[..count].iter().map(|buf| buf.len()).sum() {
             0 => {
-                let first = bufs.first().map_or(&[][..], |buf| &buf[..buf.len().min(READ_SIZE)]);
+                let first = bufs.get(count).map_or(&[][..], |buf| &buf[..buf.len().min(READ_SIZE)]);
                 this.writer.write(first);
                 Poll::Ready(Ok(first.len()))
             }
-            count => {
+            len => {
                 this.writer.writelines(&bufs[..count]);
-                Poll::Ready(Ok(bufs[..count].iter().map(|buf| buf.len()).sum()))
+                Poll::Ready(Ok(len))
             }
         }
     }

@@ -4,16 +4,20 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
+use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use socket2::Socket;
 
 use crate::constants::BUF_READ_SIZE;
-use crate::error::LoopClosed;
+#[cfg(feature = "__tls")]
+use crate::error::InvalidState;
+use crate::error::{LoopClosed, invalid_input};
 use crate::event_loop::source::Source;
 use crate::os::fd::AsRawFd;
-use crate::os::socket::{local_addr, peer_addr, recv, recv_local, shutdown};
+use crate::os::room::Room;
+use crate::os::socket::{local_addr, peer_addr, shutdown};
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::reactor::slot::Direction;
 use crate::transport::stream::{Parts, SocketTransport};
@@ -35,6 +39,46 @@ impl ReadBuffer {
         if self.start == self.bytes.len() {
             *self = Self::default();
         }
+    }
+}
+
+/// A stream cannot be given away as a socket alone: it has read ahead. It is here again.
+///
+/// ```
+/// use futures::io::{AsyncBufReadExt, AsyncWriteExt};
+/// use roundelay::UnixStream;
+///
+/// roundelay::block_on(async {
+///     let (mut a, mut b) = UnixStream::pair()?;
+///     b.write_all(b"one\ntwo").await?;
+///     let mut line = String::new();
+///     a.read_line(&mut line).await?;
+///     let mut a = a.into_std().unwrap_err().stream;
+///     assert_eq!(a.buffer(), b"two");
+///     a.consume_unpin(3);
+///     let _socket: std::os::unix::net::UnixStream = a.into_std()?;
+///     std::io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+#[derive(Debug)]
+pub struct ReadAhead<S> {
+    /// The stream.
+    pub stream: S,
+}
+
+impl<S> fmt::Display for ReadAhead<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("into_std(): the stream has read ahead, and what is in its buffer would be lost")
+    }
+}
+
+impl<S: fmt::Debug> std::error::Error for ReadAhead<S> {}
+
+impl<S> From<ReadAhead<S>> for io::Error {
+    /// The stream is closed.
+    fn from(error: ReadAhead<S>) -> Self {
+        invalid_input(error.to_string())
     }
 }
 
@@ -63,37 +107,49 @@ impl Connection {
         self.source.io()
     }
 
-    fn poll_receive(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// The socket, unwatched.
+    pub(super) fn into_socket(self) -> Socket {
+        let (registration, socket) = self.source.into_parts();
+        drop(registration);
+        socket
+    }
+
+    #[inline]
+    fn poll_receive(&self, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<()>> {
         let received = self.source.poll_io(Direction::Read, cx, |socket| match self.kind {
-            Kind::Tcp => recv(socket, buf).map(|n| (n, false)),
-            Kind::Unix => recv_local(socket, buf),
+            Kind::Tcp => room.recv(socket).map(|n| (n, false)),
+            Kind::Unix => room.recv_local(socket),
         });
         received.map_ok(|(n, stopped_short)| {
-            self.source.core().spend_bytes(n);
+            self.source.core().received(n);
             // A short read means that the socket is drained: the next one need not be tried before an event.
-            if n > 0 && n < buf.len() && !stopped_short && !self.source.is_hangup() {
+            if n > 0 && room.left() > 0 && !stopped_short && !self.source.is_hangup() {
                 self.source.clear_ready(Direction::Read);
             }
-            n
         })
     }
 
+    #[inline]
     pub(super) fn poll_read(
         &self,
         buffer: &mut ReadBuffer,
         cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let n = buffer.rest().len().min(buf.len());
-        if n > 0 {
-            buf[..n].copy_from_slice(&buffer.rest()[..n]);
-            buffer.consume(n);
-            return Poll::Ready(Ok(n));
+        room: &mut Room<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buffer.rest().is_empty() && room.left() > 0 {
+            return self.poll_receive(cx, room);
         }
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
+        let n = room.put(buffer.rest());
+        buffer.consume(n);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Pending while there is known to be nothing to read.
+    pub(super) fn poll_readable(&self, buffer: &ReadBuffer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !buffer.rest().is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        self.poll_receive(cx, buf)
+        self.source.poll_ready(Direction::Read, cx)
     }
 
     /// Fills the buffer if it is empty; it stays so at the end of the stream.
@@ -102,7 +158,9 @@ impl Connection {
             // Whoever merely waits needs no memory.
             std::task::ready!(self.source.poll_ready(Direction::Read, cx))?;
             let mut bytes = vec![0; BUF_READ_SIZE];
-            let n = std::task::ready!(self.poll_receive(cx, &mut bytes))?;
+            let mut room = Room::new(&mut bytes);
+            std::task::ready!(self.poll_receive(cx, &mut room))?;
+            let n = room.filled();
             bytes.truncate(n);
             *buffer = ReadBuffer { bytes, start: 0 };
         }
@@ -120,7 +178,7 @@ impl Connection {
         }
         let sent = self.source.poll_io(Direction::Write, cx, |socket| send(socket));
         if let Poll::Ready(Ok(n)) = sent {
-            self.source.core().spend_bytes(n);
+            self.source.core().sent(n);
             if n < len {
                 self.source.clear_ready(Direction::Write);
             }
@@ -156,8 +214,26 @@ impl Connection {
 }
 
 impl Connection {
+    /// Whether TLS can begin over it.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    #[cfg(feature = "__tls")]
+    pub(super) fn check_carrying(&self, method: &str) -> io::Result<()> {
+        if self.write_closed.get() {
+            return Err(InvalidState::new(format!("{method}: the writing half was closed")).into());
+        }
+        Ok(())
+    }
+
     /// A transport over the socket of a plain stream that has read so much ahead.
-    pub(super) fn into_transport<F, P>(self, buffer: ReadBuffer, factory: F) -> io::Result<(Transport, ProtocolRef<P>)>
+    pub(super) fn into_transport<F, P>(
+        self,
+        buffer: ReadBuffer,
+        created_at: &'static Location<'static>,
+        factory: F,
+    ) -> io::Result<(Transport, ProtocolRef<P>)>
     where
         F: FnOnce() -> P,
         P: Protocol,
@@ -169,7 +245,7 @@ impl Connection {
         let write_ended = self.write_closed.get();
         let (registration, socket) = self.source.into_parts();
         let protocol = ProtocolRef::new(factory());
-        let parts = Parts::of_socket(protocol.clone().into(), &socket);
+        let parts = Parts::of_socket(protocol.clone().into(), &socket, created_at);
         let transport = SocketTransport::take_over(&core, registration, socket, parts, buffer.rest(), write_ended)?;
         Ok((transport, protocol))
     }
@@ -190,12 +266,18 @@ pub(super) fn describe(f: &mut fmt::Formatter<'_>, name: &str, connection: &Conn
 /// Reading, for a type with a `connection` and a `buffer`.
 macro_rules! impl_read {
     ($name:ident $(<$kind:ident>)?) => {
-        impl $(<$kind>)? futures_io::AsyncRead for $name $(<$kind>)? {
-            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-                let this = self.get_mut();
-                this.connection.poll_read(&mut this.buffer, cx, buf)
+        impl $(<$kind>)? ReadInto for $name $(<$kind>)? {
+            fn poll_read_into(&mut self, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<()>> {
+                self.connection.poll_read(&mut self.buffer, cx, room)
+            }
+
+            fn poll_worth_reading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.connection.poll_readable(&self.buffer, cx)
             }
         }
+
+        impl_read_traits!(([$($kind)?] $name $(<$kind>)?));
+        impl_buf_read_traits!(([$($kind)?] $name $(<$kind>)?));
 
         impl $(<$kind>)? futures_io::AsyncBufRead for $name $(<$kind>)? {
             fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
@@ -215,6 +297,8 @@ pub(super) use impl_read;
 /// Writing, for a type with a `connection()`.
 macro_rules! impl_write {
     ($name:ident $(<$kind:ident>)?) => {
+        impl_write_traits!(([$($kind)?] $name $(<$kind>)?), vectored: true);
+
         impl $(<$kind>)? futures_io::AsyncWrite for $name $(<$kind>)? {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
                 self.connection().poll_write(cx, buf.len(), |socket| send(socket, buf))
@@ -288,7 +372,7 @@ pub(super) use impl_addresses;
 
 /// What streams of every kind have beside how they are made: a `connection` and a `buffer`.
 macro_rules! impl_stream {
-    ($name:ident, $kind:expr, $address:ty, $of_kind:path) => {
+    ($name:ident, $kind:expr, $address:ty, $of_kind:path, $std:ty) => {
         impl $name {
             pub(crate) fn over(source: Source<Socket>) -> Self {
                 Self { connection: Connection::new(source, $kind), buffer: ReadBuffer::default() }
@@ -342,15 +426,62 @@ macro_rules! impl_stream {
             /// })
             /// # .unwrap();
             /// ```
+            #[track_caller]
             pub fn into_transport<F, P>(self, factory: F) -> io::Result<(Transport, ProtocolRef<P>)>
             where
                 F: FnOnce() -> P,
                 P: Protocol,
             {
+                self.into_transport_at(Location::caller(), factory)
+            }
+
+            fn into_transport_at<F, P>(
+                self,
+                created_at: &'static Location<'static>,
+                factory: F,
+            ) -> io::Result<(Transport, ProtocolRef<P>)>
+            where
+                F: FnOnce() -> P,
+                P: Protocol,
+            {
                 let connection = Rc::into_inner(self.connection);
-                connection
-                    .expect("a stream that is whole has its connection for itself")
-                    .into_transport(self.buffer, factory)
+                connection.expect("a stream that is whole has its connection for itself").into_transport(
+                    self.buffer,
+                    created_at,
+                    factory,
+                )
+            }
+
+            /// Goes on with TLS.
+            #[cfg(feature = "__tls")]
+            pub(super) fn carry(
+                self,
+                method: &str,
+                created_at: &'static Location<'static>,
+                tls: crate::tls::TlsProtocol,
+            ) -> io::Result<Transport> {
+                self.connection.check_carrying(method)?;
+                Ok(self.into_transport_at(created_at, || tls)?.0)
+            }
+
+            /// What was read ahead by `AsyncBufRead` and not consumed.
+            pub fn buffer(&self) -> &[u8] {
+                self.buffer.rest()
+            }
+
+            /// Gives the socket away, unwatched. It stays non-blocking. An `OwnedFd` can be made of it.
+            ///
+            /// # Errors
+            ///
+            /// [`ReadAhead`] if the stream has a [`buffer`](Self::buffer): those bytes would be lost. The stream is in it;
+            /// consume them first.
+            pub fn into_std(self) -> Result<$std, ReadAhead<Self>> {
+                if !self.buffer.rest().is_empty() {
+                    return Err(ReadAhead { stream: self });
+                }
+                let connection = Rc::into_inner(self.connection);
+                let connection = connection.expect("a stream that is whole has its connection for itself");
+                Ok(connection.into_socket().into())
             }
 
             /// The two halves, each a type of its own, for two tasks.
@@ -368,6 +499,15 @@ macro_rules! impl_stream {
             pub fn reunite(self, write: OwnedWriteHalf<$name>) -> Result<$name, ReuniteError<$name>> {
                 let (connection, buffer) = self.join(write)?;
                 Ok($name { connection, buffer })
+            }
+        }
+
+        impl TryFrom<$name> for OwnedFd {
+            type Error = ReadAhead<$name>;
+
+            /// As `into_std`.
+            fn try_from(stream: $name) -> Result<Self, ReadAhead<$name>> {
+                Ok(stream.into_std()?.into())
             }
         }
 

@@ -14,7 +14,7 @@ macro_rules! impl_datagrams {
             /// [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
             pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
                 let n = self.shared.io_loop(Direction::Read, |socket| recv(socket, buf)).await?;
-                Ok(self.spent(n))
+                Ok(self.received(n))
             }
 
             /// As [`recv`](Self::recv), and tells who has sent it.
@@ -24,7 +24,7 @@ macro_rules! impl_datagrams {
             /// As [`recv`](Self::recv).
             pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, $address)> {
                 let (n, from) = self.shared.io_loop(Direction::Read, |socket| recv_from(socket, buf)).await?;
-                Ok((self.spent(n), $of_system(from)?))
+                Ok((self.received(n), $of_system(from)?))
             }
 
             /// As [`recv`](Self::recv), and leaves the datagram for the next one who receives.
@@ -55,7 +55,7 @@ macro_rules! impl_datagrams {
             /// found nobody; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
             pub async fn send(&self, data: &[u8]) -> io::Result<usize> {
                 let n = self.shared.io_loop(Direction::Write, |socket| send(socket, data)).await?;
-                Ok(self.spent(n))
+                Ok(self.sent(n))
             }
 
             /// As [`recv`](Self::recv), if there is a datagram now.
@@ -64,7 +64,8 @@ macro_rules! impl_datagrams {
             ///
             /// `WouldBlock` if there is none; otherwise as [`recv`](Self::recv).
             pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-                self.shared.try_io(Direction::Read, |socket| recv(socket, buf))
+                let received = self.shared.try_io(Direction::Read, |socket| recv(socket, buf));
+                received.inspect(|&n| self.core().count_in(n))
             }
 
             /// As [`recv_from`](Self::recv_from), if there is a datagram now.
@@ -74,6 +75,7 @@ macro_rules! impl_datagrams {
             /// `WouldBlock` if there is none; otherwise as [`recv`](Self::recv).
             pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, $address)> {
                 let (n, from) = self.shared.try_io(Direction::Read, |socket| recv_from(socket, buf))?;
+                self.core().count_in(n);
                 Ok((n, $of_system(from)?))
             }
 
@@ -83,7 +85,8 @@ macro_rules! impl_datagrams {
             ///
             /// `WouldBlock` if there is none; otherwise as [`send`](Self::send).
             pub fn try_send(&self, data: &[u8]) -> io::Result<usize> {
-                self.shared.try_io(Direction::Write, |socket| send(socket, data))
+                let sent = self.shared.try_io(Direction::Write, |socket| send(socket, data));
+                sent.inspect(|&n| self.core().count_out(n))
             }
 
             /// As [`recv`](Self::recv), for whoever polls: the one who polled last is woken.
@@ -93,7 +96,7 @@ macro_rules! impl_datagrams {
             /// As [`recv`](Self::recv).
             pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
                 let polled = self.shared.poll_io(Direction::Read, cx, |socket| recv(socket, buf));
-                polled.map_ok(|n| self.spent(n))
+                polled.map_ok(|n| self.received(n))
             }
 
             /// As [`recv_from`](Self::recv_from), for whoever polls: the one who polled last is woken.
@@ -104,7 +107,7 @@ macro_rules! impl_datagrams {
             pub fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, $address)>> {
                 let polled = self.shared.poll_io(Direction::Read, cx, |socket| recv_from(socket, buf));
                 let (n, from) = std::task::ready!(polled)?;
-                Poll::Ready(Ok((self.spent(n), $of_system(from)?)))
+                Poll::Ready(Ok((self.received(n), $of_system(from)?)))
             }
 
             /// As [`send`](Self::send), for whoever polls: the one who polled last is woken.
@@ -114,7 +117,7 @@ macro_rules! impl_datagrams {
             /// As [`send`](Self::send).
             pub fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
                 let polled = self.shared.poll_io(Direction::Write, cx, |socket| send(socket, data));
-                polled.map_ok(|n| self.spent(n))
+                polled.map_ok(|n| self.sent(n))
             }
 
             /// Waits until receiving is worth a try: for those who then call [`try_recv`](Self::try_recv).
@@ -162,14 +165,51 @@ macro_rules! impl_datagrams {
                 take_error(self.socket())
             }
 
+            /// The socket as a stream of what arrives and a sink for what is sent, for the combinators of the `futures` crate.
+            pub fn into_datagrams(self) -> Datagrams<Self, $address> {
+                let peer = self.peer_addr().ok();
+                Datagrams::new(self, peer)
+            }
+
+            /// Receives a datagram into memory of its own.
+            pub(super) fn poll_arrival(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Bytes, $address)>> {
+                let polled = self.core().with_receive_buffer(|buffer| {
+                    self.shared.poll_io(Direction::Read, cx, |socket| {
+                        let arrived = datagram::receive(socket, buffer)?;
+                        arrived.check_whole()?;
+                        Ok((Bytes::copy_from_slice(arrived.data), arrived.from))
+                    })
+                });
+                let (data, from) = std::task::ready!(polled)?;
+                self.received(data.len());
+                Poll::Ready(Ok((data, $of_system(from)?)))
+            }
+
             fn socket(&self) -> &Socket {
                 self.shared.io()
             }
 
             /// Counts the bytes of one call.
-            fn spent(&self, n: usize) -> usize {
-                self.shared.source().core().spend_bytes(n);
+            fn received(&self, n: usize) -> usize {
+                self.core().received(n);
                 n
+            }
+
+            /// Counts the bytes of one call.
+            fn sent(&self, n: usize) -> usize {
+                self.core().sent(n);
+                n
+            }
+
+            pub(super) fn core(&self) -> &crate::event_loop::Core {
+                self.shared.source().core()
+            }
+        }
+
+        impl From<$name> for OwnedFd {
+            /// As `into_std`.
+            fn from(socket: $name) -> Self {
+                socket.into_std().into()
             }
         }
 

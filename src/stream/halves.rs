@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::room::Room;
 use crate::os::socket::{send, send_vectored};
 use crate::stream::connection::{Connection, ReadBuffer, describe, impl_descriptor, impl_read, impl_write};
 use crate::stream::tcp::TcpStream;
+use crate::stream::traits::{ReadInto, impl_buf_read_traits, impl_read_traits, impl_write_traits};
 
 /// The reading half of a [`TcpStream`] or of a [`UnixStream`](crate::UnixStream).
 pub struct OwnedReadHalf<S = TcpStream> {

@@ -10,6 +10,7 @@ use socket2::Socket;
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::event_loop::waiters::{Waiter, Waiters};
+use crate::net::{Domain, SocketOptions};
 use crate::os::address::Address;
 use crate::os::fd::AsFd;
 use crate::os::socket::{accept, is_lost_connection};
@@ -23,16 +24,27 @@ pub(super) type Accepted = (Source<Socket>, Option<Address>);
 pub(super) struct Listening {
     source: Source<Socket>,
     waiters: Waiters,
+    /// What its connections have, too.
+    options: SocketOptions,
+    domain: Domain,
 }
 
 impl Listening {
-    pub(super) fn new(el: &EventLoop, socket: Socket) -> io::Result<Self> {
+    pub(super) fn new(el: &EventLoop, socket: Socket, options: SocketOptions) -> io::Result<Self> {
+        let domain = Domain::of(&socket);
         let source = Source::with_interest(&el.core, socket, Interest::READABLE, Readiness::READABLE)?;
-        Ok(Self { source, waiters: Waiters::new() })
+        Ok(Self { source, waiters: Waiters::new(), options, domain })
     }
 
     pub(super) fn socket(&self) -> &Socket {
         self.source.io()
+    }
+
+    /// The socket, unwatched.
+    pub(super) fn into_socket(self) -> Socket {
+        let (registration, socket) = self.source.into_parts();
+        drop(registration);
+        socket
     }
 
     pub(super) fn join(&self) -> Waiter {
@@ -67,6 +79,7 @@ impl Listening {
             }
         });
         let (socket, peer_addr) = std::task::ready!(accepted)?;
+        self.options.apply_to_accepted(&socket, self.domain);
         Poll::Ready(Ok((Source::new(self.source.core(), socket)?, peer_addr)))
     }
 }
@@ -86,7 +99,7 @@ impl<L: fmt::Debug> fmt::Debug for Incoming<'_, L> {
 
 /// What listeners of every kind have beside how they are made: a `listening`.
 macro_rules! impl_listener {
-    ($name:ident, $stream:ident, $address:ty, $of_kind:path) => {
+    ($name:ident, $stream:ident, $address:ty, $of_kind:path, $std:ty) => {
         impl $name {
             /// Waits for a connection. May be dropped before: no connection is lost. Several tasks may accept at once.
             ///
@@ -115,6 +128,12 @@ macro_rules! impl_listener {
                 Ok(($stream::over(source), peer))
             }
 
+            /// Gives the socket away, unwatched; connections that wait to be accepted stay with it. It stays non-blocking. An
+            /// `OwnedFd` can be made of it.
+            pub fn into_std(self) -> $std {
+                self.listening.into_socket().into()
+            }
+
             /// The connections as a stream that never ends.
             pub fn incoming(&self) -> Incoming<'_, Self> {
                 Incoming { listener: self, waiter: self.listening.join() }
@@ -136,6 +155,12 @@ macro_rules! impl_listener {
             fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
                 let accepted = self.listener.listening.poll_for(&self.waiter, cx);
                 accepted.map(|accepted| Some(accepted.map(|(source, _)| $stream::over(source))))
+            }
+        }
+
+        impl From<$name> for OwnedFd {
+            fn from(listener: $name) -> Self {
+                listener.into_std().into()
             }
         }
 

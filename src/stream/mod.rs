@@ -2,7 +2,7 @@
 //!
 //! Two kinds. [`StreamReader`] and [`StreamWriter`] are asyncio's, over any transport: a bridge protocol
 //! buffers what arrives. [`TcpStream`], [`UnixStream`] and their listeners work on the socket itself and implement the
-//! `futures` traits; [`UdpSocket`] and [`UnixDatagram`] are the same for datagrams, and [`AsyncFd`] for whatever else can be
+//! `futures` traits, and [`TransportStream`] does so over any transport; [`UdpSocket`] and [`UnixDatagram`] are the same for datagrams, and [`AsyncFd`] for whatever else can be
 //! waited for.
 
 mod async_fd;
@@ -12,6 +12,7 @@ mod compat;
 mod connection;
 mod copy;
 mod datagram;
+mod datagrams;
 mod feeder;
 mod halves;
 mod listening;
@@ -25,6 +26,10 @@ mod shared;
 mod start_tls;
 mod tcp;
 mod tcp_listener;
+#[cfg(feature = "__tls")]
+mod tls;
+mod traits;
+mod transport_stream;
 mod udp;
 mod unix;
 mod unix_datagram;
@@ -34,7 +39,9 @@ mod writer;
 pub use async_fd::{AsyncFd, ReadyGuard};
 pub use bridge::UnrelatedHalves;
 pub use compat::{CompatReader, CompatWriter};
+pub use connection::ReadAhead;
 pub use copy::{copy, copy_bidirectional};
+pub use datagrams::Datagrams;
 pub use feeder::StreamFeeder;
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use listening::Incoming;
@@ -47,9 +54,14 @@ pub use reader::{Lines, ReadError, Separators, StreamReader};
 #[cfg(feature = "__tls")]
 pub use start_tls::StartStreamTls;
 pub use tcp::{ConnectTcp, TcpConnecting, TcpStream};
-pub use tcp_listener::{TcpBinding, TcpListener};
-pub use udp::{UdpBinding, UdpSocket};
-pub use unix::{UnixConnecting, UnixStream};
+pub use tcp_listener::{BindTcp, TcpBinding, TcpListener};
+#[cfg(feature = "__tls")]
+pub use tls::{TlsHandshake, TlsStream};
+#[cfg(any(feature = "tokio", feature = "hyper"))]
+pub(crate) use traits::ReadInto;
+pub use transport_stream::TransportStream;
+pub use udp::{BindUdp, UdpBinding, UdpSocket};
+pub use unix::{ConnectUnix, UnixConnecting, UnixStream};
 pub use unix_datagram::UnixDatagram;
-pub use unix_listener::UnixListener;
+pub use unix_listener::{UnixListener, UnixListenerBuilder};
 pub use writer::StreamWriter;

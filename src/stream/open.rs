@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crate::constants::STREAM_LIMIT;
 use crate::dns::addr::Family;
 use crate::dns::hints::AddrInfoFlags;
-use crate::error::invalid_input;
+use crate::error::{Fatal, PanicPayload, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::tasks::BoxFuture;
@@ -35,7 +36,8 @@ pub struct OpenConnection {
     limit: usize,
 }
 
-/// Connects to a TCP endpoint, and gives the two halves of the stream.
+/// Connects to a TCP endpoint, and gives the two halves of the stream. As one stream of the `futures` traits they are had by
+/// [`reunite`](StreamReader::reunite).
 ///
 /// See [`EventLoop::create_connection`] for what an endpoint is and how it is connected to.
 ///
@@ -231,12 +233,19 @@ where
         if let Err(error) = check_limit("start_server", limit) {
             return Starting::failed(error);
         }
-        options.start(el.clone(), "start_server", streams_factory(el, handler, limit))
+        let factory = streams_factory(el.clone(), handler, limit, options.serving.created_at);
+        options.start(el, "start_server", factory)
     }
 }
 
-/// Makes the protocols of a server of streams, each of which runs the handler in a task.
-pub(super) fn streams_factory<H, R>(el: EventLoop, handler: H, limit: usize) -> Box<dyn Fn() -> AnyProtocol>
+/// Makes the protocols of a server of streams, each of which runs the handler in a task. That was spawned where the server
+/// was made, as far as the application is concerned.
+pub(super) fn streams_factory<H, R>(
+    el: EventLoop,
+    handler: H,
+    limit: usize,
+    created_at: &'static Location<'static>,
+) -> Box<dyn Fn() -> AnyProtocol>
 where
     H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
     R: StreamHandlerOutput + 'static,
@@ -244,19 +253,25 @@ where
     let (handler, handle) = (Rc::new(handler), el.clone());
     let start: StartHandler = Rc::new(move |reader, writer| {
         let (handler, el) = (handler.clone(), handle.clone());
-        let task = handle.create_task(async move {
+        let handling = async move {
             let (transport, ended) = (writer.transport(), writer.ended().clone());
-            let Some(error) = handler(reader, writer).await.into_error() else { return };
+            let handled = CatchUnwind { future: handler(reader, writer) }.await;
             // The handler may have started TLS.
             let transport = transport.uppermost();
-            // A peer that goes away is no fault of the handler's; that of another connection may well be.
-            if is_lost_connection(&error) && ended.has_failed(&transport).await {
-                tracing::debug!(target: "roundelay", "the handler of {transport:?} ended: {error}");
-            } else {
-                report(&el, transport, &error);
+            match handled.map(R::into_error) {
+                Ok(None) => {}
+                // A peer that goes away is no fault of the handler's; that of another connection may well be.
+                Ok(Some(error)) if is_lost_connection(&error) && ended.has_failed(&transport).await => {
+                    note!(DEBUG, "roundelay::io", "the handler of {transport:?} ended: {error}");
+                }
+                Ok(Some(error)) => report(&el, transport, Exception::Error(&error)),
+                Err(payload) => {
+                    report(&el, transport, Exception::Panic(&*payload));
+                    el.core.local.dispose(payload);
+                }
             }
-        });
-        drop(task);
+        };
+        drop(handle.task_builder().spawn_at(created_at, handling));
     });
     Box::new(move || AnyProtocol::new(StreamProtocol::new(&el, limit, Some(start.clone()))))
 }
@@ -278,9 +293,34 @@ fn is_of_tls(_: &io::Error) -> bool {
     false
 }
 
-fn report(el: &EventLoop, transport: Transport, error: &io::Error) {
-    let context = ExceptionContext::new("Unhandled exception in the handler of a stream's connection")
-        .with_exception(Exception::Error(error))
-        .with_subject(transport);
+fn report(el: &EventLoop, transport: Transport, exception: Exception<'_>) {
+    let mut context =
+        ExceptionContext::new("Unhandled exception in the handler of a stream's connection").with_exception(exception);
+    context.created_at = transport.created_at();
+    context = context.with_subject(transport);
+    if let Some(task) = el.current_task() {
+        context = context.with_subject(task);
+    }
     el.call_exception_handler(&context);
+}
+
+pin_project_lite::pin_project! {
+    /// A future of which a panic is an error, but for a fatal one.
+    struct CatchUnwind<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, PanicPayload>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) if payload.is::<Fatal>() => resume_unwind(payload),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
 }

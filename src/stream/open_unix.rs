@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::constants::STREAM_LIMIT;
 use crate::event_loop::EventLoop;
 use crate::executor::required_loop;
 use crate::net::{
-    Security, Server, Starting, UnixEndpoint, UnixServerEndpoint, UnixServerOptions, unix_server_settings,
+    Security, Server, SocketOptions, Starting, UnixEndpoint, UnixServerEndpoint, UnixServerOptions,
+    unix_server_settings,
 };
 use crate::stream::open::{Opening, StreamHandlerOutput, check_limit, streams_factory};
 use crate::stream::protocol::StreamProtocol;
@@ -22,7 +24,9 @@ pub struct OpenUnixConnection {
     el: EventLoop,
     endpoint: UnixEndpoint,
     limit: usize,
+    socket_options: SocketOptions,
     security: Security,
+    created_at: &'static Location<'static>,
 }
 
 /// Connects to a unix socket, and gives the two halves of the stream.
@@ -40,10 +44,14 @@ pub struct OpenUnixConnection {
 #[track_caller]
 pub fn open_unix_connection(endpoint: impl Into<UnixEndpoint>) -> OpenUnixConnection {
     let el = required_loop("open_unix_connection");
-    OpenUnixConnection { el, endpoint: endpoint.into(), limit: STREAM_LIMIT, security: Security::default() }
+    let (endpoint, created_at) = (endpoint.into(), Location::caller());
+    let (socket_options, security) = (SocketOptions::default(), Security::default());
+    OpenUnixConnection { el, endpoint, limit: STREAM_LIMIT, socket_options, security, created_at }
 }
 
 impl OpenUnixConnection {
+    crate::net::buffer_settings!(socket_options);
+
     #[cfg(feature = "__tls")]
     crate::tls::tls_client_settings!(security.tls);
 
@@ -59,12 +67,14 @@ impl IntoFuture for OpenUnixConnection {
     type IntoFuture = Opening;
 
     fn into_future(self) -> Opening {
-        let Self { el, endpoint, limit, security } = self;
+        let Self { el, endpoint, limit, socket_options, security, created_at } = self;
         Opening::new(async move {
             check_limit("open_unix_connection", limit)?;
             let handle = el.clone();
             let make = move || StreamProtocol::new(&handle, limit, None);
-            let (transport, protocol) = el.create_unix_connection(make, endpoint).security(security).await?;
+            let connection = el.create_unix_connection(make, endpoint);
+            let connection = connection.on_behalf(socket_options, security, created_at);
+            let (transport, protocol) = connection.await?;
             Ok(protocol.with(|protocol| protocol.halves(&transport)))
         })
     }
@@ -157,6 +167,7 @@ where
         if let Err(error) = check_limit("start_unix_server", limit) {
             return Starting::failed(error);
         }
-        options.start(el.clone(), "start_unix_server", streams_factory(el, handler, limit))
+        let factory = streams_factory(el.clone(), handler, limit, options.serving.created_at);
+        options.start(el, "start_unix_server", factory)
     }
 }

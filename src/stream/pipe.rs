@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -27,6 +28,7 @@ pub struct OpenReadPipe {
     el: EventLoop,
     fd: OwnedFd,
     limit: usize,
+    created_at: &'static Location<'static>,
 }
 
 /// A pipe that is about to be written to: see [`open_write_pipe`]. Await it.
@@ -35,11 +37,13 @@ pub struct OpenReadPipe {
 pub struct OpenWritePipe {
     el: EventLoop,
     fd: OwnedFd,
+    created_at: &'static Location<'static>,
 }
 
 /// Reads the reading end of a pipe as a stream; dropping the reader closes it.
 ///
-/// See [`EventLoop::connect_read_pipe`] for what can be read in this way, and for what becomes of the descriptor.
+/// See [`EventLoop::connect_read_pipe`] for what can be read in this way, and for what becomes of the descriptor. As a
+/// stream of the `futures` traits it is had by [`compat`](StreamReader::compat).
 ///
 /// # Errors
 ///
@@ -67,14 +71,37 @@ pub struct OpenWritePipe {
 /// })?;
 /// # std::io::Result::Ok(())
 /// ```
+///
+/// By the traits of the `futures` crate:
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use roundelay::{open_read_pipe, open_write_pipe};
+/// use std::os::unix::net::UnixStream;
+///
+/// # let (reader, writer) = UnixStream::pair()?;
+/// roundelay::block_on(async {
+///     let mut reader = open_read_pipe(reader).await?.compat();
+///     let mut writer = open_write_pipe(writer).await?.compat();
+///     writer.write_all(b"all of it").await?;
+///     writer.close().await?;
+///     let mut text = String::new();
+///     reader.read_to_string(&mut text).await?;
+///     assert_eq!(text, "all of it");
+///     std::io::Result::Ok(())
+/// })?;
+/// # std::io::Result::Ok(())
+/// ```
 #[track_caller]
 pub fn open_read_pipe(fd: impl Into<OwnedFd>) -> OpenReadPipe {
-    OpenReadPipe { el: required_loop("open_read_pipe"), fd: fd.into(), limit: STREAM_LIMIT }
+    let created_at = Location::caller();
+    OpenReadPipe { el: required_loop("open_read_pipe"), fd: fd.into(), limit: STREAM_LIMIT, created_at }
 }
 
 /// Writes to the writing end of a pipe as a stream; dropping the writer closes it, when what is queued has been written.
 ///
-/// See [`EventLoop::connect_write_pipe`] for what can be written to in this way, and [`open_read_pipe`] for an example.
+/// See [`EventLoop::connect_write_pipe`] for what can be written to in this way, and [`open_read_pipe`] for an example. As a
+/// stream of the `futures` traits it is had by [`compat`](StreamWriter::compat); closing that closes the pipe.
 ///
 /// # Errors
 ///
@@ -85,7 +112,7 @@ pub fn open_read_pipe(fd: impl Into<OwnedFd>) -> OpenReadPipe {
 /// Outside of a running event loop.
 #[track_caller]
 pub fn open_write_pipe(fd: impl Into<OwnedFd>) -> OpenWritePipe {
-    OpenWritePipe { el: required_loop("open_write_pipe"), fd: fd.into() }
+    OpenWritePipe { el: required_loop("open_write_pipe"), fd: fd.into(), created_at: Location::caller() }
 }
 
 impl OpenReadPipe {
@@ -102,10 +129,11 @@ async fn open(
     fd: OwnedFd,
     way: Way,
     limit: usize,
+    created_at: &'static Location<'static>,
 ) -> io::Result<(StreamReader, StreamWriter)> {
     let (channel, end) = take_pipe(&el, function, fd, way)?;
     let protocol = ProtocolRef::new(StreamProtocol::new(&el, limit, None));
-    let transport = introduce(open_pipe(&el.core, channel, end, false, protocol.clone().into())?).await;
+    let transport = introduce(open_pipe(&el.core, channel, end, false, protocol.clone().into(), created_at)?).await;
     Ok(protocol.with(|protocol| match way {
         Way::Read => protocol.droppable_halves(&transport),
         Way::Write => protocol.halves(&transport),
@@ -117,11 +145,11 @@ impl IntoFuture for OpenReadPipe {
     type IntoFuture = OpeningPipe<StreamReader>;
 
     fn into_future(self) -> OpeningPipe<StreamReader> {
-        let Self { el, fd, limit } = self;
+        let Self { el, fd, limit, created_at } = self;
         OpeningPipe {
             future: Box::pin(async move {
                 check_limit("open_read_pipe", limit)?;
-                Ok(open(el, "open_read_pipe", fd, Way::Read, limit).await?.0)
+                Ok(open(el, "open_read_pipe", fd, Way::Read, limit, created_at).await?.0)
             }),
         }
     }
@@ -132,9 +160,11 @@ impl IntoFuture for OpenWritePipe {
     type IntoFuture = OpeningPipe<StreamWriter>;
 
     fn into_future(self) -> OpeningPipe<StreamWriter> {
-        let Self { el, fd } = self;
+        let Self { el, fd, created_at } = self;
         OpeningPipe {
-            future: Box::pin(async move { Ok(open(el, "open_write_pipe", fd, Way::Write, STREAM_LIMIT).await?.1) }),
+            future: Box::pin(async move {
+                Ok(open(el, "open_write_pipe", fd, Way::Write, STREAM_LIMIT, created_at).await?.1)
+            }),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Connection {
     /// Whether somebody else has it now.
     handed_over: Cell<bool>,
     /// Whether it may well be forgotten: one of the process's standard streams, or a reader without a writer to close.
-    may_be_dropped: bool,
+    may_be_dropped: Cell<bool>,
 }
 
 impl Connection {
@@ -41,6 +41,11 @@ impl Connection {
         &self.el
     }
 
+    /// Whoever has it now may well forget it.
+    pub(crate) fn allow_dropping(&self) {
+        self.may_be_dropped.set(true);
+    }
+
     /// Leaves the connection to somebody else.
     pub(crate) fn hand_over(&self) {
         self.handed_over.set(true);
@@ -51,8 +56,10 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let transport = self.transport.get_mut();
         if !self.handed_over.get() && !transport.is_closing() {
-            if !self.may_be_dropped {
-                self.el.core.resource_warning(format_args!("unclosed StreamWriter of {transport:?}"));
+            if !self.may_be_dropped.get() {
+                self.el
+                    .core
+                    .resource_warning(format_args!("unclosed StreamWriter of {transport:?}"), transport.created_at());
             }
             // The loop sends what is queued.
             transport.close();
@@ -149,7 +156,8 @@ impl StreamProtocol {
 
     fn halves_of(&self, transport: &Transport, may_be_dropped: bool) -> (StreamReader, StreamWriter) {
         let (transport, el) = (RefCell::new(transport.clone()), self.el.clone());
-        let connection = Rc::new(Connection { transport, el, handed_over: Cell::new(false), may_be_dropped });
+        let (handed_over, may_be_dropped) = (Cell::new(false), Cell::new(may_be_dropped));
+        let connection = Rc::new(Connection { transport, el, handed_over, may_be_dropped });
         let reader = StreamReader::of_connection(self.buffer.clone(), connection.clone());
         let writer = StreamWriter::new(connection, self.buffer.clone(), self.ended.clone());
         (reader, writer)

@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use crate::error::{IncompleteRead, LimitOverrun, invalid_input};
+use crate::event_loop::inspection::waits_for;
+use crate::sched::info::WaitsFor;
 use crate::stream::buffer::Buffer;
 use crate::stream::feeder::StreamFeeder;
 use crate::stream::protocol::Connection;
@@ -202,6 +204,22 @@ impl StreamReader {
         let before = buffer.waiter.replace(cx.waker().clone());
         drop(buffer);
         drop(before);
+        waits_for(|| WaitsFor::Other("a stream to be read"));
+        Poll::Pending
+    }
+
+    /// Ready when nothing more comes. Nothing is received for it beyond the limit.
+    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        // A waker may be the application's: it is cloned and dropped with nothing borrowed.
+        let waker = cx.waker().clone();
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.has_ended() {
+            return Poll::Ready(());
+        }
+        let before = buffer.waiter.replace(waker);
+        drop(buffer);
+        drop(before);
+        waits_for(|| WaitsFor::Other("the end of a stream"));
         Poll::Pending
     }
 

@@ -91,6 +91,7 @@ impl StreamWriter {
     /// })
     /// # ?; std::io::Result::Ok(())
     /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(&mut self, side: impl Into<TlsSide>) -> StartStreamTls {
         StartStreamTls {
             connection: self.connection().clone(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,13 +19,16 @@ use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
 use crate::net::{ConnectOptions, Endpoint, connect_settings, connected_socket, set_nodelay};
 use crate::os::address::Address;
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use crate::os::room::Room;
 use crate::os::socket::{local_addr, option, peer_addr, send, send_vectored, set_nonblocking};
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::stream::connection::{
-    Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
+    Connection, Kind, ReadAhead, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream,
+    impl_write,
 };
 use crate::stream::halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, halves};
+use crate::stream::traits::{ReadInto, impl_buf_read_traits, impl_read_traits, impl_write_traits};
 
 /// An address as one of the internet's.
 pub(super) fn internet(address: Address) -> io::Result<SocketAddr> {
@@ -125,7 +129,7 @@ impl TcpStream {
     }
 }
 
-impl_stream!(TcpStream, Kind::Tcp, SocketAddr, internet);
+impl_stream!(TcpStream, Kind::Tcp, SocketAddr, internet, std::net::TcpStream);
 
 /// A plain connection that is about to be made: see [`TcpStream::connect`]. Await it.
 #[must_use = "nothing happens before it is awaited"]

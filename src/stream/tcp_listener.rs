@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use socket2::Socket;
 
-use crate::event_loop::EventLoop;
+use crate::dns::addr::Family;
+use crate::dns::hints::AddrInfoFlags;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
-use crate::net::{ServerEndpoint, ServerOptions, first_listener};
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{local_addr, peer_addr, set_nodelay, set_nonblocking};
+use crate::net::{Domain, ServerEndpoint, ServerOptions, SocketOptions, first_listener, listener_settings};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use crate::os::socket::{local_addr, peer_addr, set_nonblocking};
 use crate::stream::listening::{Accepted, Incoming, Listening, impl_listener};
 use crate::stream::tcp::{TcpStream, internet};
 
@@ -28,35 +29,36 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Listens on one address: the first of the endpoint's that is free and of this machine. See
-    /// [`EventLoop::create_server`] for what an endpoint is, and for a server that listens on all of its addresses.
+    /// [`EventLoop::create_server`](crate::EventLoop::create_server) for what an endpoint is, and for a server that listens on all of its addresses.
     ///
     /// The empty host, `("", port)`, means all interfaces of IPv4 here; those of IPv6 only if that cannot be.
     ///
     /// # Errors
     ///
     /// The resolver's; that of the first address, with an [`AddressError`](crate::AddressError), if none can be listened
-    /// on; `AddrNotAvailable` if none is of this machine; [`LoopClosed`](crate::LoopClosed) as an `io::Error`.
+    /// on; `AddrNotAvailable` if none is of this machine; `InvalidInput` for options that do not go together; what is wrong
+    /// with an option, with a [`SocketOptionError`](crate::SocketOptionError); [`LoopClosed`](crate::LoopClosed) as an
+    /// `io::Error`.
     ///
     /// # Panics
     ///
     /// If it is awaited outside of a running event loop.
+    ///
+    /// ```
+    /// use roundelay::TcpListener;
+    ///
+    /// roundelay::block_on(async {
+    ///     let one = TcpListener::bind(("127.0.0.1", 0)).reuse_port(true).backlog(5).await?;
+    ///     // The system spreads the connections over both.
+    ///     let other = TcpListener::bind(one.local_addr()?).reuse_port(true).backlog(5).await?;
+    ///     assert_eq!(one.local_addr()?, other.local_addr()?);
+    ///     std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
     #[track_caller]
-    pub fn bind(endpoint: impl Into<ServerEndpoint>) -> TcpBinding {
-        let el = LaterLoop::new("TcpListener::bind");
-        let options = ServerOptions::new(endpoint.into());
-        TcpBinding {
-            future: Box::pin(async move {
-                let el = el.get();
-                let socket = first_listener(&el, "TcpListener::bind", options).await?;
-                Self::over(&el, socket)
-            }),
-        }
-    }
-
-    fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
-        // Connections inherit it.
-        set_nodelay(&socket)?;
-        Ok(Self { listening: Listening::new(el, socket)? })
+    pub fn bind(endpoint: impl Into<ServerEndpoint>) -> BindTcp {
+        BindTcp { el: LaterLoop::new("TcpListener::bind"), options: ServerOptions::new(endpoint.into()) }
     }
 
     /// Takes over a listening socket, which becomes non-blocking.
@@ -73,13 +75,55 @@ impl TcpListener {
         let el = required_loop("TcpListener::from_std");
         let socket = Socket::from(listener);
         set_nonblocking(&socket)?;
-        Self::over(&el, socket)
+        let options = SocketOptions::default();
+        // Connections inherit it.
+        options.apply_to_stream("TcpListener::from_std", &socket, Domain::of(&socket))?;
+        Ok(Self { listening: Listening::new(&el, socket, options)? })
     }
 }
 
-impl_listener!(TcpListener, TcpStream, SocketAddr, internet);
+impl_listener!(TcpListener, TcpStream, SocketAddr, internet, std::net::TcpListener);
 
-/// The future of [`TcpListener::bind`].
+/// A listening socket that is about to be made: see [`TcpListener::bind`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct BindTcp {
+    el: LaterLoop,
+    options: ServerOptions,
+}
+
+impl BindTcp {
+    listener_settings!();
+
+    /// How many connections the system holds until they are accepted (100).
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.options.serving.backlog = backlog;
+        self
+    }
+}
+
+impl fmt::Debug for BindTcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BindTcp").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for BindTcp {
+    type Output = io::Result<TcpListener>;
+    type IntoFuture = TcpBinding;
+
+    fn into_future(self) -> TcpBinding {
+        let Self { el, options } = self;
+        TcpBinding {
+            future: Box::pin(async move {
+                let (el, socket_options) = (el.get(), options.serving.socket.clone());
+                let socket = first_listener(&el, "TcpListener::bind", options).await?;
+                Ok(TcpListener { listening: Listening::new(&el, socket, socket_options)? })
+            }),
+        }
+    }
+}
+
+/// The future of [`BindTcp`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct TcpBinding {
     future: BoxFuture<io::Result<TcpListener>>,

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use socket2::{Domain, SockAddr, Socket};
 
 use crate::dns::addr::Family;
@@ -17,13 +18,16 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
-use crate::net::{Endpoint, EndpointKind};
+use crate::net::{
+    self, Endpoint, EndpointKind, SocketOptions, bind_device_setting, buffer_settings, malformed, tos_setting,
+};
 use crate::os::address::Address;
 use crate::os::datagram::{self, peek, peek_from, recv, recv_from, send, send_to};
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use crate::os::socket::{self, local_addr, option, peer_addr, set_nonblocking, take_error};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use crate::os::socket::{self, local_addr, option, peer_addr, set_nonblocking, set_reuse_port, take_error};
 use crate::reactor::slot::Direction;
 use crate::stream::datagram::impl_datagrams;
+use crate::stream::datagrams::Datagrams;
 use crate::stream::shared::SharedSource;
 
 /// A UDP socket as a plain async type: no transport, no protocol, no queue but the system's. Dropping it closes the socket.
@@ -67,27 +71,16 @@ impl UdpSocket {
     /// # Errors
     ///
     /// The resolver's; that of the first address, with an [`AddressError`], if none can be bound; `InvalidInput` for an
-    /// endpoint that is a socket; [`LoopClosed`] as an `io::Error`.
+    /// endpoint that is a socket; what is wrong with an option, with a [`SocketOptionError`](crate::SocketOptionError);
+    /// [`LoopClosed`] as an `io::Error`.
     ///
     /// # Panics
     ///
     /// If it is awaited outside of a running event loop.
     #[track_caller]
-    pub fn bind(endpoint: impl Into<Endpoint>) -> UdpBinding {
-        let el = LaterLoop::new("UdpSocket::bind");
-        let endpoint = endpoint.into();
-        UdpBinding { future: Box::pin(async move { Self::open(&el.get(), endpoint).await }) }
-    }
-
-    async fn open(el: &EventLoop, endpoint: Endpoint) -> io::Result<Self> {
-        let mut failure = None;
-        for address in addresses(el, "UdpSocket::bind", endpoint, Family::Any).await? {
-            match bound(&address) {
-                Ok(socket) => return Self::over(el, socket),
-                Err(error) => _ = failure.get_or_insert(AddressError::wrap("bind on", address, error)),
-            }
-        }
-        Err(failure.unwrap_or_else(|| invalid_input("UdpSocket::bind: there is no address to bind")))
+    pub fn bind(endpoint: impl Into<Endpoint>) -> BindUdp {
+        let (el, endpoint) = (LaterLoop::new(BIND), endpoint.into());
+        BindUdp { el, endpoint, options: SocketOptions::default(), reuse_port: false, broadcast: false }
     }
 
     fn over(el: &EventLoop, socket: Socket) -> io::Result<Self> {
@@ -147,7 +140,7 @@ impl UdpSocket {
     pub async fn send_to(&self, data: &[u8], target: impl Into<SocketAddr>) -> io::Result<usize> {
         let target = target.into().into();
         let n = self.shared.io_loop(Direction::Write, |socket| send_to(socket, data, &target)).await?;
-        Ok(self.spent(n))
+        Ok(self.sent(n))
     }
 
     /// As [`send_to`](Self::send_to), if there is room now.
@@ -157,7 +150,8 @@ impl UdpSocket {
     /// `WouldBlock` if there is none; otherwise as [`send_to`](Self::send_to).
     pub fn try_send_to(&self, data: &[u8], target: impl Into<SocketAddr>) -> io::Result<usize> {
         let target = target.into().into();
-        self.shared.try_io(Direction::Write, |socket| send_to(socket, data, &target))
+        let sent = self.shared.try_io(Direction::Write, |socket| send_to(socket, data, &target));
+        sent.inspect(|&n| self.core().count_out(n))
     }
 
     /// As [`send_to`](Self::send_to), for whoever polls: the one who polled last is woken.
@@ -168,7 +162,12 @@ impl UdpSocket {
     pub fn poll_send_to(&self, cx: &mut Context<'_>, data: &[u8], target: SocketAddr) -> Poll<io::Result<usize>> {
         let target = target.into();
         let polled = self.shared.poll_io(Direction::Write, cx, |socket| send_to(socket, data, &target));
-        polled.map_ok(|n| self.spent(n))
+        polled.map_ok(|n| self.sent(n))
+    }
+
+    /// Sends to somebody else than the peer.
+    pub(super) fn poll_letter(&self, cx: &mut Context<'_>, data: &[u8], to: &SocketAddr) -> Poll<io::Result<usize>> {
+        self.poll_send_to(cx, data, *to)
     }
 }
 
@@ -247,12 +246,6 @@ impl UdpSocket {
     }
 }
 
-fn bound(address: &SocketAddr) -> io::Result<Socket> {
-    let socket = datagram::socket(Domain::for_address(*address), 0)?;
-    socket::bind(&socket, *address)?;
-    Ok(socket)
-}
-
 /// The addresses of an endpoint.
 async fn addresses(el: &EventLoop, method: &str, endpoint: Endpoint, family: Family) -> io::Result<Vec<SocketAddr>> {
     if el.is_closed() {
@@ -264,12 +257,97 @@ async fn addresses(el: &EventLoop, method: &str, endpoint: Endpoint, family: Fam
             resolve(el, &host, &port, hints).await?
         }
         EndpointKind::Addresses(addresses) => addresses,
+        EndpointKind::Malformed(text) => return Err(malformed(method, &text)),
         EndpointKind::Socket(_) => return Err(invalid_input(format!("{method}: takes an address, not a socket"))),
     };
     family.select(method, addresses)
 }
 
-/// The future of [`UdpSocket::bind`].
+const BIND: &str = "UdpSocket::bind";
+
+/// A UDP socket that is about to be made: see [`UdpSocket::bind`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct BindUdp {
+    el: LaterLoop,
+    endpoint: Endpoint,
+    options: SocketOptions,
+    reuse_port: bool,
+    broadcast: bool,
+}
+
+impl BindUdp {
+    /// Lets other sockets bind the same port; the system spreads what arrives over them.
+    pub fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.reuse_port = reuse_port;
+        self
+    }
+
+    /// Whether it may send to broadcast addresses (no).
+    pub fn allow_broadcast(mut self, allow_broadcast: bool) -> Self {
+        self.broadcast = allow_broadcast;
+        self
+    }
+
+    /// Whether a socket of IPv6 has to do with IPv6 only. Without it that is as the system has it; on Linux, most often not.
+    pub fn v6only(mut self, v6only: bool) -> Self {
+        self.options.v6only = Some(v6only);
+        self
+    }
+
+    buffer_settings!(options);
+    tos_setting!(options);
+    bind_device_setting!(options);
+
+    async fn open(self) -> io::Result<UdpSocket> {
+        self.options.check(BIND)?;
+        let Self { el, endpoint, options, reuse_port, broadcast } = self;
+        let (el, mut failure) = (el.get(), None);
+        for address in addresses(&el, BIND, endpoint, Family::Any).await? {
+            match bound(address, &options, reuse_port, broadcast) {
+                Ok(socket) => return UdpSocket::over(&el, socket),
+                Err(error) => _ = failure.get_or_insert(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| invalid_input(format!("{BIND}: there is no address to bind"))))
+    }
+}
+
+fn bound(address: SocketAddr, options: &SocketOptions, reuse_port: bool, broadcast: bool) -> io::Result<Socket> {
+    let failed = |error| AddressError::wrap("bind on", address, error);
+    let socket = datagram::socket(Domain::for_address(address), 0).map_err(failed)?;
+    if reuse_port {
+        set_reuse_port(&socket).map_err(failed)?;
+    }
+    if broadcast {
+        datagram::set_broadcast(&socket).map_err(failed)?;
+    }
+    let family = if address.is_ipv6() { net::Domain::V6 } else { net::Domain::V4 };
+    options.apply(BIND, &socket, family)?;
+    socket::bind(&socket, address).map_err(failed)?;
+    Ok(socket)
+}
+
+impl fmt::Debug for BindUdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BindUdp")
+            .field("endpoint", &self.endpoint)
+            .field("options", &self.options)
+            .field("reuse_port", &self.reuse_port)
+            .field("broadcast", &self.broadcast)
+            .finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for BindUdp {
+    type Output = io::Result<UdpSocket>;
+    type IntoFuture = UdpBinding;
+
+    fn into_future(self) -> UdpBinding {
+        UdpBinding { future: Box::pin(self.open()) }
+    }
+}
+
+/// The future of [`BindUdp`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct UdpBinding {
     future: BoxFuture<io::Result<UdpSocket>>,

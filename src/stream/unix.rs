@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,17 +14,20 @@ use socket2::{Socket, Type};
 use crate::event_loop::source::Source;
 use crate::event_loop::tasks::BoxFuture;
 use crate::executor::{LaterLoop, required_loop};
-use crate::net::{UnixEndpoint, connected_unix_socket};
+use crate::net::{SocketOptions, UnixEndpoint, buffer_settings, connected_unix_socket};
 use crate::os::address::{Address, UnixAddr};
 use crate::os::credentials::{PeerCredentials, peer_credentials};
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::os::local;
+use crate::os::room::Room;
 use crate::os::socket::{local_addr, peer_addr, send, send_vectored, set_nonblocking};
 use crate::protocol::{Protocol, ProtocolRef, Transport};
 use crate::stream::connection::{
-    Connection, Kind, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream, impl_write,
+    Connection, Kind, ReadAhead, ReadBuffer, describe, impl_addresses, impl_descriptor, impl_read, impl_stream,
+    impl_write,
 };
 use crate::stream::halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, halves};
+use crate::stream::traits::{ReadInto, impl_buf_read_traits, impl_read_traits, impl_write_traits};
 
 /// An address as one of a unix socket.
 pub(super) fn of_unix(address: Address) -> io::Result<UnixAddr> {
@@ -75,16 +79,9 @@ impl UnixStream {
     ///
     /// If it is awaited outside of a running event loop.
     #[track_caller]
-    pub fn connect(endpoint: impl Into<UnixEndpoint>) -> UnixConnecting {
-        let el = LaterLoop::new("UnixStream::connect");
-        let endpoint = endpoint.into();
-        UnixConnecting {
-            future: Box::pin(async move {
-                let el = el.get();
-                let connected = connected_unix_socket(&el, "UnixStream::connect", endpoint).await?;
-                Ok(Self::over(connected.into_source(&el)?))
-            }),
-        }
+    pub fn connect(endpoint: impl Into<UnixEndpoint>) -> ConnectUnix {
+        let (el, endpoint) = (LaterLoop::new("UnixStream::connect"), endpoint.into());
+        ConnectUnix { el, endpoint, options: SocketOptions::default() }
     }
 
     /// Two streams that are connected with each other.
@@ -131,9 +128,43 @@ impl UnixStream {
     }
 }
 
-impl_stream!(UnixStream, Kind::Unix, UnixAddr, of_unix);
+impl_stream!(UnixStream, Kind::Unix, UnixAddr, of_unix, std::os::unix::net::UnixStream);
 
-/// The future of [`UnixStream::connect`].
+/// A plain connection to a unix socket that is about to be made: see [`UnixStream::connect`]. Await it.
+#[must_use = "nothing happens before it is awaited"]
+pub struct ConnectUnix {
+    el: LaterLoop,
+    endpoint: UnixEndpoint,
+    options: SocketOptions,
+}
+
+impl ConnectUnix {
+    buffer_settings!(options);
+}
+
+impl fmt::Debug for ConnectUnix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectUnix").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for ConnectUnix {
+    type Output = io::Result<UnixStream>;
+    type IntoFuture = UnixConnecting;
+
+    fn into_future(self) -> UnixConnecting {
+        let Self { el, endpoint, options } = self;
+        UnixConnecting {
+            future: Box::pin(async move {
+                let el = el.get();
+                let connected = connected_unix_socket(&el, "UnixStream::connect", endpoint, &options).await?;
+                Ok(UnixStream::over(connected.into_source(&el)?))
+            }),
+        }
+    }
+}
+
+/// The future of [`ConnectUnix`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct UnixConnecting {
     future: BoxFuture<io::Result<UnixStream>>,

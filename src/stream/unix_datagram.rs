@@ -7,6 +7,7 @@ use std::io;
 use std::net::Shutdown;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use socket2::{Domain, Socket, Type};
 
 use crate::event_loop::EventLoop;
@@ -15,12 +16,13 @@ use crate::executor::required_loop;
 use crate::net::UnixAddressError;
 use crate::os::address::{Address, UnixAddr};
 use crate::os::datagram::{self, peek, peek_from, recv, recv_from, send, send_to};
-use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use crate::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::os::local;
 use crate::os::socket::{self, local_addr, peer_addr, set_nonblocking, take_error, would_block};
 use crate::reactor::slot::Direction;
 use crate::sock::backoff::Backoff;
 use crate::stream::datagram::impl_datagrams;
+use crate::stream::datagrams::Datagrams;
 use crate::stream::shared::SharedSource;
 
 /// A unix datagram socket as a plain async type. Dropping it closes the socket; the file of one that was bound to a path
@@ -170,7 +172,8 @@ impl UnixDatagram {
     /// [`send_to`](Self::send_to).
     pub fn try_send_to(&self, data: &[u8], target: impl Into<UnixAddr>) -> io::Result<usize> {
         let target = target.into().into();
-        self.shared.once(|socket| send_to(socket, data, &target))
+        let sent = self.shared.once(|socket| send_to(socket, data, &target));
+        sent.inspect(|&n| self.core().count_out(n))
     }
 
     /// As [`send_to`](Self::send_to), for whoever polls: the one who polled last is woken.
@@ -188,6 +191,11 @@ impl UnixDatagram {
         polled
     }
 
+    /// Sends to somebody else than the peer.
+    pub(super) fn poll_letter(&self, cx: &mut Context<'_>, data: &[u8], to: &UnixAddr) -> Poll<io::Result<usize>> {
+        self.poll_send_to(cx, data, to)
+    }
+
     fn poll_full(
         &self,
         cx: &mut Context<'_>,
@@ -202,7 +210,7 @@ impl UnixDatagram {
                 Err(error) if would_block(&error) => full.pause(),
                 result => {
                     self.shared.source().core().spend_budget();
-                    return Poll::Ready(result.map(|n| self.spent(n)));
+                    return Poll::Ready(result.map(|n| self.sent(n)));
                 }
             }
         }

@@ -147,6 +147,7 @@ impl StreamWriter {
     }
 
     /// What is known of the connection.
+    #[doc(alias = "get_extra_info")]
     pub fn extra_info(&self) -> ExtraInfo {
         self.transport().extra_info()
     }

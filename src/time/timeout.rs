@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::TimedOut;
 use crate::event_loop::timer::Sleep;
+use crate::sched::info::AwaitKind;
+use crate::sched::watch;
 
 /// Gives a future a limited time, and drops it when the time is over. `None` is no limit.
 ///
@@ -55,6 +57,7 @@ pin_project_lite::pin_project! {
 
 impl<F> Timeout<F> {
     /// The moment at which the time is over; `None` without a limit, and before the first poll of a [`timeout`].
+    #[doc(alias = "when")]
     pub fn deadline(&self) -> Option<Instant> {
         self.limit.as_ref().and_then(Sleep::deadline)
     }
@@ -78,7 +81,10 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(Err(TimedOut)) };
-        if let Poll::Ready(output) = future.poll(cx) {
+        let within = watch::within(AwaitKind::Timeout);
+        let polled = future.poll(cx);
+        drop(within);
+        if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
         let Some(limit) = this.limit else { return Poll::Pending };

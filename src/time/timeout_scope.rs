@@ -12,6 +12,8 @@ use crate::error::{InvalidState, TimedOut};
 use crate::event_loop::timer::Sleep;
 use crate::executor::required_loop;
 use crate::sched::clock::deadline;
+use crate::sched::info::AwaitKind;
+use crate::sched::watch;
 use crate::time::timeout::set_limit;
 
 /// As [`timeout`](crate::timeout), of a body that is given a handle to its own limit: to look at it, to extend it, to make
@@ -117,7 +119,10 @@ where
         };
         assert!(limit.state.get() == State::Running, "timeout_scope(): polled after it was ready");
         drop(limit.waker.replace(Some(cx.waker().clone())));
-        if let Poll::Ready(output) = future.poll(cx) {
+        let within = watch::within(AwaitKind::Timeout);
+        let polled = future.poll(cx);
+        drop(within);
+        if let Poll::Ready(output) = polled {
             limit.end(State::Finished);
             *this.sleep = None;
             return Poll::Ready(Ok(output));
@@ -147,6 +152,7 @@ pub struct TimeLimit {
 
 impl TimeLimit {
     /// The moment at which the time is over; `None` where there is no limit.
+    #[doc(alias = "when")]
     pub fn deadline(&self) -> Option<Instant> {
         self.limit.deadline.get()
     }

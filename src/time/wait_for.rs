@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::error::{JoinError, TimedOut};
 use crate::event_loop::timer::Sleep;
+use crate::sched::info::AwaitKind;
 use crate::sched::join::Task;
+use crate::sched::watch;
 
 /// Gives a task a limited time. When it is over the task is cancelled [gracefully](Task::cancel_gracefully), and waited for:
 /// whatever it did is done when the error is there. `None` is no limit.
@@ -81,7 +83,10 @@ impl<T> Future for WaitFor<T> {
     /// As the [`Task`]'s; and if it is polled outside of a running event loop, with a limit.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Poll::Ready(result) = Pin::new(&mut this.task).poll(cx) {
+        let within = watch::within(AwaitKind::WaitFor);
+        let polled = Pin::new(&mut this.task).poll(cx);
+        drop(within);
+        if let Poll::Ready(result) = polled {
             let is_end = matches!(&result, Err(error) if error.is_cancelled());
             let timed_out = is_end && matches!(this.limit, Limit::Over);
             // Its timer goes at once.

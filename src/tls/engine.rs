@@ -251,8 +251,14 @@ impl Engine {
 
     /// Says that nothing follows.
     pub(crate) fn close(&mut self) {
-        self.has_closed = true;
-        self.connection.send_close_notify();
+        if !std::mem::replace(&mut self.has_closed, true) {
+            self.connection.send_close_notify();
+        }
+    }
+
+    /// Whether both sides have said that nothing follows.
+    pub(crate) fn is_over(&self) -> bool {
+        self.has_closed && self.peer == Peer::Closed
     }
 
     /// Whether nothing is to be sent.

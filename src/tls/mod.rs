@@ -29,4 +29,4 @@ pub(crate) use options::{
 pub use resolver::TlsClientHello;
 pub(crate) use start_tls::Prepared;
 pub use start_tls::{StartTls, StartingTls};
-pub(crate) use transport::Standing;
+pub(crate) use transport::{Standing, TlsProtocol};

@@ -126,6 +126,7 @@ impl TlsStart {
 macro_rules! tls_limits {
     ($($place:ident).+) => {
         /// How long the TLS handshake may take (60 seconds); then the connection is aborted.
+        #[doc(alias("ssl_handshake_timeout", "SSL_HANDSHAKE_TIMEOUT"))]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         pub fn tls_handshake_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.$($place).+.handshake_timeout = Some(timeout);
@@ -134,6 +135,7 @@ macro_rules! tls_limits {
 
         /// How long a TLS connection that is closed may stay without anything being sent, and for the peer's last word
         /// (30 seconds); then it is aborted, with an error of kind `TimedOut`.
+        #[doc(alias("ssl_shutdown_timeout", "SSL_SHUTDOWN_TIMEOUT"))]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         pub fn tls_shutdown_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.$($place).+.shutdown_timeout = Some(timeout);
@@ -147,6 +149,7 @@ pub(crate) use tls_limits;
 macro_rules! tls_client_settings {
     ($($place:ident).+) => {
         /// Speaks TLS. The connection stands when the handshake is done; why it fails is the error.
+        #[doc(alias = "ssl")]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         pub fn tls(mut self, connector: impl Into<$crate::tls::TlsConnector>) -> Self {
             self.$($place).+.side = Some($crate::tls::TlsSide::Client(connector.into()));
@@ -172,6 +175,7 @@ macro_rules! tls_server_settings {
     ($($place:ident).+) => {
         /// Speaks TLS. A protocol hears of its connection when the handshake is done, and nothing of one whose handshake
         /// fails; debug mode reports those. Handshakes do not hold up each other, nor the accepting.
+        #[doc(alias = "ssl")]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         pub fn tls(mut self, acceptor: impl Into<$crate::tls::TlsAcceptor>) -> Self {
             self.$($place).+.side = Some($crate::tls::TlsSide::Server(acceptor.into()));

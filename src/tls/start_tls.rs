@@ -119,6 +119,7 @@ impl EventLoop {
     /// })
     /// # ?; std::io::Result::Ok(())
     /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(
         &self,
         transport: Transport,
@@ -188,7 +189,7 @@ async fn start(starting: StartTls) -> io::Result<Transport> {
     prepared.begin(protocol).done().await
 }
 
-/// The future of [`StartTls`], and of [`StartStreamTls`](crate::StartStreamTls).
+/// The future of [`StartTls`], of [`StartStreamTls`](crate::StartStreamTls) and of [`TlsHandshake`](crate::TlsHandshake).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct StartingTls<T = Transport> {
     future: BoxFuture<io::Result<T>>,

@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod address;
+pub(crate) mod at_work;
 pub(crate) mod datagram;
 pub(crate) mod flow;
 pub(crate) mod lifecycle;

@@ -6,15 +6,15 @@
 
 use std::fmt;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// Keeps what the crate writes of this level, or of worse ones.
-#[derive(Clone)]
-struct Collector(Arc<Mutex<Vec<(Level, String)>>>, Level);
+/// Gives what the crate writes to `tracing`, of this level or of worse ones, to a function.
+pub struct Hears<F>(pub Level, pub F);
 
 struct Message<'a>(&'a mut String);
 
@@ -26,9 +26,9 @@ impl Visit for Message<'_> {
     }
 }
 
-impl Subscriber for Collector {
+impl<F: Fn(Level, String) + 'static> Subscriber for Hears<F> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "roundelay" && *metadata.level() <= self.1
+        metadata.target().starts_with("roundelay") && *metadata.level() <= self.0
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -38,7 +38,7 @@ impl Subscriber for Collector {
     fn event(&self, event: &Event<'_>) {
         let mut text = String::new();
         event.record(&mut Message(&mut text));
-        self.0.lock().unwrap().push((*event.metadata().level(), text));
+        (self.1)(*event.metadata().level(), text);
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
@@ -51,9 +51,15 @@ pub fn collect<R>(f: impl FnOnce() -> R) -> (R, Vec<(Level, String)>) {
 
 /// As [`collect`], of this level too.
 pub fn collect_level<R>(level: Level, f: impl FnOnce() -> R) -> (R, Vec<(Level, String)>) {
-    let collector = Collector(Arc::default(), level);
-    let result = tracing::subscriber::with_default(collector.clone(), f);
-    let written = std::mem::take(&mut *collector.0.lock().unwrap());
+    // While there is but one subscriber, tracing asks that of the thread on which a place is first reached whether anybody
+    // wants what is told there, and remembers the answer. Another test's thread has none.
+    static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+    OTHERS.get_or_init(|| [Dispatch::new(NoSubscriber::new()), Dispatch::new(NoSubscriber::new())]);
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let writes = written.clone();
+    let hears = Hears(level, move |level, text| writes.lock().unwrap().push((level, text)));
+    let result = tracing::subscriber::with_default(hears, f);
+    let written = std::mem::take(&mut *written.lock().unwrap());
     (result, written)
 }
 

@@ -198,6 +198,15 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// Whether a line begins a report. That something was slow is none, for it is the machine's doing, nor is that a task waits for
+/// ever, as some do on purpose.
+fn is_report(line: &str) -> bool {
+    let is_slow =
+        |text: &str| text.starts_with("Executing <") || text.starts_with("Turn ") || text.contains(" seconds late: ");
+    let is_lost = |text: &str| text.starts_with("task ") && text.contains(" waits for ever: ");
+    line.strip_prefix("roundelay: ").is_some_and(|text| !is_slow(text) && !is_lost(text))
+}
+
 impl Ended {
     /// Checks how it ended and what it printed.
     #[track_caller]
@@ -214,14 +223,14 @@ impl Ended {
 
     /// What the crate has written to stderr, without the lines that go on.
     pub fn reports(&self) -> Vec<&str> {
-        self.stderr.lines().filter(|line| line.starts_with("roundelay: ")).collect()
+        self.stderr.lines().filter(|line| is_report(line)).collect()
     }
 
     /// Checks that there is one report on stderr, of what has not ended; gives its lines.
     #[track_caller]
     pub fn unfinished(&self, what: &str) -> Vec<&str> {
         assert_eq!(self.reports().len(), 1, "{self:#?}");
-        let mut lines = self.stderr.lines().skip_while(|line| !line.starts_with("roundelay: "));
+        let mut lines = self.stderr.lines().skip_while(|line| !is_report(line));
         let first = lines.next().unwrap();
         assert!(first.contains("not everything has ended") && first.ends_with(what), "{first}");
         lines.take_while(|line| line.starts_with("  ")).collect()

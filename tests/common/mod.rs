@@ -6,16 +6,19 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+mod interrupts;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+pub use interrupts::heed_interrupts;
 use roundelay::selector::{Epoll, Interest, Mode, Polling, Selector};
 use roundelay::{Builder, EventLoop, JoinError, ManualClock, Task};
 
@@ -34,12 +37,26 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// A builder of a loop on this selector.
+    /// A builder of a loop on this selector. On a busy machine anything may be slow, of which debug mode is not to warn.
     pub fn builder(self) -> Builder {
+        let builder = EventLoop::builder().slow_callback_duration(Duration::MAX);
         match self {
-            Kind::Epoll => EventLoop::builder().selector(Epoll::new().unwrap()),
-            Kind::Polling => EventLoop::builder().selector(Polling::new().unwrap()),
-            Kind::Level => EventLoop::builder().selector(LevelOnly(Epoll::new().unwrap())),
+            Kind::Epoll => builder.selector(Epoll::new().unwrap()),
+            Kind::Polling => builder.selector(Polling::new().unwrap()),
+            Kind::Level => builder.selector(LevelOnly(Epoll::new().unwrap())),
+        }
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Kind {
+    /// The same of a loop whose time is virtual.
+    pub fn testing(self) -> roundelay::testing::Builder {
+        let builder = roundelay::testing::Builder::new();
+        match self {
+            Kind::Epoll => builder.selector(Epoll::new().unwrap()),
+            Kind::Polling => builder.selector(Polling::new().unwrap()),
+            Kind::Level => builder.selector(LevelOnly(Epoll::new().unwrap())),
         }
     }
 }
@@ -175,16 +192,6 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
-/// A shell has what it starts in the background ignore SIGINT, and so do all processes that the tests start.
-#[allow(unsafe_code)]
-pub fn heed_interrupts() {
-    static ONCE: Once = Once::new();
-    // SAFETY: no function is given, and nobody else has set one yet.
-    ONCE.call_once(|| unsafe {
-        libc::signal(libc::SIGINT, libc::SIG_DFL);
-    });
-}
-
 /// The process's open descriptors.
 ///
 /// Not counted is what the C library and the panic hook open for a moment, on any thread: settings, the size of a control
@@ -226,14 +233,32 @@ pub fn on_manual_clock(body: impl FnOnce(&EventLoop, &ManualClock)) {
     run_on(move || EventLoop::builder().clock(given), |el| body(el, &clock));
 }
 
+/// What makes a loop.
+pub trait Build {
+    fn build(self) -> io::Result<EventLoop>;
+}
+
+impl Build for Builder {
+    fn build(self) -> io::Result<EventLoop> {
+        self.build()
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Build for roundelay::testing::Builder {
+    fn build(self) -> io::Result<EventLoop> {
+        self.build()
+    }
+}
+
 /// Runs a test on a loop from this builder, and makes the checks that every test ends with.
-pub fn run_on(builder: impl FnOnce() -> Builder, body: impl FnOnce(&EventLoop)) {
+pub fn run_on<B: Build>(builder: impl FnOnce() -> B, body: impl FnOnce(&EventLoop)) {
     let _alone = alone();
     run_alone(builder, body);
 }
 
 /// As [`run_on`], for a test that is [`alone`] already.
-pub fn run_alone(builder: impl FnOnce() -> Builder, body: impl FnOnce(&EventLoop)) {
+pub fn run_alone<B: Build>(builder: impl FnOnce() -> B, body: impl FnOnce(&EventLoop)) {
     let before = descriptors(&[]);
     drop(take_reports());
     let el = builder().build().unwrap();

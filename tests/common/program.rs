@@ -14,10 +14,23 @@ pub fn example(name: &str) -> PathBuf {
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--example", name]);
+        // As this test was built, so that it is put where this test looks for it.
+        let profile = path.ancestors().nth(2).unwrap();
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        let target = profile.parent().and_then(|folder| folder.file_name()).unwrap().to_str().unwrap();
+        if target.starts_with(std::env::consts::ARCH) {
+            build.args(["--target", target]);
+        }
         let features = [
             ("tls", cfg!(feature = "tls")),
             ("aws-lc-rs", cfg!(feature = "aws-lc-rs")),
             ("process-pool", cfg!(feature = "process-pool")),
+            ("inspector", cfg!(feature = "inspector")),
+            ("async-io", cfg!(feature = "async-io")),
+            ("tokio-rt", cfg!(feature = "tokio-rt")),
+            ("hyper", cfg!(feature = "hyper")),
         ];
         for (feature, is_on) in features {
             if is_on {
@@ -25,7 +38,7 @@ pub fn example(name: &str) -> PathBuf {
             }
         }
         let built = build.status().unwrap();
-        assert!(built.success(), "cargo build --example {name} failed");
+        assert!(built.success() && path.exists(), "cargo build --example {name} gave no {}", path.display());
     }
     path
 }
@@ -77,9 +90,12 @@ impl Drop for Running {
     }
 }
 
-/// Whether a program can be started; says so where it cannot, for a test that has to be skipped.
+/// Whether a program is installed; says so where it is not, for a test that has to be skipped.
+///
+/// It is looked for, not started: what starts a program has pipes open meanwhile, which another test might count.
 pub fn available(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     if !found {
         eprintln!("skipped: {program} is not installed");
     }

@@ -13,6 +13,8 @@
 #[cfg(feature = "__tls")]
 #[path = "../common/certificates.rs"]
 mod certificates;
+#[path = "../common/collector.rs"]
+mod collector;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/signals.rs"]
@@ -23,6 +25,7 @@ mod ends;
 mod bodies;
 mod combining;
 mod datagrams;
+mod debugging;
 mod descriptors;
 mod eager;
 mod endings;

@@ -196,6 +196,7 @@ fn calls(function: &str) -> Vec<(String, String)> {
     let sources = [
         include_str!("combining.rs"),
         include_str!("datagrams.rs"),
+        include_str!("debugging.rs"),
         include_str!("descriptors.rs"),
         include_str!("eager.rs"),
         include_str!("endings.rs"),

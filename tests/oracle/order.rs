@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use roundelay::{EventLoop, Handle, TimerHandle, yield_now};
+use roundelay::{Context, ContextVar, EventLoop, ExceptionHandler, Handle, TimerHandle, yield_now};
 
 use crate::common::Log;
 use crate::oracle::{differs, same};
@@ -168,6 +168,51 @@ fn failing_handler_of_exceptions() {
         // What the default handler has to say does not belong on stderr.
         let nowhere = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
         tracing::subscriber::with_default(nowhere, || turns(el, log, 1));
+    });
+}
+
+/// EH-03: an exception handler may schedule, replace itself, and stop the loop.
+#[test]
+fn handler_of_exceptions_that_uses_the_loop() {
+    same("handler_of_exceptions_that_uses_the_loop", |el, log| {
+        let (first, second) = (log.clone(), log.clone());
+        let replacement: ExceptionHandler = Rc::new(move |el, _| {
+            second.push("second handler");
+            el.stop();
+        });
+        el.set_exception_handler(Some(Rc::new(move |el, _| {
+            first.push("first handler");
+            el.call_soon(first.entry("scheduled"));
+            el.set_exception_handler(Some(replacement.clone()));
+        })));
+        el.call_soon(fail);
+        el.call_soon(log.entry("a"));
+        el.call_soon(fail);
+        el.call_soon(log.entry("b"));
+        el.run_forever();
+        log.push("stopped");
+        turns(el, log, 1);
+    });
+}
+
+/// EH-02: an exception handler is called in the context of what has failed.
+#[test]
+fn handler_of_exceptions_in_a_context() {
+    static VAR: ContextVar<&str> = ContextVar::new("var");
+    same("handler_of_exceptions_in_a_context", |el, log| {
+        let own = log.clone();
+        el.set_exception_handler(Some(Rc::new(move |_, _| {
+            own.push(format!("reported in {}", VAR.get().unwrap_or("none")));
+        })));
+        let context = Context::current().copy();
+        context.run(|| VAR.set("the callback's"));
+        el.call_soon_in(&context, fail);
+        el.call_soon_in(&context.copy(), || {
+            VAR.set("the callback's own");
+            fail();
+        });
+        el.call_soon(fail);
+        turns(el, log, 1);
     });
 }
 

@@ -13,10 +13,10 @@ import gc
 import logging
 import sys
 
-from reference import combining, datagrams, descriptors, eager, endings, executors, flow, futures  # noqa: F401
-from reference import generators, graceful, groups, order, pipes, protocols, reading, runs, sendfile  # noqa: F401
-from reference import servers, signal_handlers, signals, sockets, streams, subprocesses, tasks, timers  # noqa: F401
-from reference import tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
+from reference import combining, datagrams, debugging, descriptors, eager, endings, executors  # noqa: F401
+from reference import flow, futures, generators, graceful, groups, order, pipes, protocols, reading  # noqa: F401
+from reference import runs, sendfile, servers, signal_handlers, signals, sockets, streams, subprocesses  # noqa: F401
+from reference import tasks, timers, tls, tls_ends, tls_flow, tls_start, tls_streams, unix  # noqa: F401
 from reference.support import KEPT, SCENARIOS, SECURE, Loop, Trace
 from reference.tls_peer import read_certificates
 

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{JoinError, give_up_payload, panic_text};
 use crate::event_loop::job::{HasJob, IfRunning, Job, JobControl};
-use crate::event_loop::remote::{LostPanic, Remote};
+use crate::event_loop::lost::Lost;
+use crate::event_loop::remote::Remote;
 use crate::event_loop::{EventLoop, running};
 use crate::executor::process_pool::error::ProcessPoolError;
 use crate::executor::process_pool::wire::{self, Answer, Outcome, Request};
@@ -113,7 +114,7 @@ impl<R> TypedCall<R> {
         let message = "Exception in a process pool's job that nobody awaits";
         let text = format!("{:?}: {error}", self.name);
         match &self.remote {
-            Some(remote) => remote.report_lost(LostPanic::new(message, Box::new(text), None, self.created_at)),
+            Some(remote) => remote.report_lost(Lost::panic(message, Box::new(text), None, self.created_at)),
             None => emit(tracing::Level::ERROR, &format!("{message}: {text}\n  created at {}", self.created_at)),
         }
     }

@@ -9,7 +9,7 @@ use crate::dns::hints::Hints;
 use crate::dns::resolve;
 use crate::error::invalid_input;
 use crate::event_loop::EventLoop;
-use crate::net::endpoint::{Endpoint, EndpointKind};
+use crate::net::endpoint::{Endpoint, EndpointKind, malformed};
 use crate::os::address::{Address, UnixAddr};
 
 /// An address of a datagram endpoint: of the internet, or of a unix socket.
@@ -115,6 +115,7 @@ async fn look_up(el: &EventLoop, method: &str, given: EndpointKind, hints: Hints
     let found = match given {
         EndpointKind::Addresses(addresses) => addresses,
         EndpointKind::Host(host, port) => resolve(el, &host, &port, hints).await?,
+        EndpointKind::Malformed(text) => return Err(malformed(method, &text)),
         EndpointKind::Socket(_) => {
             let text = format!("{method}: local_addr() and remote_addr() take addresses; a socket is for sock()");
             return Err(invalid_input(text));

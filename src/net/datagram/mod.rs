@@ -9,6 +9,7 @@ use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -38,9 +39,12 @@ struct Options {
     settings: Settings,
     reuse_address: bool,
     socket: Option<Socket>,
+    /// Where the application asks for it.
+    created_at: &'static Location<'static>,
 }
 
 impl Options {
+    #[track_caller]
     fn new() -> Self {
         Self {
             local_addr: None,
@@ -49,6 +53,7 @@ impl Options {
             settings: Settings::default(),
             reuse_address: false,
             socket: None,
+            created_at: Location::caller(),
         }
     }
 
@@ -59,6 +64,10 @@ impl Options {
                 "{METHOD}: reuse_address(true) is refused: it lets any process of the same user take an address that is \
                  in use, and the datagrams with it; see reuse_port()"
             )));
+        }
+        self.settings.socket.check(METHOD)?;
+        if self.hints.family == Family::V4 && self.settings.socket.v6only.is_some() {
+            return Err(invalid_input(format!("{METHOD}: v6only() cannot be used with family(V4)")));
         }
         if self.socket.is_none() {
             return Ok(());
@@ -72,7 +81,8 @@ impl Options {
             ("reuse_port()", self.settings.reuse_port),
             ("allow_broadcast()", self.settings.allow_broadcast),
         ];
-        let problems: Vec<&str> = modifiers.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        let given = modifiers.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
+        let problems: Vec<&str> = given.chain(self.settings.socket.first_too_late()).collect();
         if problems.is_empty() {
             return Ok(());
         }
@@ -141,6 +151,7 @@ impl EventLoop {
     /// })
     /// # .unwrap();
     /// ```
+    #[track_caller]
     pub fn create_datagram_endpoint<F, P>(&self, factory: F) -> CreateDatagramEndpoint<F>
     where
         F: FnOnce() -> P + 'static,
@@ -197,6 +208,17 @@ impl<F> CreateDatagramEndpoint<F> {
         self
     }
 
+    /// Whether a socket of IPv6 is one of IPv6 only. Without this it is as the system has it: on Linux not, and then one that
+    /// is bound to `::` hears of IPv4, too. A socket of IPv4 has no such option, and does without.
+    pub fn v6only(mut self, v6only: bool) -> Self {
+        self.options.settings.socket.v6only = Some(v6only);
+        self
+    }
+
+    crate::net::buffer_settings!(options.settings.socket);
+    crate::net::tos_setting!(options.settings.socket);
+    crate::net::bind_device_setting!(options.settings.socket);
+
     /// `true` is refused, as in asyncio: with `SO_REUSEADDR` several processes may be bound to one address, and it is not
     /// said which of them gets a datagram. It is never set.
     pub fn reuse_address(mut self, reuse_address: bool) -> Self {
@@ -205,7 +227,8 @@ impl<F> CreateDatagramEndpoint<F> {
     }
 
     /// Uses a socket that is there already (`std::net::UdpSocket`, `std::os::unix::net::UnixDatagram`,
-    /// `socket2::Socket`, `OwnedFd`), bound and connected or not. It becomes non-blocking. Nothing else can be set then.
+    /// `socket2::Socket`, `OwnedFd`), bound and connected or not. It becomes non-blocking. Of the other settings only the
+    /// sizes of the buffers and [`tos`](Self::tos) can be used then.
     pub fn sock(mut self, socket: impl Into<OwnedFd>) -> Self {
         self.options.socket = Some(socket.into().into());
         self
@@ -273,9 +296,11 @@ where
     if el.is_closed() {
         return Err(LoopClosed.into());
     }
+    let created_at = options.created_at;
     let Opened { socket, peer, is_unix } = opened(&el, options).await?;
     let protocol = ProtocolRef::new(factory());
-    let parts = Parts { protocol: protocol.clone().into(), context: context::fork_current(), peer, is_unix };
+    let parts =
+        Parts { protocol: protocol.clone().into(), context: context::fork_current(), peer, is_unix, created_at };
     let transport = DatagramSocket::open(&el, socket, parts)?;
     // `connection_made` has a turn of its own, which comes before this task's next one.
     let mut unclaimed = Unclaimed(Some(transport.clone()));
@@ -293,14 +318,14 @@ where
 async fn opened(el: &EventLoop, options: Options) -> io::Result<Opened> {
     let Options { local_addr, remote_addr, hints, settings, socket: given, .. } = options;
     if let Some(given) = given {
-        return socket::given(METHOD, given);
+        return socket::given(METHOD, given, &settings);
     }
     if local_addr.is_none() && remote_addr.is_none() {
-        return socket::unbound(METHOD, hints.family, settings);
+        return socket::unbound(METHOD, hints.family, &settings);
     }
     let mut failure = None;
     for pair in address::pairs(el, METHOD, local_addr, remote_addr, hints).await? {
-        match socket::with_addresses(pair, settings) {
+        match socket::with_addresses(pair, &settings) {
             Ok(opened) => return Ok(opened),
             Err(error) => failure = failure.or(Some(error)),
         }

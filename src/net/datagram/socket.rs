@@ -8,6 +8,7 @@ use crate::dns::addr::Family;
 use crate::error::{AddressError, invalid_input, of_method};
 use crate::net::datagram::METHOD;
 use crate::net::datagram::address::Pair;
+use crate::net::options::{self, SocketOptions};
 use crate::net::unix::{UnixAddressError, bind_anew};
 use crate::os::address::{Address, UnixAddr};
 use crate::os::datagram;
@@ -17,8 +18,9 @@ use crate::os::socket::{bind, family, kind, set_nonblocking, set_reuse_port};
 use crate::transport::datagram::Peer;
 
 /// What is set on a socket before it gets an address.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Settings {
+    pub(super) socket: SocketOptions,
     pub(super) reuse_port: bool,
     pub(super) allow_broadcast: bool,
     /// The protocol's number; zero for the usual one.
@@ -26,14 +28,22 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn apply(self, socket: &Socket) -> io::Result<()> {
+    /// On a new socket; `failed` says what is wrong.
+    fn apply(
+        &self,
+        socket: io::Result<Socket>,
+        domain: options::Domain,
+        failed: impl Fn(io::Error) -> io::Error,
+    ) -> io::Result<Socket> {
+        let socket = socket.map_err(&failed)?;
         if self.reuse_port {
-            set_reuse_port(socket)?;
+            set_reuse_port(&socket).map_err(&failed)?;
         }
         if self.allow_broadcast {
-            datagram::set_broadcast(socket)?;
+            datagram::set_broadcast(&socket).map_err(&failed)?;
         }
-        Ok(())
+        self.socket.apply(METHOD, &socket, domain)?;
+        Ok(socket)
     }
 }
 
@@ -45,10 +55,10 @@ pub(super) struct Opened {
 }
 
 /// A socket of a family, without an address.
-pub(super) fn unbound(method: &str, family: Family, settings: Settings) -> io::Result<Opened> {
-    let domain = match family {
-        Family::V4 => Domain::IPV4,
-        Family::V6 => Domain::IPV6,
+pub(super) fn unbound(method: &str, family: Family, settings: &Settings) -> io::Result<Opened> {
+    let (domain, kind) = match family {
+        Family::V4 => (Domain::IPV4, options::Domain::V4),
+        Family::V6 => (Domain::IPV6, options::Domain::V6),
         Family::Any => {
             let text = format!(
                 "{method}: unexpected address family: without local_addr() and remote_addr() it takes family()"
@@ -56,9 +66,8 @@ pub(super) fn unbound(method: &str, family: Family, settings: Settings) -> io::R
             return Err(invalid_input(text));
         }
     };
-    let made = datagram::socket(domain, settings.proto);
-    let socket = made.and_then(|socket| settings.apply(&socket).map(|()| socket));
-    let socket = socket.map_err(|error| of_method(method, error))?;
+    let socket = datagram::socket(domain, settings.proto);
+    let socket = settings.apply(socket, kind, |error| of_method(method, error))?;
     Ok(Opened { socket, peer: Peer::None, is_unix: false })
 }
 
@@ -71,16 +80,16 @@ fn failed(action: &'static str, address: &Address, error: io::Error) -> io::Erro
 }
 
 /// A socket with these addresses.
-pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::Result<Opened> {
+pub(super) fn with_addresses((local, remote): Pair, settings: &Settings) -> io::Result<Opened> {
     let (action, any) = match (&local, &remote) {
         (Some(local), _) => ("bind on", local),
         (None, Some(remote)) => ("connect to", remote),
         (None, None) => return Err(invalid_input("there is no address")),
     };
     let is_unix = any.as_unix().is_some();
-    let made = datagram::socket_for(any, settings.proto);
-    let socket = made.and_then(|socket| settings.apply(&socket).map(|()| socket));
-    let socket = socket.map_err(|error| failed(action, any, error))?;
+    let domain = options::Domain::of_address(&any.clone().into());
+    let socket = datagram::socket_for(any, settings.proto);
+    let socket = settings.apply(socket, domain, |error| failed(action, any, error))?;
     match &local {
         Some(Address::Unix(local)) if local.is_unnamed() => {}
         Some(Address::Unix(local)) => bind_anew(METHOD, &socket, local)?,
@@ -106,12 +115,13 @@ pub(super) fn with_addresses((local, remote): Pair, settings: Settings) -> io::R
 }
 
 /// The application's own socket.
-pub(super) fn given(method: &str, socket: Socket) -> io::Result<Opened> {
+pub(super) fn given(method: &str, socket: Socket, settings: &Settings) -> io::Result<Opened> {
     // Others have no datagrams, and an end, which here nobody would hear of.
     if [Type::STREAM, Type::SEQPACKET].contains(&kind(socket.as_fd())?) {
         return Err(invalid_input(format!("{method}: a datagram socket was expected")));
     }
     set_nonblocking(&socket)?;
+    settings.socket.apply(method, &socket, options::Domain::of(&socket))?;
     let peer = datagram::peer(&socket).map_or(Peer::None, Peer::Connected);
     let is_unix = family(socket.as_fd())? == Domain::UNIX;
     Ok(Opened { socket, peer, is_unix })

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::panic::Location;
 
 use crate::constants::{CONNECT_RETRY_DELAY, LONGEST_CONNECT_RETRY_DELAY};
 use crate::error::LoopClosed;
 use crate::event_loop::EventLoop;
 use crate::event_loop::timer::Sleep;
-use crate::net::connect::{Connected, Connecting, establish};
+use crate::net::connect::{Connected, Connecting, Origin, establish};
+use crate::net::options::{Domain, SocketOptions};
 use crate::net::security::Security;
 use crate::net::unix::endpoint::{UnixAddressError, UnixEndpoint, UnixEndpointKind, system_address, take_unix_socket};
 use crate::os::local;
@@ -18,17 +20,23 @@ pub(crate) async fn connected_unix_socket(
     el: &EventLoop,
     method: &str,
     endpoint: UnixEndpoint,
+    options: &SocketOptions,
 ) -> io::Result<Connected> {
+    options.check(method)?;
     if el.is_closed() {
         return Err(LoopClosed.into());
     }
     let address = match endpoint.kind {
-        UnixEndpointKind::Socket(socket) => return take_unix_socket(method, socket).map(Connected::given),
+        UnixEndpointKind::Socket(socket) | UnixEndpointKind::Inherited(socket) => {
+            let socket = take_unix_socket(method, socket)?;
+            return Connected::given(method, socket, options);
+        }
         UnixEndpointKind::Address(address) => address,
     };
     let failed = |error| UnixAddressError::wrap("connect to", &address, error);
     let target = system_address(method, &address)?;
     let socket = local::stream().map_err(failed)?;
+    options.apply(method, &socket, Domain::Other)?;
     let mut delay = CONNECT_RETRY_DELAY;
     while !local::connect(&socket, &target).map_err(failed)? {
         // The server's queue is full. Who blocks would be woken when there is room; others have to ask again.
@@ -44,7 +52,9 @@ pub struct CreateUnixConnection<F> {
     el: EventLoop,
     factory: F,
     endpoint: UnixEndpoint,
+    socket_options: SocketOptions,
     security: Security,
+    created_at: &'static Location<'static>,
 }
 
 impl EventLoop {
@@ -86,20 +96,30 @@ impl EventLoop {
     /// assert_eq!(std::io::read_to_string(server.accept()?.0)?, "hello");
     /// # std::io::Result::Ok(())
     /// ```
+    #[track_caller]
     pub fn create_unix_connection<F, P>(&self, factory: F, endpoint: impl Into<UnixEndpoint>) -> CreateUnixConnection<F>
     where
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        CreateUnixConnection { el: self.clone(), factory, endpoint: endpoint.into(), security: Security::default() }
+        let (el, endpoint, created_at) = (self.clone(), endpoint.into(), Location::caller());
+        let (socket_options, security) = (SocketOptions::default(), Security::default());
+        CreateUnixConnection { el, factory, endpoint, socket_options, security, created_at }
     }
 }
 
 impl<F> CreateUnixConnection<F> {
-    pub(crate) fn security(mut self, security: Security) -> Self {
-        self.security = security;
-        self
+    /// For one who was called before.
+    pub(crate) fn on_behalf(
+        self,
+        socket_options: SocketOptions,
+        security: Security,
+        created_at: &'static Location<'static>,
+    ) -> Self {
+        Self { socket_options, security, created_at, ..self }
     }
+
+    crate::net::buffer_settings!(socket_options);
 
     #[cfg(feature = "__tls")]
     crate::tls::tls_client_settings!(security.tls);
@@ -120,11 +140,12 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        let Self { el, factory, endpoint, security } = self;
+        let Self { el, factory, endpoint, socket_options, security, created_at } = self;
         let method = "create_unix_connection";
         Connecting::new(async move {
-            let connecting = connected_unix_socket(&el, method, endpoint);
-            establish(&el, method, factory, (security, None), connecting).await
+            let connecting = connected_unix_socket(&el, method, endpoint, &socket_options);
+            let origin = Origin { security, host: None, created_at };
+            establish(&el, method, factory, origin, connecting).await
         })
     }
 }

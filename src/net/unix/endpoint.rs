@@ -9,6 +9,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::error::invalid_input;
 use crate::net::endpoint::take_socket;
+use crate::os::activation::ListenFd;
 use crate::os::address::UnixAddr;
 use crate::os::fd::OwnedFd;
 use crate::os::socket::local_addr;
@@ -17,6 +18,7 @@ use crate::os::socket::local_addr;
 ///
 /// Made from everything that a [`UnixAddr`] is made from (paths, bytes; a zero byte in front makes an abstract name), from
 /// `std::os::unix::net::UnixStream`, `socket2::Socket` and `OwnedFd`.
+#[doc(alias("path", "sock"))]
 pub struct UnixEndpoint {
     pub(crate) kind: UnixEndpointKind,
 }
@@ -24,7 +26,8 @@ pub struct UnixEndpoint {
 /// Where to listen on this machine: an address, or a bound socket that is there already.
 ///
 /// Made from everything that a [`UnixAddr`] is made from, from `std::os::unix::net::UnixListener`, `socket2::Socket` and
-/// `OwnedFd`.
+/// `OwnedFd`, and from a [`ListenFd`], whose file is left to whoever has made it.
+#[doc(alias("path", "sock"))]
 pub struct UnixServerEndpoint {
     pub(crate) kind: UnixEndpointKind,
 }
@@ -32,6 +35,8 @@ pub struct UnixServerEndpoint {
 pub(crate) enum UnixEndpointKind {
     Address(UnixAddr),
     Socket(Socket),
+    /// A socket whose file is somebody else's.
+    Inherited(Socket),
 }
 
 macro_rules! unix_endpoint {
@@ -64,7 +69,9 @@ macro_rules! unix_endpoint {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match &self.kind {
                     UnixEndpointKind::Address(address) => write!(f, concat!(stringify!($name), "({})"), address),
-                    UnixEndpointKind::Socket(_) => f.write_str(concat!(stringify!($name), "(the given socket)")),
+                    UnixEndpointKind::Socket(_) | UnixEndpointKind::Inherited(_) => {
+                        f.write_str(concat!(stringify!($name), "(the given socket)"))
+                    }
                 }
             }
         }
@@ -73,6 +80,12 @@ macro_rules! unix_endpoint {
 
 unix_endpoint!(UnixEndpoint, UnixStream);
 unix_endpoint!(UnixServerEndpoint, UnixListener);
+
+impl From<ListenFd> for UnixServerEndpoint {
+    fn from(socket: ListenFd) -> Self {
+        Self { kind: UnixEndpointKind::Inherited(OwnedFd::from(socket).into()) }
+    }
+}
 
 /// An address as the system takes it; the error names the method and the address.
 pub(super) fn system_address(method: &str, address: &UnixAddr) -> io::Result<SockAddr> {

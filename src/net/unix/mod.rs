@@ -8,5 +8,4 @@ pub use connect::CreateUnixConnection;
 pub(crate) use connect::connected_unix_socket;
 pub use endpoint::{UnixAddressError, UnixEndpoint, UnixServerEndpoint};
 pub use serve::CreateUnixServer;
-pub(super) use serve::bind_anew;
-pub(crate) use serve::{UnixServerOptions, plain_listener, unix_server_settings};
+pub(crate) use serve::{UnixServerOptions, bind_anew, plain_listener, unix_server_settings};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::constants::{BACKLOG, BIND_ATTEMPTS};
+use crate::constants::BIND_ATTEMPTS;
 use crate::event_loop::EventLoop;
 use crate::net::Server;
+use crate::net::options::{Domain, SocketOptions};
 use crate::net::serve::{Bound, Serving, Starting};
 use crate::net::unix::endpoint::{
     UnixAddressError, UnixEndpointKind, UnixServerEndpoint, system_address, take_unix_socket,
@@ -27,25 +28,33 @@ pub(crate) struct UnixServerOptions {
 }
 
 impl UnixServerOptions {
+    #[track_caller]
     pub(crate) fn new(endpoint: UnixServerEndpoint) -> Self {
-        Self { endpoint, serving: Serving::default(), cleanup_socket: true }
+        Self { endpoint, serving: Serving::new(), cleanup_socket: true }
     }
 
     /// Makes the server.
     pub(crate) fn start(self, el: EventLoop, method: &'static str, factory: Box<dyn Fn() -> AnyProtocol>) -> Starting {
         let Self { endpoint, serving, cleanup_socket } = self;
-        let bind = async move { bound(method, endpoint, cleanup_socket).map(|bound| vec![bound]) };
+        let options = serving.socket.clone();
+        let bind = async move { bound(method, endpoint, &options, cleanup_socket).map(|bound| vec![bound]) };
         Starting::new(el, method, serving, bind, factory)
     }
 }
 
 /// A bound socket, which does not listen yet, and its file if that is to be removed with it.
-fn bound(method: &str, endpoint: UnixServerEndpoint, cleanup: bool) -> io::Result<Bound> {
+fn bound(method: &str, endpoint: UnixServerEndpoint, options: &SocketOptions, cleanup: bool) -> io::Result<Bound> {
+    let cleanup = cleanup && !matches!(endpoint.kind, UnixEndpointKind::Inherited(_));
     let address = match endpoint.kind {
-        UnixEndpointKind::Socket(socket) => return with_file(take_unix_socket(method, socket)?, cleanup),
+        UnixEndpointKind::Socket(socket) | UnixEndpointKind::Inherited(socket) => {
+            let socket = take_unix_socket(method, socket)?;
+            options.apply(method, &socket, Domain::Other)?;
+            return with_file(socket, cleanup);
+        }
         UnixEndpointKind::Address(address) => address,
     };
     let socket = local::stream().map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
+    options.apply(method, &socket, Domain::Other)?;
     bind_anew(method, &socket, &address)?;
     with_file(socket, cleanup).inspect_err(|_| {
         if let Some(path) = address.as_pathname() {
@@ -66,7 +75,7 @@ fn with_file(socket: Socket, cleanup: bool) -> io::Result<Bound> {
 /// Only what is in the way is looked at, and only a file that nobody has a socket for, and that is still the same when
 /// that is known, is removed. Two servers that start at the same time may still both find the same stale file, and one of
 /// them remove what the other has put there a moment before: between the last look and the removal there is no lock.
-pub(in crate::net) fn bind_anew(method: &str, socket: &Socket, address: &UnixAddr) -> io::Result<()> {
+pub(crate) fn bind_anew(method: &str, socket: &Socket, address: &UnixAddr) -> io::Result<()> {
     let failed = |error| UnixAddressError::wrap("bind on", address, error);
     let target = system_address(method, address)?;
     let mut attempts = 0;
@@ -88,7 +97,7 @@ pub(in crate::net) fn bind_anew(method: &str, socket: &Socket, address: &UnixAdd
             Occupant::Gone => {}
             Occupant::Stale(file) => {
                 if file.remove_stale().map_err(failed)? {
-                    tracing::debug!(target: "roundelay", "the stale socket file {address} is replaced");
+                    note!(DEBUG, "roundelay::io", "the stale socket file {address} is replaced");
                 }
             }
             Occupant::Socket => return Err(taken("a socket that is open is bound to it")),
@@ -98,17 +107,28 @@ pub(in crate::net) fn bind_anew(method: &str, socket: &Socket, address: &UnixAdd
 }
 
 /// A listening socket of a plain type, which takes no file away and leaves its own, as std's does.
-pub(crate) fn plain_listener(method: &str, endpoint: UnixServerEndpoint) -> io::Result<Socket> {
+pub(crate) fn plain_listener(
+    method: &str,
+    endpoint: UnixServerEndpoint,
+    backlog: u32,
+    options: &SocketOptions,
+) -> io::Result<Socket> {
+    options.check(method)?;
     let socket = match endpoint.kind {
-        UnixEndpointKind::Socket(socket) => take_unix_socket(method, socket)?,
+        UnixEndpointKind::Socket(socket) | UnixEndpointKind::Inherited(socket) => {
+            let socket = take_unix_socket(method, socket)?;
+            options.apply(method, &socket, Domain::Other)?;
+            socket
+        }
         UnixEndpointKind::Address(address) => {
             let target = system_address(method, &address)?;
             let socket = local::stream()?;
+            options.apply(method, &socket, Domain::Other)?;
             bind(&socket, target).map_err(|error| UnixAddressError::wrap("bind on", &address, error))?;
             socket
         }
     };
-    listen(&socket, BACKLOG)?;
+    listen(&socket, backlog)?;
     Ok(socket)
 }
 
@@ -163,6 +183,7 @@ impl EventLoop {
     /// })
     /// # ?; std::io::Result::Ok(())
     /// ```
+    #[track_caller]
     pub fn create_unix_server<F, P>(&self, factory: F, endpoint: impl Into<UnixServerEndpoint>) -> CreateUnixServer<F>
     where
         F: Fn() -> P + 'static,
@@ -175,6 +196,7 @@ impl EventLoop {
 /// The settings that unix servers of protocols and of streams share.
 macro_rules! unix_server_settings {
     () => {
+        $crate::net::buffer_settings!(options.serving.socket);
         $crate::net::serving_settings!();
 
         /// Whether the socket's file is removed when the server is closed (yes). A file that has taken its place is left.

@@ -30,6 +30,17 @@ pub(crate) struct Arrived<'a> {
     pub(crate) truncated: bool,
 }
 
+impl Arrived<'_> {
+    /// An error if it is not the whole one.
+    pub(crate) fn check_whole(&self) -> io::Result<()> {
+        if self.truncated {
+            let text = format!("a datagram of more than {} bytes was received, and dropped", self.data.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(())
+    }
+}
+
 /// A datagram that is to be sent: which of the bytes, and where to.
 pub(crate) type Letter = (std::ops::Range<usize>, SocketAddr);
 

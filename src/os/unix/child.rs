@@ -50,7 +50,7 @@ impl Child {
         let pidfd = match pidfd::open(pid) {
             Ok(fd) => Some(fd),
             Err(error) => {
-                tracing::debug!(target: "roundelay", "no descriptor of process {pid}: {error}");
+                note!(DEBUG, "roundelay::io", "no descriptor of process {pid}: {error}");
                 None
             }
         };
@@ -74,6 +74,12 @@ impl Child {
             self.inner = None;
         }
         reaped
+    }
+
+    /// Whether it runs. One that has ended and was not reaped does not.
+    pub(crate) fn is_running(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).filter(|_| self.home.is_here());
+        self.inner.is_some() && pid.is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), LOOK), Ok(None)))
     }
 
     /// Sends it a signal; to one that has ended and was not reaped, in vain. `NotFound` once it was reaped, whoever did.
@@ -188,9 +194,11 @@ pub(crate) fn wait_on_thread(pid: u32, f: impl FnOnce() + Send + 'static) -> io:
 /// Whether a process of this number is a child of this one, ended or not.
 fn is_child(pid: i32) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return false };
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::Pid(pid), options).err() != Some(rustix::io::Errno::CHILD)
+    waitid(WaitId::Pid(pid), LOOK).err() != Some(rustix::io::Errno::CHILD)
 }
+
+/// How to ask for a child's end that is there or is not, and leave it there.
+const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
 
 fn wait_for_end(pid: u32) {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };

@@ -56,7 +56,11 @@ impl EpollFd {
             Some(timeout) if self.precise => match self.wait_precise(events, timeout) {
                 // An old kernel says ENOSYS, a seccomp filter often EPERM.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                    tracing::debug!("epoll_pwait2 is not available ({error}): timeouts are rounded up to milliseconds");
+                    note!(
+                        DEBUG,
+                        "roundelay::loop",
+                        "epoll_pwait2 is not available ({error}): timeouts are rounded up to milliseconds"
+                    );
                     self.precise = false;
                     self.wait(events, Some(timeout))
                 }
@@ -180,7 +184,7 @@ impl EventFd {
                     let _ = rustix::io::read(&self.fd, &mut count);
                 }
                 error => {
-                    tracing::error!("eventfd write failed, a wake-up may be lost: {error}");
+                    note!(ERROR, "roundelay", "eventfd write failed, a wake-up may be lost: {error}");
                     return;
                 }
             }

@@ -53,7 +53,7 @@ fn count_forks() {
     let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     if error != 0 {
         let error = io::Error::from_raw_os_error(error);
-        tracing::warn!(target: "roundelay", "pthread_atfork: {error}: loops will not notice that they were forked");
+        note!(WARN, "roundelay", "pthread_atfork: {error}: loops will not notice that they were forked");
         return;
     }
     COUNTED.store(true, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! What only Unix systems have.
 
+pub(crate) mod activation;
 pub(crate) mod child;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;

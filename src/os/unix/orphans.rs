@@ -36,7 +36,7 @@ pub(super) fn adopt(mut child: Orphan) {
         }
     });
     let Err(error) = waits else { return };
-    tracing::warn!(target: "roundelay", "process {pid} is reaped late: no thread can be made: {error}");
+    note!(WARN, "roundelay", "process {pid} is reaped late: no thread can be made: {error}");
     let child = lock(&child).take();
     lock(&LEFT).extend(child);
 }

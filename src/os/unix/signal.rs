@@ -447,8 +447,9 @@ impl SignalPipe {
         let theirs: Vec<i32> = members(set).filter(|signal| table.release(*signal) == Released::Theirs).collect();
         drop(table);
         for signal in theirs {
-            tracing::debug!(
-                target: "roundelay",
+            note!(
+                DEBUG,
+                "roundelay::loop",
                 "signal {signal}: somebody has replaced the loop's handler meanwhile: what was there before does not come back"
             );
         }

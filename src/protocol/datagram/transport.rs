@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -15,15 +16,18 @@ pub trait DatagramTransport: BaseTransport {
     fn sendto(&self, data: &[u8], addr: Option<&Address>);
 
     /// The protocol that hears of it; `None` once the endpoint is gone.
+    #[doc(alias = "get_protocol")]
     fn protocol(&self) -> Option<AnyDatagramProtocol>;
 
     /// Lets another protocol hear of it.
     fn set_protocol(&self, protocol: AnyDatagramProtocol);
 
     /// How many bytes are queued, with 8 more for each datagram.
+    #[doc(alias = "get_write_buffer_size")]
     fn write_buffer_size(&self) -> usize;
 
     /// The marks in use.
+    #[doc(alias = "get_write_buffer_limits")]
     fn write_buffer_limits(&self) -> WaterMarks;
 
     /// Sets the marks, in bytes: see [`WriteTransport`](crate::WriteTransport::set_write_buffer_limits).
@@ -63,6 +67,11 @@ impl DatagramHandle {
     /// The transport's number: a key for maps.
     pub fn id(&self) -> TransportId {
         self.inner.id()
+    }
+
+    /// Where the application made it, as that of a [`Transport`](crate::Transport::created_at).
+    pub fn created_at(&self) -> Option<&'static Location<'static>> {
+        self.inner.created_at()
     }
 
     /// Sends a datagram, which may be empty. What the kernel does not take at once is copied and queued; datagrams keep
@@ -106,11 +115,13 @@ impl DatagramHandle {
     }
 
     /// How many bytes are queued for sending, with 8 more for each datagram.
+    #[doc(alias = "get_write_buffer_size")]
     pub fn write_buffer_size(&self) -> usize {
         self.inner.write_buffer_size()
     }
 
     /// The water marks, in bytes: 64 KiB and 16 KiB unless they were set.
+    #[doc(alias = "get_write_buffer_limits")]
     pub fn write_buffer_limits(&self) -> WaterMarks {
         self.inner.write_buffer_limits()
     }
@@ -145,11 +156,13 @@ impl DatagramHandle {
     }
 
     /// The protocol that hears of the endpoint; `None` once it is gone.
+    #[doc(alias = "get_protocol")]
     pub fn protocol(&self) -> Option<AnyDatagramProtocol> {
         self.inner.protocol()
     }
 
     /// What is known of the endpoint: addresses, and the socket for its options. A peer it has only if it is connected.
+    #[doc(alias = "get_extra_info")]
     pub fn extra_info(&self) -> ExtraInfo {
         self.inner.extra_info()
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::pin::Pin;
 use std::process::ExitStatus;
 use std::rc::Rc;
@@ -17,12 +18,15 @@ use crate::protocol::{BaseTransport, ExtraInfo, Transport, TransportId};
 /// [`ProcessHandle`] of it.
 pub trait SubprocessTransport: BaseTransport {
     /// The number of the process.
+    #[doc(alias = "get_pid")]
     fn pid(&self) -> u32;
 
     /// How the process has ended; `None` while it runs.
+    #[doc(alias = "get_returncode")]
     fn status(&self) -> Option<ExitStatus>;
 
     /// The transport of a pipe, by the number that it has in the process; `None` where that is no pipe.
+    #[doc(alias = "get_pipe_transport")]
     fn pipe_transport(&self, fd: i32) -> Option<Transport>;
 
     /// Sends a signal to the process.
@@ -40,6 +44,7 @@ pub trait SubprocessTransport: BaseTransport {
     fn wait(&self) -> Pin<Box<dyn Future<Output = io::Result<ExitStatus>>>>;
 
     /// The protocol that hears of it; `None` once everything is gone.
+    #[doc(alias = "get_protocol")]
     fn protocol(&self) -> Option<AnySubprocessProtocol>;
 
     /// Lets another protocol hear of it.
@@ -74,13 +79,20 @@ impl ProcessHandle {
         self.inner.id()
     }
 
+    /// Where the process was started, as with a [`Transport`](crate::Transport::created_at).
+    pub fn created_at(&self) -> Option<&'static Location<'static>> {
+        self.inner.created_at()
+    }
+
     /// The number of the process. When it has exited another one may get it, so it is no key for long.
+    #[doc(alias = "get_pid")]
     pub fn pid(&self) -> u32 {
         self.inner.pid()
     }
 
     /// How the process has ended, as asyncio says it: what it has returned, or the signal that has ended it, negative; `None`
     /// while it runs. It is 255 where somebody else in this program has reaped the process and nobody can tell.
+    #[doc(alias = "get_returncode")]
     pub fn returncode(&self) -> Option<i32> {
         self.status().map(returncode)
     }
@@ -96,6 +108,7 @@ impl ProcessHandle {
     ///
     /// Its protocol may be replaced, by [`Transport::into_stream`] for instance: whoever takes a pipe over hears of it from
     /// then on, and the process's own protocol no more; `connection_lost` does not wait for such a pipe.
+    #[doc(alias = "get_pipe_transport")]
     pub fn pipe_transport(&self, fd: i32) -> Option<Transport> {
         self.inner.pipe_transport(fd)
     }
@@ -169,11 +182,13 @@ impl ProcessHandle {
     }
 
     /// The protocol that hears of the process; `None` once everything is gone.
+    #[doc(alias = "get_protocol")]
     pub fn protocol(&self) -> Option<AnySubprocessProtocol> {
         self.inner.protocol()
     }
 
     /// What is known of the process.
+    #[doc(alias = "get_extra_info")]
     pub fn extra_info(&self) -> ExtraInfo {
         self.inner.extra_info()
     }

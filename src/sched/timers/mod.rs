@@ -122,8 +122,9 @@ impl<T> Timers<T> {
         }
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// How many are armed.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
@@ -280,6 +281,14 @@ impl<T> Timers<T> {
             Content::Armed(payload) => Some(payload),
             Content::Free { .. } => None,
         }
+    }
+
+    /// All that are armed, with their deadlines, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Instant, &T)> {
+        self.slots.iter().filter_map(|slot| match &slot.content {
+            Content::Armed(payload) => Some((self.instant(slot.when), payload)),
+            Content::Free { .. } => None,
+        })
     }
 
     /// Whether a timer is due at `limit`.

@@ -23,6 +23,11 @@ impl Handshake {
     /// Begins it over a transport that has another protocol so far.
     pub(crate) fn begin_over(&self, lower: &Transport, tls: AnyProtocol) {
         lower.start_protocol(tls);
+        self.begin(lower);
+    }
+
+    /// Begins it over a transport whose protocol is that of TLS already.
+    pub(crate) fn begin(&self, lower: &Transport) {
         // Not every transport tells of a beginning that is none.
         self.layer.begin(lower);
     }

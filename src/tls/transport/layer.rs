@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use crate::constants::TLS_SEND_SIZE;
 use crate::protocol::{ExtraInfo, TransportId};
-use crate::tls::transport::{Phase, Standing, TlsLayer};
+use crate::tls::transport::{Ending, Phase, Standing, TlsLayer};
 use crate::transport::stream::{Closing, Layer};
 
 /// How many of the pieces are encrypted together: the first one at least.
@@ -61,6 +61,9 @@ impl Layer for TlsLayer {
     }
 
     fn settle(&self, ends: bool) -> io::Result<()> {
+        if ends && self.ending.get() == Ending::Alone {
+            return self.end_alone();
+        }
         if ends && !self.is_full.get() && self.phase.get() == Phase::Open {
             self.engine.borrow_mut().close();
             self.phase.set(Phase::Ending);
@@ -86,11 +89,18 @@ impl Layer for TlsLayer {
     }
 
     fn half_closes(&self) -> bool {
-        false
+        self.ending.get() == Ending::Alone
+    }
+
+    fn allow_half_close(&self) {
+        self.ending.set(Ending::Alone);
     }
 
     fn closing(&self) -> Closing {
+        self.ending.set(Ending::Both);
         match (self.phase.get(), self.standing) {
+            // In a loop that is being closed nothing waits for an end: what keeps this was dropped by that.
+            _ if !self.core.is_open() => Closing::Abort,
             // There is nobody to say goodbye to yet.
             (Phase::New | Phase::Handshake, Standing::New) => Closing::Discard,
             (Phase::New | Phase::Handshake, Standing::Known { .. }) => Closing::Abort,

@@ -30,7 +30,6 @@ use crate::sched::handle::TimerHandle;
 use crate::sched::report::Exception;
 use crate::tls::engine::Engine;
 pub(crate) use crate::tls::transport::handshake::Handshake;
-use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::stream::{Parts, SocketTransport};
 
@@ -47,6 +46,15 @@ enum Phase {
     Ended,
     /// Nothing more is sent or received.
     Lost,
+}
+
+/// What the end of the writing side is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// That of the connection.
+    Both,
+    /// That of this side alone: what the peer says is listened to until it ends, too.
+    Alone,
 }
 
 /// How long things may take.
@@ -77,6 +85,7 @@ struct TlsLayer {
     core: Rc<Core>,
     engine: RefCell<Engine>,
     phase: Cell<Phase>,
+    ending: Cell<Ending>,
     standing: Standing,
     limits: Limits,
     /// `None` before it is there, and when this is over.
@@ -124,13 +133,14 @@ impl TlsProtocol {
         protocol: AnyProtocol,
     ) -> Self {
         // What matters of its context is known when the connection stands.
-        let parts = Parts::new(protocol, KeptAddress::Unknown, KeptAddress::Unknown);
+        let parts = Parts::nameless(protocol, None);
         let upper = SocketTransport::open_layered(core, Flow::of_tls(), parts);
         let layer = Rc::new_cyclic(|me| TlsLayer {
             me: me.clone(),
             core: core.clone(),
             engine: RefCell::new(engine),
             phase: Cell::new(Phase::New),
+            ending: Cell::new(Ending::Both),
             standing,
             limits,
             lower: RefCell::new(None),
@@ -164,6 +174,7 @@ impl Protocol for TlsProtocol {
     fn connection_made(&mut self, lower: &Transport) {
         // That of the connection, whoever has started TLS.
         self.upper.inherit_context();
+        self.upper.inherit_place(lower.created_at());
         self.layer.begin(lower);
     }
 
@@ -228,7 +239,7 @@ impl TlsLayer {
         self.began_at.set(self.core.now());
         // Whatever it cannot send at once it is to tell of, and when that is sent.
         if let Err(error) = lower.set_write_buffer_limits(0, 0) {
-            tracing::debug!(target: "roundelay", "{lower:?}: {error}");
+            note!(DEBUG, "roundelay::io", "{lower:?}: {error}");
         }
         *self.lower.borrow_mut() = Some(lower.clone());
         *self.carrier.borrow_mut() = Some(lower.clone());
@@ -240,7 +251,7 @@ impl TlsLayer {
             }
             lower.carry(upper.transport());
         }
-        tracing::debug!(target: "roundelay", "{lower:?} begins a TLS handshake");
+        note!(DEBUG, "roundelay::io", "{lower:?} begins a TLS handshake");
         self.arm(self.limits.handshake, Self::handshake_is_late);
         self.advance_handshake();
     }
@@ -269,7 +280,7 @@ impl TlsLayer {
         self.phase.set(Phase::Open);
         let Some(upper) = self.upper.upgrade() else { return };
         let time = self.core.now().saturating_duration_since(self.began_at.get());
-        tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake took {time:?}");
+        note!(DEBUG, "roundelay::io", "{upper:?}: the TLS handshake took {time:?}");
         upper.inherit_context();
         upper.begin_layered(self.standing != Standing::New);
         // Before anything that has come with the last of the handshake.
@@ -285,7 +296,7 @@ impl TlsLayer {
         self.disarm();
         self.leave_lower(Some(&error));
         if let Some(upper) = self.upper.upgrade() {
-            tracing::debug!(target: "roundelay", "{upper:?}: the TLS handshake failed: {error}");
+            note!(DEBUG, "roundelay::io", "{upper:?}: the TLS handshake failed: {error}");
             if !self.is_awaited.get() && self.el().debug() {
                 let context = ExceptionContext::new("Error on transport creation for incoming connection")
                     .with_exception(Exception::Error(&error))
@@ -504,7 +515,8 @@ impl TlsLayer {
                 self.phase.set(Phase::Lost);
                 self.disarm();
                 // A peer that has everything, and does not wait for our last word, is none that has failed.
-                let is_harmless = phase == Phase::Ending && !self.is_full.get();
+                let has_everything = phase == Phase::Ending || self.engine.borrow().is_over();
+                let is_harmless = has_everything && !self.is_full.get();
                 upper.layer_lost(error.filter(|error| !(is_harmless && is_reset(error))));
             }
             // What is on its way comes now.
@@ -598,6 +610,15 @@ impl TlsLayer {
                 self.fail(io::Error::new(io::ErrorKind::TimedOut, "TLS shutdown timed out"));
             }
         }
+    }
+
+    /// Says that nothing follows, and goes on listening.
+    fn end_alone(&self) -> io::Result<()> {
+        if !self.is_full.get() {
+            self.engine.borrow_mut().close();
+            self.try_flush()?;
+        }
+        if self.is_full.get() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
     /// Throws away what arrives after this side has ended. True if the peer has ended, too.

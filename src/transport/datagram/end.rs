@@ -18,7 +18,7 @@ use crate::transport::lifecycle::Lifecycle;
 impl DatagramSocket {
     /// Ends the endpoint with an error that is more than a datagram's.
     pub(super) fn fail(&self, error: io::Error) {
-        tracing::debug!(target: "roundelay", "{self:?} is lost: {error}");
+        note!(DEBUG, "roundelay::io", "{self:?} is lost: {error}");
         self.lose(Some(error));
     }
 
@@ -41,6 +41,7 @@ impl DatagramSocket {
         if !self.update_life(Lifecycle::gone) {
             return;
         }
+        note!(DEBUG, "roundelay::io", "{self:?}: connection lost");
         let error = self.error.take();
         let called = self.call(|protocol, handle| protocol.connection_lost(handle, error));
         if let Some(Err(payload)) = called {
@@ -99,14 +100,16 @@ impl DatagramSocket {
         local.dispose(payload);
     }
 
-    pub(super) fn call_handler(&self, mut context: ExceptionContext<'_>) {
+    pub(super) fn call_handler(&self, mut problem: ExceptionContext<'_>) {
         if let Some(me) = self.me.upgrade() {
-            context = context.with_subject(DatagramHandle::new(me));
+            problem = problem.with_subject(DatagramHandle::new(me));
         }
         if let Some(protocol) = self.protocol.borrow().clone() {
-            context = context.with_subject(protocol);
+            problem = problem.with_subject(protocol);
         }
-        EventLoop::handle(self.core.clone()).call_exception_handler(&context);
+        problem.created_at = Some(self.created_at);
+        let el = EventLoop::handle(self.core.clone());
+        context::within(&self.context, || el.call_exception_handler(&problem));
     }
 
     /// Why sending is impossible.

@@ -16,6 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -35,8 +36,10 @@ use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::context::{self, Slot};
 use crate::sched::handle::TimerHandle;
+use crate::sched::ran::Ran;
 use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
+use crate::transport::at_work::AtWork;
 use crate::transport::datagram::mail::Mail;
 use crate::transport::datagram::send::Queue;
 use crate::transport::flow::Flow;
@@ -61,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) peer: Peer,
     /// Whether it is a unix socket.
     pub(crate) is_unix: bool,
+    /// Where the application made it.
+    pub(crate) created_at: &'static Location<'static>,
 }
 
 /// The open socket. The registration stands first, because it has to end first.
@@ -121,13 +126,14 @@ pub(crate) struct DatagramSocket {
     waiters: RefCell<Vec<(WaiterId, Waker)>>,
     /// Datagrams that were to be sent since the endpoint was lost.
     lost_writes: Cell<u32>,
+    created_at: &'static Location<'static>,
 }
 
 impl DatagramSocket {
     /// A transport over a non-blocking socket that is not registered yet.
     pub(crate) fn open(el: &EventLoop, socket: Socket, parts: Parts) -> io::Result<Rc<Self>> {
         let core = &el.core;
-        core.counters.transports.opened();
+        core.local.counters.transports.opened();
         let this = Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
@@ -157,6 +163,7 @@ impl DatagramSocket {
             error_kind: Cell::new(None),
             waiters: RefCell::default(),
             lost_writes: Cell::new(0),
+            created_at: parts.created_at,
         });
         let listener = Listener::Handler(this.clone() as Rc<dyn Handler>);
         match LoopRegistration::new(&core.reactor, &socket, Interest::READABLE, Mode::Edge, listener) {
@@ -187,6 +194,7 @@ impl DatagramSocket {
 
     fn make_connection(&self) {
         self.made_in.set(self.core.turn_number());
+        note!(DEBUG, "roundelay::io", "{self:?}: connection made");
         let called = self.call(|protocol, handle| protocol.connection_made(handle));
         if let Some(Err(payload)) = called {
             self.report("Exception in callback connection_made", payload);
@@ -344,9 +352,19 @@ impl Handler for DatagramSocket {
         });
     }
 
+    fn about(self: Rc<Self>) -> Rc<dyn fmt::Debug> {
+        let protocol = self.protocol.borrow().as_ref().map(|protocol| protocol.type_name());
+        Rc::new(AtWork::new(self, protocol))
+    }
+
+    #[cfg(feature = "test-util")]
+    fn awaits(self: Rc<Self>) -> Interest {
+        Interest { readable: self.life.get().is_reading(), writable: !self.queue.borrow().is_empty() }
+    }
+
     fn on_close(self: Rc<Self>) {
         if !self.life.get().is_closing() {
-            self.core.resource_warning(format_args!("unclosed transport {self:?}"));
+            self.core.resource_warning(format_args!("unclosed transport {self:?}"), Some(self.created_at));
         }
         self.forget();
     }
@@ -376,6 +394,10 @@ impl Ready for DatagramSocket {
             Some(Action::Read | Action::Tell) | None => {}
         });
     }
+
+    fn about(self: Rc<Self>) -> Option<Ran> {
+        Some(Ran::Event(Handler::about(self)))
+    }
 }
 
 impl Holder for DatagramSocket {
@@ -390,6 +412,10 @@ impl Holder for DatagramSocket {
 }
 
 impl BaseTransport for DatagramSocket {
+    fn created_at(&self) -> Option<&'static Location<'static>> {
+        Some(self.created_at)
+    }
+
     fn id(&self) -> TransportId {
         self.id
     }

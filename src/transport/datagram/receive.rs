@@ -90,13 +90,13 @@ impl DatagramSocket {
     }
 
     fn deliver(&self, arrived: Arrived<'_>, share: &mut Share) {
-        let Arrived { data, from, truncated } = arrived;
         share.datagrams += 1;
-        share.bytes += data.len();
-        if truncated {
-            let text = format!("a datagram of more than {} bytes was received, and dropped", data.len());
-            return self.note_error(io::Error::new(io::ErrorKind::InvalidData, text));
+        share.bytes += arrived.data.len();
+        self.core.count_in(arrived.data.len());
+        if let Err(error) = arrived.check_whole() {
+            return self.note_error(error);
         }
+        let Arrived { data, from, .. } = arrived;
         let called = self.call(|protocol, handle| protocol.datagram_received(handle, data, from.as_ref()));
         if let Some(Err(payload)) = called {
             // As in asyncio, the endpoint goes on.

@@ -9,10 +9,12 @@ use crate::constants::{
 };
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::inspection::waits_for;
 use crate::os::address::Address;
 use crate::os::datagram::{send, send_several, send_to};
 use crate::os::socket::would_block;
 use crate::protocol::{AnyDatagramProtocol, DatagramTransport, WaiterId, WaterMarks};
+use crate::sched::info::WaitsFor;
 use crate::transport::actions::Action;
 use crate::transport::datagram::{DatagramSocket, Peer};
 use crate::transport::flow::{Change, Flow};
@@ -78,13 +80,15 @@ impl DatagramSocket {
     }
 
     fn send_now(&self, data: &[u8], to: Option<&Address>) -> io::Result<()> {
-        match (&*self.io.borrow(), to) {
+        let sent = match (&*self.io.borrow(), to) {
             // For the parent nothing is sent.
-            (Some(_), _) if self.core.is_inherited() => Err(io::ErrorKind::WouldBlock.into()),
-            (Some(io), Some(to)) => send_to(&io.socket, data, to).map(drop),
-            (Some(io), None) => send(&io.socket, data).map(drop),
-            (None, _) => Ok(()),
-        }
+            (Some(_), _) if self.core.is_inherited() => return Err(io::ErrorKind::WouldBlock.into()),
+            (Some(io), Some(to)) => send_to(&io.socket, data, to)?,
+            (Some(io), None) => send(&io.socket, data)?,
+            (None, _) => 0,
+        };
+        self.core.count_out(sent);
+        Ok(())
     }
 
     /// Takes a datagram to be sent with others, if that is how it is done just now; but none for the peer of a connected
@@ -113,7 +117,12 @@ impl DatagramSocket {
         let (mut sent, mut is_full) = (0, false);
         while let (false, Some(io), true) = (is_full, &*self.io.borrow(), sent < outbox.letters.len()) {
             match send_several(&io.socket, &outbox.bytes, &outbox.letters[sent..]) {
-                Ok(n) => sent += n,
+                Ok(n) => {
+                    let letters = &outbox.letters[sent..sent + n];
+                    let bytes = letters.iter().map(|(range, _)| range.len()).sum();
+                    self.core.count_out(bytes);
+                    sent += n;
+                }
                 Err(error) if would_block(&error) => is_full = true,
                 Err(error) => {
                     sent += 1;
@@ -167,7 +176,7 @@ impl DatagramSocket {
         let writes = self.lost_writes.get().saturating_add(1);
         self.lost_writes.set(writes);
         if writes >= LOST_WRITES_BEFORE_WARNING {
-            tracing::warn!(target: "roundelay", "sendto on an endpoint that is gone, for the {writes}th time: {self:?}");
+            note!(WARN, "roundelay", "sendto on an endpoint that is gone, for the {writes}th time: {self:?}");
         }
     }
 
@@ -318,6 +327,7 @@ impl DatagramTransport for DatagramSocket {
             }
         };
         drop(before);
+        waits_for(|| WaitsFor::Other("a transport to send what it has"));
         Poll::Pending
     }
 

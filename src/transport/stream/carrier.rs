@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
+use std::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -22,7 +23,6 @@ use crate::os::channel::Channel;
 use crate::protocol::{ProtocolRef, Transport, TransportId};
 use crate::reactor::Readiness;
 use crate::reactor::slot::{End, Handler};
-use crate::transport::address::KeptAddress;
 use crate::transport::flow::Flow;
 use crate::transport::stream::layer::Layer;
 use crate::transport::stream::{Parts, SocketTransport};
@@ -301,7 +301,22 @@ impl EventLoop {
     /// assert_eq!(protocol.with(|lines| lines.0), 2);
     /// # std::io::Result::Ok(())
     /// ```
+    #[track_caller]
     pub fn connect_stream<F, P, S>(&self, factory: F, stream: S) -> io::Result<(Transport, ProtocolRef<P>)>
+    where
+        F: FnOnce() -> P,
+        P: crate::protocol::Protocol,
+        S: AsyncRead + AsyncWrite + 'static,
+    {
+        self.connect_stream_at(Location::caller(), factory, stream)
+    }
+
+    pub(crate) fn connect_stream_at<F, P, S>(
+        &self,
+        created_at: &'static Location<'static>,
+        factory: F,
+        stream: S,
+    ) -> io::Result<(Transport, ProtocolRef<P>)>
     where
         F: FnOnce() -> P,
         P: crate::protocol::Protocol,
@@ -311,7 +326,7 @@ impl EventLoop {
             return Err(LoopClosed.into());
         }
         let protocol = ProtocolRef::new(factory());
-        let parts = Parts::new(protocol.clone().into(), KeptAddress::Unknown, KeptAddress::Unknown);
+        let parts = Parts::nameless(protocol.clone().into(), Some(created_at));
         let transport = SocketTransport::open_foreign(&self.core, Box::pin(stream), parts);
         transport.begin_anew(&[]);
         Ok((transport.transport(), protocol))

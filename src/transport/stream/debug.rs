@@ -4,11 +4,20 @@ use std::fmt;
 
 use crate::os::address::Address;
 use crate::os::fd::AsRawFd;
-use crate::protocol::BaseTransport;
+use crate::protocol::{BaseTransport, Transport};
+use crate::transport::at_work::AtWork;
 use crate::transport::stream::SocketTransport;
 use crate::transport::stream::carrier::Carrier;
 
 impl SocketTransport {
+    /// With its protocol.
+    pub(super) fn at_work(&self) -> AtWork<Transport> {
+        // What the application knows of is the one on top.
+        let transport = self.transport().uppermost();
+        let protocol = transport.protocol().map(|protocol| protocol.type_name());
+        AtWork::new(transport, protocol)
+    }
+
     /// Who is at the other end, where that one has a name.
     fn peer(&self) -> Option<Address> {
         let (ip, unix) = if self.is_layered {

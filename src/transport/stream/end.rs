@@ -28,7 +28,7 @@ impl SocketTransport {
         if let Some((method, payload)) = panic {
             return self.fail_by_panic(&format!("the stream's {method}"), payload);
         }
-        tracing::debug!(target: "roundelay", "{self:?} is lost: {error}");
+        note!(DEBUG, "roundelay::io", "{self:?} is lost: {error}");
         self.lose(Some(error));
     }
 
@@ -65,6 +65,7 @@ impl SocketTransport {
         if !self.update_life(Lifecycle::gone) {
             return;
         }
+        note!(DEBUG, "roundelay::io", "{self:?}: connection lost");
         let error = self.if_rare(|rare| rare.error.take()).flatten();
         let called = self.call(|protocol, transport| protocol.connection_lost(transport, error));
         if let Some(Err(payload)) = called {
@@ -95,9 +96,7 @@ impl SocketTransport {
         self.wake_waiters();
         self.wake_flush_waiters();
         self.wake_file();
-        if let Some((owner, place)) = self.owner.take() {
-            owner.transport_lost(place);
-        }
+        self.leave_owner();
         let protocol = self.protocol.take();
         let ((), slot) = context::enter(self.context.replace(Slot::EMPTY), || {
             self.release("a protocol", protocol);
@@ -160,7 +159,7 @@ impl SocketTransport {
         if is_unix && self.if_rare(|rare| rare.credentials).flatten().is_none() {
             match peer_credentials(channel.as_fd()) {
                 Ok(credentials) => self.rare(|rare| rare.credentials = Some(credentials)),
-                Err(error) => tracing::debug!(target: "roundelay", "no credentials of the peer of {self:?}: {error}"),
+                Err(error) => note!(DEBUG, "roundelay::io", "no credentials of the peer of {self:?}: {error}"),
             }
         }
     }
@@ -187,14 +186,16 @@ impl SocketTransport {
         self.call_handler(ExceptionContext::new(message).with_exception(Exception::Error(error)));
     }
 
-    pub(super) fn call_handler(&self, mut context: ExceptionContext<'_>) {
+    pub(super) fn call_handler(&self, mut problem: ExceptionContext<'_>) {
         if let Some(me) = self.me.upgrade() {
-            context = context.with_subject(Transport::new(me));
+            problem = problem.with_subject(Transport::new(me));
         }
         if let Some(protocol) = self.protocol.borrow().clone() {
-            context = context.with_subject(protocol);
+            problem = problem.with_subject(protocol);
         }
-        EventLoop::handle(self.core.clone()).call_exception_handler(&context);
+        problem.created_at = self.place();
+        let el = EventLoop::handle(self.core.clone());
+        context::within(&self.context, || el.call_exception_handler(&problem));
     }
 
     /// Why writing is impossible.

@@ -33,13 +33,19 @@ impl SocketTransport {
     }
 
     /// Bytes went. A callback may have taken long before it wrote, so the time of the turn would not do.
-    #[inline]
+    #[inline(always)]
     pub(super) fn note_activity(&self) {
-        if self.if_rare(|rare| rare.idle.is_some()) == Some(true) {
-            // The clock may be the application's.
-            let now = self.core.now();
-            self.if_rare(|rare| rare.idle.as_mut().map(|idle| idle.active_at = now));
+        if self.rare.borrow().as_ref().is_some_and(|rare| rare.idle.is_some()) {
+            self.note_activity_now();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_activity_now(&self) {
+        // The clock may be the application's.
+        let now = self.core.now();
+        self.if_rare(|rare| rare.idle.as_mut().map(|idle| idle.active_at = now));
     }
 
     fn check_idle(&self) {

@@ -62,6 +62,9 @@ pub(crate) trait Layer {
     /// first.
     fn half_closes(&self) -> bool;
 
+    /// From now on it is to end alone, where that is left to whoever uses it.
+    fn allow_half_close(&self) {}
+
     /// The transport is to be closed.
     fn closing(&self) -> Closing {
         Closing::Settle

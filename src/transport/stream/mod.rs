@@ -17,6 +17,7 @@ mod debug;
 mod end;
 mod idle;
 mod layer;
+mod origin;
 mod pipe;
 mod read;
 mod sendfile;
@@ -25,11 +26,14 @@ mod write;
 pub(crate) use end::local_addr_of;
 #[cfg_attr(not(feature = "__tls"), allow(unused_imports))]
 pub(crate) use layer::{Closing, Layer};
+pub(crate) use origin::Owner;
 pub(crate) use pipe::{Elsewhere, PipeEnd, open_pipe};
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
@@ -48,6 +52,7 @@ use crate::protocol::{
 use crate::reactor::slot::{End, Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
 use crate::sched::context::{self, Slot};
+use crate::sched::ran::Ran;
 use crate::sched::ready::{Item, Ready};
 use crate::transport::actions::{Action, Actions};
 use crate::transport::address::KeptAddress;
@@ -56,11 +61,7 @@ use crate::transport::lifecycle::{BeginFile, Close, Lifecycle};
 use crate::transport::queue::WriteQueue;
 use crate::transport::stream::carrier::{Carrier, Io};
 use crate::transport::stream::idle::IdleLimit;
-
-/// Hears of the end of a transport: its server.
-pub(crate) trait Owner {
-    fn transport_lost(&self, place: usize);
-}
+use crate::transport::stream::origin::Origin;
 
 /// What a new transport is made of.
 pub(crate) struct Parts {
@@ -69,17 +70,29 @@ pub(crate) struct Parts {
     pub(crate) context: Slot,
     pub(crate) local_addr: KeptAddress,
     pub(crate) peer_addr: KeptAddress,
+    /// Where the application made it. `None` where a server has, or the transport that it is to stand on.
+    pub(crate) created_at: Option<&'static Location<'static>>,
 }
 
 impl Parts {
     /// With callbacks in a copy of the current context.
-    pub(crate) fn new(protocol: AnyProtocol, local_addr: KeptAddress, peer_addr: KeptAddress) -> Self {
-        Self { protocol, context: context::fork_current(), local_addr, peer_addr }
+    pub(crate) fn new(
+        protocol: AnyProtocol,
+        local_addr: KeptAddress,
+        peer_addr: KeptAddress,
+        created_at: Option<&'static Location<'static>>,
+    ) -> Self {
+        Self { protocol, context: context::fork_current(), local_addr, peer_addr, created_at }
+    }
+
+    /// As `new`, where nobody has an address.
+    pub(crate) fn nameless(protocol: AnyProtocol, created_at: Option<&'static Location<'static>>) -> Self {
+        Self::new(protocol, KeptAddress::Unknown, KeptAddress::Unknown, created_at)
     }
 
     /// As `new`, over a socket that is asked for its addresses.
-    pub(crate) fn of_socket(protocol: AnyProtocol, socket: &Socket) -> Self {
-        Self::new(protocol, local_addr_of(socket), peer_addr(socket).ok().into())
+    pub(crate) fn of_socket(protocol: AnyProtocol, socket: &Socket, created_at: &'static Location<'static>) -> Self {
+        Self::new(protocol, local_addr_of(socket), peer_addr(socket).ok().into(), Some(created_at))
     }
 }
 
@@ -163,8 +176,8 @@ pub(crate) struct SocketTransport {
     fresh: Cell<bool>,
     /// Made when first used. Borrowed for a moment only, while no code of the application's runs.
     rare: RefCell<Option<Box<Rare>>>,
-    /// The server, and the place that this connection has with it.
-    owner: Cell<Option<(Rc<dyn Owner>, usize)>>,
+    /// The server, and the place that this connection has with it; or where it was made.
+    origin: Cell<Origin>,
     local_addr: Cell<KeptAddress>,
     /// Of a socket of the internet's it is known.
     peer_addr: KeptAddress,
@@ -172,7 +185,7 @@ pub(crate) struct SocketTransport {
 
 impl SocketTransport {
     fn make(core: &Rc<Core>, life: Lifecycle, is_layered: bool, parts: Parts) -> Rc<Self> {
-        core.counters.transports.opened();
+        core.local.counters.transports.opened();
         Rc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             core: core.clone(),
@@ -195,7 +208,7 @@ impl SocketTransport {
             unseen: Cell::new(0),
             fresh: Cell::new(true),
             rare: RefCell::new(None),
-            owner: Cell::new(None),
+            origin: Cell::new(Origin::Made(parts.created_at)),
             local_addr: Cell::new(parts.local_addr),
             peer_addr: parts.peer_addr,
         })
@@ -269,6 +282,7 @@ impl SocketTransport {
 
     fn begin(&self) {
         self.made_in.set(self.core.turn_number());
+        note!(DEBUG, "roundelay::io", "{self:?}: connection made");
         let called = self.call(|protocol, transport| protocol.connection_made(transport));
         if let Some(Err(payload)) = called {
             // As in asyncio, the connection goes on.
@@ -351,11 +365,6 @@ impl SocketTransport {
     /// As `make_connection`, in a turn of its own.
     pub(crate) fn make_connection_soon(&self) {
         self.enqueue(Action::Made);
-    }
-
-    /// Says who is to hear of the end.
-    pub(crate) fn set_owner(&self, owner: Rc<dyn Owner>, place: usize) {
-        self.owner.set(Some((owner, place)));
     }
 
     /// Changes what is rare, which is made for it if need be.
@@ -505,11 +514,15 @@ impl Handler for SocketTransport {
         });
     }
 
+    fn about(self: Rc<Self>) -> Rc<dyn fmt::Debug> {
+        Rc::new(self.at_work())
+    }
+
     fn on_close(self: Rc<Self>) {
         // What stands on it and was closed would have closed it.
         let is_closing = self.life.get().is_closing() || self.carried().is_some_and(|it| it.uppermost().is_closing());
         if !is_closing {
-            self.core.resource_warning(format_args!("unclosed transport {self:?}"));
+            self.core.resource_warning(format_args!("unclosed transport {self:?}"), self.place());
         }
         self.forget();
     }
@@ -519,6 +532,11 @@ impl Handler for SocketTransport {
             End::Flush => self.close_whole(),
             End::Now => self.abort(),
         }
+    }
+
+    #[cfg(feature = "test-util")]
+    fn awaits(self: Rc<Self>) -> Interest {
+        Interest { readable: self.life.get().is_reading(), writable: self.wants_room() }
     }
 
     fn unfinished(self: Rc<Self>) -> Option<Rc<dyn Any>> {
@@ -541,6 +559,10 @@ impl Ready for SocketTransport {
             }
             Some(Action::Tell) | None => {}
         });
+    }
+
+    fn about(self: Rc<Self>) -> Option<Ran> {
+        Some(Ran::Event(Handler::about(self)))
     }
 
     fn close(self: Rc<Self>) {
@@ -617,6 +639,10 @@ impl BaseTransport for SocketTransport {
             ..ExtraInfo::default()
         }
     }
+
+    fn created_at(&self) -> Option<&'static Location<'static>> {
+        self.place()
+    }
 }
 
 impl StreamTransport for SocketTransport {
@@ -682,6 +708,12 @@ impl StreamTransport for SocketTransport {
             BeginFile::AfterEof => Some("the writing side was ended by write_eof()"),
             BeginFile::Busy => Some("sendfile is in progress"),
             BeginFile::NoSide => Some("the transport does not write"),
+        }
+    }
+
+    fn allow_half_close(&self) {
+        if !self.life.get().is_closing() {
+            self.with_layer(|layer| layer.allow_half_close());
         }
     }
 

@@ -7,6 +7,7 @@
 //! other. A file blocks, so it is called [`Elsewhere`]; the transport tries again when it is told to.
 
 use std::io::{self, IoSlice};
+use std::panic::Location;
 use std::rc::Rc;
 
 use crate::event_loop::exception::ExceptionContext;
@@ -16,7 +17,6 @@ use crate::os::socket::would_block;
 use crate::protocol::{AnyProtocol, BaseTransport};
 use crate::reactor::slot::{Handler, Listener};
 use crate::reactor::{Interest, Mode, Readiness};
-use crate::transport::address::KeptAddress;
 use crate::transport::lifecycle::{Lifecycle, Watch};
 use crate::transport::stream::carrier::Carrier;
 use crate::transport::stream::{Parts, SocketTransport};
@@ -53,8 +53,9 @@ pub(crate) fn open_pipe(
     end: PipeEnd,
     try_first: bool,
     protocol: AnyProtocol,
+    created_at: &'static Location<'static>,
 ) -> io::Result<Rc<SocketTransport>> {
-    let parts = Parts::new(protocol, KeptAddress::Unknown, KeptAddress::Unknown);
+    let parts = Parts::nameless(protocol, Some(created_at));
     SocketTransport::open_end(core, channel, end, try_first, parts)
 }
 

@@ -112,7 +112,11 @@ impl SocketTransport {
     /// Receives, and notes whether that has drained the socket.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &*self.io.borrow() {
-            Some(Carrier::Channel(io)) if io.channel.kind() == Kind::Internet => recv(&io.channel, buffer)?,
+            Some(Carrier::Channel(io)) if io.channel.kind() == Kind::Internet => {
+                let n = recv(&io.channel, buffer)?;
+                self.core.count_in(n);
+                n
+            }
             Some(Carrier::Layer(layer)) => {
                 // Where the layer does not know, only a read that would block says that nothing is left.
                 self.more.set(true);
@@ -126,6 +130,7 @@ impl SocketTransport {
             }
             Some(Carrier::Channel(io)) => {
                 let (n, stopped_short) = self.receive_otherwise(&io.channel, buffer)?;
+                self.core.count_in(n);
                 if stopped_short {
                     self.more.set(true);
                 }
@@ -235,12 +240,13 @@ impl SocketTransport {
         if self.life.get().is_read_end() {
             self.pipe_ended();
         } else if self.update_life(Lifecycle::end_reading) {
+            note!(TRACE, "roundelay::io", "{self:?}: received EOF");
             self.read_interest(false);
             match self.call(|protocol, transport| protocol.eof_received(transport)) {
                 // A transport that stands on it closes it, when what has arrived is taken.
                 Some(Ok(KeepOpen::Yes)) if self.half_closes() || self.carried().is_some() => {}
                 Some(Ok(KeepOpen::Yes)) => {
-                    tracing::warn!(target: "roundelay", "{self:?} is closed: KeepOpen::Yes has no effect over TLS");
+                    note!(WARN, "roundelay", "{self:?} is closed: KeepOpen::Yes has no effect over TLS");
                     self.close();
                 }
                 Some(Ok(KeepOpen::No)) | None => self.close(),
@@ -272,6 +278,7 @@ impl ReadTransport for SocketTransport {
             return;
         }
         if self.update_life(Lifecycle::pause) {
+            note!(TRACE, "roundelay::io", "{self:?}: pauses reading");
             self.read_interest(false);
         }
     }
@@ -281,6 +288,7 @@ impl ReadTransport for SocketTransport {
             return;
         }
         if self.update_life(Lifecycle::resume) {
+            note!(TRACE, "roundelay::io", "{self:?}: resumes reading");
             self.read_interest(true);
             self.go_on_reading();
         }

@@ -128,7 +128,7 @@ impl FileSink for SocketTransport {
                     self.note_activity();
                 }
                 self.core.spend_budget();
-                self.core.spend_bytes(n);
+                self.core.sent(n);
                 Poll::Ready(Ok(n))
             }
             Err(error) if would_block(&error) => {

@@ -7,8 +7,10 @@ use bytes::Bytes;
 
 use crate::constants::{LOST_WRITES_BEFORE_WARNING, MAX_IOVECS, READS_PER_EVENT};
 use crate::event_loop::exception::ExceptionContext;
+use crate::event_loop::inspection::waits_for;
 use crate::os::socket::{send, send_vectored, would_block};
 use crate::protocol::{BaseTransport, WaiterId, WaterMarks, WriteTransport};
+use crate::sched::info::WaitsFor;
 use crate::transport::actions::Action;
 use crate::transport::flow::{Change, Flow};
 use crate::transport::lifecycle::{Flushed, Lifecycle, Verdict, WriteEof};
@@ -105,16 +107,25 @@ impl SocketTransport {
     #[inline(always)]
     pub(super) fn send(&self, carrier: &Carrier, data: &[u8]) -> io::Result<usize> {
         match carrier {
-            Carrier::Channel(io) if io.channel.is_socket() => send(&io.channel, data),
-            Carrier::Channel(io) => self.send_otherwise(&io.channel, &[IoSlice::new(data)]),
+            Carrier::Channel(io) if io.channel.is_socket() => self.count_sent(send(&io.channel, data)),
+            Carrier::Channel(io) => self.count_sent(self.send_otherwise(&io.channel, &[IoSlice::new(data)])),
             Carrier::Layer(layer) => layer.send(data),
         }
     }
 
+    /// What has left the process. A layer's bytes are those of the transport that it stands on.
+    #[inline(always)]
+    fn count_sent(&self, sent: io::Result<usize>) -> io::Result<usize> {
+        if let Ok(n) = sent {
+            self.core.count_out(n);
+        }
+        sent
+    }
+
     fn send_vectored(&self, carrier: &Carrier, data: &[IoSlice<'_>]) -> io::Result<usize> {
         match carrier {
-            Carrier::Channel(io) if io.channel.is_socket() => send_vectored(&io.channel, data),
-            Carrier::Channel(io) => self.send_otherwise(&io.channel, data),
+            Carrier::Channel(io) if io.channel.is_socket() => self.count_sent(send_vectored(&io.channel, data)),
+            Carrier::Channel(io) => self.count_sent(self.send_otherwise(&io.channel, data)),
             Carrier::Layer(layer) => layer.send_vectored(data),
         }
     }
@@ -138,7 +149,7 @@ impl SocketTransport {
             rare.lost_writes
         });
         if writes >= LOST_WRITES_BEFORE_WARNING {
-            tracing::warn!(target: "roundelay", "write to a connection that is gone, for the {writes}th time: {self:?}");
+            note!(WARN, "roundelay", "write to a connection that is gone, for the {writes}th time: {self:?}");
         }
     }
 
@@ -182,6 +193,7 @@ impl SocketTransport {
             }
         });
         drop(before);
+        waits_for(|| WaitsFor::Other("a transport to send what it has"));
     }
 
     /// Ready, or pending where a task has had its share: a peer that takes everything at once must not keep the others
@@ -307,7 +319,7 @@ impl SocketTransport {
             Ok(()) => {}
             // A peer that is gone already shows by the next event.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                tracing::debug!(target: "roundelay", "shutdown of {self:?}: {error}");
+                note!(DEBUG, "roundelay::io", "shutdown of {self:?}: {error}");
             }
             // It would wait for the end in vain.
             Err(error) => self.fail(error),

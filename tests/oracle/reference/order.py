@@ -1,6 +1,7 @@
 """Callbacks and turns."""
 
 import asyncio
+import contextvars
 import threading
 
 from .support import fail, scenario, socket_pair, trace_reports, turn, turns
@@ -127,6 +128,47 @@ def failing_handler_of_exceptions(loop, trace):
     loop.set_exception_handler(handler)
     loop.call_soon(fail)
     loop.call_soon(trace, "b")
+    turns(loop, trace, 1)
+
+
+@scenario
+def handler_of_exceptions_that_uses_the_loop(loop, trace):
+    def second(loop, context):
+        trace("second handler")
+        loop.stop()
+
+    def first(loop, context):
+        trace("first handler")
+        loop.call_soon(trace, "scheduled")
+        loop.set_exception_handler(second)
+
+    loop.set_exception_handler(first)
+    loop.call_soon(fail)
+    loop.call_soon(trace, "a")
+    loop.call_soon(fail)
+    loop.call_soon(trace, "b")
+    loop.run_forever()
+    trace("stopped")
+    turns(loop, trace, 1)
+
+
+@scenario(since=(3, 12))
+def handler_of_exceptions_in_a_context(loop, trace):
+    var = contextvars.ContextVar("var", default="none")
+
+    def handler(loop, context):
+        trace(f"reported in {var.get()}")
+
+    def failing():
+        var.set("the callback's own")
+        fail()
+
+    loop.set_exception_handler(handler)
+    context = contextvars.copy_context()
+    context.run(var.set, "the callback's")
+    loop.call_soon(fail, context=context)
+    loop.call_soon(failing, context=context.copy())
+    loop.call_soon(fail)
     turns(loop, trace, 1)
 
 
