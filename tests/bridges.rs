@@ -4,6 +4,8 @@
 #[path = "common/collector.rs"]
 mod collector;
 mod common;
+#[path = "common/own_transport.rs"]
+mod own_transport;
 mod wire;
 
 use std::cell::RefCell;
@@ -12,6 +14,7 @@ use std::rc::Rc;
 
 use collector::collect;
 use common::{Kind, complete, run_until, settle, take_reports};
+use own_transport::Own;
 use roundelay::{
     Buffered, BufferedProtocol, EventLoop, KeepOpen, StreamReader, StreamWriter, Transport, UnrelatedHalves,
 };
@@ -174,6 +177,43 @@ on_every_loop! {
             complete(el, writer.wait_closed()).unwrap();
             assert!(record.is_silent());
         }
+    }
+
+    /// A transport of the application's that delivers as soon as it is told to read on, within the call: whether the
+    /// reader has read, waits for more than its limit, becomes a protocol or is dropped.
+    fn a_transport_that_delivers_at_once(el) {
+        let begin = || {
+            let (transport, peer) = connect(el, Net::Tcp, Tap::new(&Record::new()));
+            let at_once = Rc::default();
+            let own = Own::delivering(&transport, &at_once);
+            let halves = complete(el, async { own.into_stream_with_limit(4).unwrap() });
+            peer.send(b"more than twice the limit, ");
+            run_until(el, || !transport.is_reading());
+            at_once.borrow_mut().extend_from_slice(b"at once");
+            (transport, peer, halves)
+        };
+        let (_, _peer, (mut reader, mut writer)) = begin();
+        assert_eq!(complete(el, reader.read(100)).unwrap(), b"more than twice the limit, ");
+        assert_eq!(complete(el, reader.read(100)).unwrap(), b"at once");
+        writer.close();
+
+        let (_, _peer, (mut reader, mut writer)) = begin();
+        assert_eq!(complete(el, reader.readexactly(34)).unwrap(), b"more than twice the limit, at once");
+        writer.close();
+
+        let (transport, _peer, (reader, writer)) = begin();
+        let record = Record::new();
+        let (own, _) = writer.into_protocol(reader, || Tap::new(&record)).unwrap();
+        settle(el);
+        assert_eq!(record.take(), ["data 34"]);
+        finish(el, &own, &record);
+        assert!(transport.protocol().is_none());
+
+        let (transport, peer, (reader, mut writer)) = begin();
+        drop(reader);
+        assert!(transport.is_reading());
+        writer.close();
+        run_until(el, || peer.at_eof());
     }
 
     /// An end of file that the protocol was told of is the reader's, too, behind what the protocol gave back.

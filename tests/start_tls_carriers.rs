@@ -6,135 +6,30 @@
 #[path = "common/certificates.rs"]
 mod certificates;
 mod common;
+#[path = "common/own_transport.rs"]
+mod own_transport;
 #[path = "common/tcp.rs"]
 mod tcp;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{join, poll};
 use roundelay::{
-    AnyProtocol, BaseTransport, Buffered, BufferedProtocol, EventLoop, ExtraInfo, KeepOpen, LoopClosed, Protocol,
-    ReadTransport, StartTls, StreamTransport, TcpStream, Transport, TransportId, WaiterId, WaterMarks, WriteReady,
-    WriteTransport,
+    AnyProtocol, Buffered, BufferedProtocol, EventLoop, KeepOpen, LoopClosed, Protocol, StartTls, TcpStream, Transport,
 };
 
 use certificates::{acceptor, connector};
 use common::{alone, on_loop, on_manual_clock, run_until};
+use own_transport::Own;
 use tcp::{Recorder, calm, complete, idle, pattern, plain_pair, receive_all};
-
-/// A carrier of the application's own, which adds nothing to the one below.
-#[derive(Debug)]
-struct Own {
-    id: TransportId,
-    carrier: Transport,
-    /// For the one who waits.
-    waiting: RefCell<Option<WriteReady>>,
-}
-
-impl Own {
-    fn over(carrier: &Transport) -> Transport {
-        Transport::new(Rc::new(Self { id: TransportId::next(), carrier: carrier.clone(), waiting: RefCell::new(None) }))
-    }
-
-    fn poll_waiting(&self, cx: &mut Context<'_>, make: fn(&Transport) -> WriteReady) -> Poll<io::Result<()>> {
-        let mut waiting = self.waiting.borrow_mut();
-        let polled = Pin::new(waiting.get_or_insert_with(|| make(&self.carrier))).poll(cx);
-        if polled.is_ready() {
-            *waiting = None;
-        }
-        polled
-    }
-}
-
-impl BaseTransport for Own {
-    fn id(&self) -> TransportId {
-        self.id
-    }
-    fn is_closing(&self) -> bool {
-        self.carrier.is_closing()
-    }
-    fn close(&self) {
-        self.carrier.close();
-    }
-    fn abort(&self) {
-        self.carrier.abort();
-    }
-    fn extra_info(&self) -> ExtraInfo {
-        self.carrier.extra_info()
-    }
-}
-
-impl ReadTransport for Own {
-    fn is_reading(&self) -> bool {
-        self.carrier.is_reading()
-    }
-    fn pause_reading(&self) {
-        self.carrier.pause_reading();
-    }
-    fn resume_reading(&self) {
-        self.carrier.resume_reading();
-    }
-    fn unread(&self, data: &[u8]) {
-        self.carrier.unread(data);
-    }
-}
-
-impl WriteTransport for Own {
-    fn write(&self, data: &[u8]) {
-        self.carrier.write(data);
-    }
-    fn write_owned(&self, data: Bytes) {
-        self.carrier.write_owned(data);
-    }
-    fn writelines(&self, data: &[IoSlice<'_>]) {
-        self.carrier.writelines(data);
-    }
-    fn write_eof(&self) {
-        self.carrier.write_eof();
-    }
-    fn can_write_eof(&self) -> bool {
-        self.carrier.can_write_eof()
-    }
-    fn write_buffer_size(&self) -> usize {
-        self.carrier.write_buffer_size()
-    }
-    fn write_buffer_limits(&self) -> WaterMarks {
-        self.carrier.write_buffer_limits()
-    }
-    fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()> {
-        self.carrier.set_write_buffer_limits(high, low)
-    }
-    fn set_write_buffer_cap(&self, cap: Option<usize>) {
-        self.carrier.set_write_buffer_cap(cap);
-    }
-    fn poll_ready(&self, _: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_waiting(cx, Transport::ready)
-    }
-    fn poll_flushed(&self, _: WaiterId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_waiting(cx, Transport::flushed)
-    }
-    fn forget_waiter(&self, _: WaiterId) {
-        self.waiting.take();
-    }
-}
-
-impl StreamTransport for Own {
-    fn protocol(&self) -> Option<AnyProtocol> {
-        self.carrier.protocol()
-    }
-    fn set_protocol(&self, protocol: AnyProtocol) {
-        self.carrier.set_protocol(protocol);
-    }
-}
 
 /// Counts bytes.
 #[derive(Clone, Default)]

@@ -259,6 +259,15 @@ on_every_loop! {
             assert_eq!(b.recv(&mut data).await.unwrap(), 3);
             b.send_to(b"then", a.get_ref().local_addr().unwrap()).await.unwrap();
             assert_eq!(a.next().await.unwrap().unwrap().0, "then");
+            // Where an earlier one found nobody, the one at hand is kept.
+            drop(b);
+            a.send(("lost".into(), to)).await.unwrap();
+            let error = a.send(("kept".into(), to)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            let b = UdpSocket::bind(to).await.unwrap();
+            a.flush().await.unwrap();
+            assert_eq!(b.recv(&mut data).await.unwrap(), 4);
+            assert_eq!(&data[..4], b"kept");
         });
         assert_eq!(registered(el), 0);
     }

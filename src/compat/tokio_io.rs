@@ -5,11 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::ReadBuf;
 
-use crate::os::room::Room;
+use crate::os::room::{Room, ZEROED};
 use crate::stream::ReadInto;
-
-/// At most so many bytes that nobody has written are made zeros for a read.
-const ZEROED: usize = 16 * 1024;
 
 /// tokio's `poll_read`.
 pub(crate) fn poll_read(this: &mut impl ReadInto, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -15,6 +15,9 @@ use rustix::net::RecvFlags;
 use crate::os::fault::{Call, retry};
 use crate::os::fd::{AsFd, AsRawFd};
 
+/// At most so many bytes that nobody has written are made zeros for a read.
+pub(crate) const ZEROED: usize = 16 * 1024;
+
 /// Memory to be filled. Nothing in here takes back that a byte was initialised, so it may be made of memory that was.
 pub(crate) struct Room<'a> {
     bytes: &'a mut [MaybeUninit<u8>],
@@ -61,9 +64,9 @@ impl<'a> Room<'a> {
     }
 
     /// For a reader that needs memory which is initialised: at most `most` bytes, and what it says that it has read of
-    /// them is filled.
+    /// them is filled. Of memory that is not, at most [`ZEROED`] bytes are made so.
     pub(crate) fn fill(&mut self, most: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
-        let len = self.left().min(most);
+        let len = self.left().min(if self.initialized { most } else { most.min(ZEROED) });
         let free = &mut self.bytes[self.filled..][..len];
         if !self.initialized {
             free.fill(MaybeUninit::new(0));
@@ -144,6 +147,9 @@ mod tests {
         };
         assert_eq!(room.fill(100, read).unwrap(), 3);
         assert_eq!(room.filled(), 4);
+        let mut bytes = vec![MaybeUninit::uninit(); 2 * ZEROED];
+        let mut room = Room::uninit(&mut bytes);
+        assert_eq!(room.fill(usize::MAX, |free| Ok(free.len())).unwrap(), ZEROED);
     }
 
     #[test]

@@ -159,10 +159,13 @@ impl StreamWriter {
         let connection = self.connection().clone();
         let transport = connection.transport();
         let ended = self.ended().clone();
-        let unread = reader.release();
+        let (unread, resumed) = reader.release();
         connection.hand_over();
         if transport.protocol().is_some() {
             transport.start_protocol_with(protocol.clone().into(), &unread);
+            if let Some(transport) = resumed {
+                transport.resume_reading();
+            }
         } else if connection.el().core.is_open() {
             say_farewell(connection.el(), &transport, &protocol, unread, ended.error());
         }

@@ -1,5 +1,6 @@
 //! What a reader shares with whoever feeds it.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::fmt;
 use std::io;
@@ -27,6 +28,8 @@ pub(crate) struct Buffer {
     transport: Option<Transport>,
     /// Whether the transport was told to pause.
     paused: bool,
+    /// The transport, where it is to read on: it is told with nothing borrowed.
+    resumed: Option<Transport>,
     /// How many want it to stay so, whatever is read.
     holds: usize,
     /// What was taken out to be used piece by piece, and how much of it was. Nothing else is read meanwhile.
@@ -48,6 +51,7 @@ impl Buffer {
             waiter: None,
             transport: None,
             paused: false,
+            resumed: None,
             holds: 0,
             lent: None,
             diverted: 0,
@@ -63,6 +67,10 @@ impl Buffer {
     }
 
     fn pause(&mut self) {
+        if self.resumed.take().is_some() {
+            self.paused = true;
+            return;
+        }
         let reading = self.transport.as_ref().filter(|transport| transport.is_reading());
         if let Some(transport) = reading {
             transport.pause_reading();
@@ -214,9 +222,13 @@ impl Buffer {
         if self.holds > 0 || !std::mem::take(&mut self.paused) {
             return;
         }
-        if let Some(transport) = &self.transport {
-            transport.resume_reading();
-        }
+        self.resumed.clone_from(&self.transport);
+    }
+
+    /// The transport, if somebody has to tell it to read on.
+    #[must_use]
+    pub(crate) fn take_resumed(&mut self) -> Option<Transport> {
+        self.resumed.take()
     }
 
     /// Keeps the transport from reading until `let_go`, whatever is read here.
@@ -332,6 +344,19 @@ fn find_one(bytes: &[u8], separator: &[u8]) -> Option<usize> {
         [byte] => bytes.iter().position(|other| other == byte),
         _ => bytes.windows(separator.len()).position(|window| window == separator),
     }
+}
+
+/// Changes a buffer, and tells its transport to read on if that has made room: at the end, for a transport of an
+/// application's may deliver at once.
+pub(crate) fn change<T>(buffer: &RefCell<Buffer>, change: impl FnOnce(&mut Buffer) -> T) -> T {
+    let mut borrowed = buffer.borrow_mut();
+    let result = change(&mut borrowed);
+    let resumed = borrowed.take_resumed();
+    drop(borrowed);
+    if let Some(transport) = resumed {
+        transport.resume_reading();
+    }
+    result
 }
 
 /// Wakes the one who waited for what a feed has brought.

@@ -1,7 +1,7 @@
 //! Datagram sockets as streams and sinks.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind::ConnectionRefused};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,6 +13,7 @@ use futures_sink::Sink;
 use crate::os::address::UnixAddr;
 use crate::stream::udp::UdpSocket;
 use crate::stream::unix_datagram::UnixDatagram;
+use Refused::{OfAnEarlierOne, OfThisOne};
 
 /// A datagram socket as a `Stream` of what arrives and a `Sink` for what is sent. Made by [`UdpSocket::into_datagrams`] and
 /// [`UnixDatagram::into_datagrams`](crate::UnixDatagram::into_datagrams).
@@ -23,7 +24,8 @@ use crate::stream::unix_datagram::UnixDatagram;
 ///
 /// The sink takes `(Bytes, address)`. It holds one datagram at most, which goes to the kernel by the next
 /// `poll_ready`, `poll_flush` or `poll_close`, and these wait while the kernel's buffer is full. A datagram that cannot be
-/// sent is dropped, and their error says why; the sink goes on. Closing it flushes it, and nothing more. The address of the
+/// sent is dropped, and their error says why; the sink goes on. Where a [`UdpSocket`] says that an earlier datagram found
+/// nobody, the one at hand is kept, and goes by the next of these calls. Closing it flushes it, and nothing more. The address of the
 /// peer of a socket that was connected before will do for it, too: with a [pair](crate::UnixDatagram::pair), whose ends
 /// have no name, what has arrived can be sent back as it is.
 ///
@@ -76,9 +78,16 @@ impl<S: fmt::Debug, A> fmt::Debug for Datagrams<S, A> {
     }
 }
 
+/// Of which datagram a socket says that nobody wanted it. The internet answers when it is gone; a unix socket does at once.
+#[derive(PartialEq)]
+enum Refused {
+    OfThisOne,
+    OfAnEarlierOne,
+}
+
 /// Both traits, for a socket that `impl_datagrams` has made, of addresses.
 macro_rules! impl_datagrams_of {
-    ($socket:ident, $address:ident) => {
+    ($socket:ident, $address:ident, refused: $refused:expr) => {
         impl Stream for Datagrams<$socket, $address> {
             type Item = io::Result<(Bytes, $address)>;
 
@@ -101,7 +110,9 @@ macro_rules! impl_datagrams_of {
                 } else {
                     ready!(self.socket.poll_letter(cx, data, to))
                 };
-                self.outgoing = None;
+                if !matches!(&sent, Err(error) if $refused == OfAnEarlierOne && error.kind() == ConnectionRefused) {
+                    self.outgoing = None;
+                }
                 Poll::Ready(sent.map(drop))
             }
         }
@@ -129,5 +140,5 @@ macro_rules! impl_datagrams_of {
     };
 }
 
-impl_datagrams_of!(UdpSocket, SocketAddr);
-impl_datagrams_of!(UnixDatagram, UnixAddr);
+impl_datagrams_of!(UdpSocket, SocketAddr, refused: OfAnEarlierOne);
+impl_datagrams_of!(UnixDatagram, UnixAddr, refused: OfThisOne);

@@ -11,7 +11,7 @@ use crate::error::{LastingError, LoopClosed};
 use crate::event_loop::EventLoop;
 use crate::event_loop::waiters::{Waiter, Waiters};
 use crate::protocol::{KeepOpen, Protocol, Transport};
-use crate::stream::buffer::{Buffer, wake};
+use crate::stream::buffer::{Buffer, change, wake};
 use crate::stream::reader::StreamReader;
 use crate::stream::writer::StreamWriter;
 
@@ -186,14 +186,13 @@ impl Protocol for StreamProtocol {
     }
 
     fn connection_lost(&mut self, _: &Transport, error: Option<io::Error>) {
-        let waiter = {
-            let mut buffer = self.buffer.borrow_mut();
+        let waiter = change(&self.buffer, |buffer| {
             buffer.clear_transport();
             match &error {
                 Some(error) => buffer.set_error(error),
                 None => buffer.feed_eof(),
             }
-        };
+        });
         self.ended.set(error.as_ref());
         wake(waiter);
     }
@@ -204,14 +203,13 @@ impl Drop for StreamProtocol {
         // Nothing more comes by this protocol: another one has taken the connection over, or the loop was closed, and then
         // what was to come or to be sent is lost.
         let error = (!self.el.core.is_open()).then(|| io::Error::from(LoopClosed));
-        let waiter = {
-            let mut buffer = self.buffer.borrow_mut();
+        let waiter = change(&self.buffer, |buffer| {
             buffer.clear_transport();
             match &error {
                 Some(error) if !buffer.has_ended() => buffer.set_error(error),
                 _ => buffer.feed_eof(),
             }
-        };
+        });
         self.ended.set(error.as_ref());
         wake(waiter);
     }

@@ -12,8 +12,9 @@ use futures_core::Stream;
 
 use crate::error::{IncompleteRead, LimitOverrun, invalid_input};
 use crate::event_loop::inspection::waits_for;
+use crate::protocol::Transport;
 use crate::sched::info::WaitsFor;
-use crate::stream::buffer::Buffer;
+use crate::stream::buffer::{Buffer, change};
 use crate::stream::feeder::StreamFeeder;
 use crate::stream::protocol::Connection;
 
@@ -113,11 +114,11 @@ impl StreamReader {
         self.connection.as_ref()
     }
 
-    /// Has no more to do with its connection; gives what was not read.
-    pub(crate) fn release(self) -> Vec<u8> {
+    /// Has no more to do with its connection; gives what was not read, and the transport if it is to be resumed.
+    pub(crate) fn release(self) -> (Vec<u8>, Option<Transport>) {
         let mut buffer = self.buffer.borrow_mut();
         buffer.clear_transport();
-        buffer.take_all()
+        (buffer.take_all(), buffer.take_resumed())
     }
 
     /// Takes back what was lent, before all else.
@@ -193,19 +194,23 @@ impl StreamReader {
         cx: &Context<'_>,
         look: impl FnOnce(&mut Buffer) -> Option<T>,
     ) -> Poll<io::Result<T>> {
-        let mut buffer = self.buffer.borrow_mut();
-        // What has arrived before an error is not lost to whoever has waited for it.
-        if let Some(found) = look(&mut buffer) {
-            return Poll::Ready(Ok(found));
-        }
-        buffer.check()?;
-        // Whoever asks for more than fits would wait for ever.
-        buffer.resume();
-        let before = buffer.waiter.replace(cx.waker().clone());
-        drop(buffer);
+        let mut before = None;
+        let polled = change(&self.buffer, |buffer| {
+            // What has arrived before an error is not lost to whoever has waited for it.
+            if let Some(found) = look(buffer) {
+                return Poll::Ready(Ok(found));
+            }
+            buffer.check()?;
+            // Whoever asks for more than fits would wait for ever.
+            buffer.resume();
+            before = buffer.waiter.replace(cx.waker().clone());
+            Poll::Pending
+        });
         drop(before);
-        waits_for(|| WaitsFor::Other("a stream to be read"));
-        Poll::Pending
+        if polled.is_pending() {
+            waits_for(|| WaitsFor::Other("a stream to be read"));
+        }
+        polled
     }
 
     /// Ready when nothing more comes. Nothing is received for it beyond the limit.
@@ -320,7 +325,7 @@ impl StreamReader {
 
 impl Drop for StreamReader {
     fn drop(&mut self) {
-        self.buffer.borrow_mut().abandon();
+        change(&self.buffer, Buffer::abandon);
     }
 }
 

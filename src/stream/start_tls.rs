@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::error::LoopClosed;
-use crate::stream::buffer::Buffer;
+use crate::stream::buffer::{Buffer, change};
 use crate::stream::protocol::Connection;
 use crate::stream::writer::StreamWriter;
 use crate::tls::{Prepared, StartingTls, TlsOptions, TlsSide};
@@ -31,7 +31,7 @@ impl HeldReader {
 
 impl Drop for HeldReader {
     fn drop(&mut self) {
-        self.0.borrow_mut().let_go();
+        change(&self.0, Buffer::let_go);
     }
 }
 
