@@ -158,6 +158,9 @@ pub(crate) const READ_SIZE: usize = 256 * 1024;
 /// with one, and no less with 32.
 pub(crate) const DATAGRAMS_PER_CALL: usize = 16;
 
+/// Most datagrams that a stream of them keeps where their transport cannot be paused.
+pub(crate) const DATAGRAMS_KEPT: usize = 1024;
+
 /// Most datagrams that one event delivers or sends (libuv receives 32 in a row).
 pub(crate) const DATAGRAMS_PER_EVENT: usize = 64;
 

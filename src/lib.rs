@@ -220,13 +220,13 @@ pub use sock::sendfile::{Sendfile, SendingFile};
 pub use sock::{Destination, SockConnecting, SockSendingTo};
 pub use stdio::{stderr, stdin, stdout};
 pub use stream::{
-    AsyncFd, BindTcp, BindUdp, CompatReader, CompatWriter, ConnectTcp, ConnectUnix, Datagrams, Incoming, Lines,
-    OpenConnection, OpenReadPipe, OpenUnixConnection, OpenWritePipe, Opening, OpeningPipe, OwnedReadHalf,
-    OwnedWriteHalf, ReadAhead, ReadError, ReadyGuard, ReuniteError, Separators, ServeStreams, ServeUnixStreams,
-    StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting, TcpListener, TcpStream,
-    TransportStream, UdpBinding, UdpSocket, UnixConnecting, UnixDatagram, UnixListener, UnixListenerBuilder,
-    UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_read_pipe, open_unix_connection,
-    open_write_pipe, start_server, start_unix_server,
+    AsyncFd, BindTcp, BindUdp, CompatReader, CompatWriter, ConnectTcp, ConnectUnix, Datagrams, EndpointDatagrams,
+    Incoming, Lines, OpenConnection, OpenReadPipe, OpenUnixConnection, OpenWritePipe, Opening, OpeningPipe,
+    OwnedReadHalf, OwnedWriteHalf, ReadAhead, ReadError, ReadyGuard, ReuniteError, Separators, ServeStreams,
+    ServeUnixStreams, StreamFeeder, StreamHandlerOutput, StreamReader, StreamWriter, TcpBinding, TcpConnecting,
+    TcpListener, TcpStream, TransportStream, UdpBinding, UdpSocket, UnixConnecting, UnixDatagram, UnixListener,
+    UnixListenerBuilder, UnixStream, UnrelatedHalves, copy, copy_bidirectional, open_connection, open_read_pipe,
+    open_unix_connection, open_write_pipe, start_server, start_unix_server,
 };
 pub use subprocess::{CreateSubprocess, CreatingSubprocess, Process, create_subprocess_exec, create_subprocess_shell};
 pub use time::{

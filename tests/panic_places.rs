@@ -12,10 +12,10 @@ use common::{alone, complete, on_loop};
 #[cfg(any(feature = "tokio", feature = "hyper"))]
 use roundelay::compat::ThreadBound;
 use roundelay::{
-    ContextVar, EventLoop, JoinError, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, Task, TcpListener,
-    TcpStream, ThreadPoolExecutor, Transport, UdpSocket, UnixListener, UnixStream, block_on, create_subprocess_exec,
-    create_subprocess_shell, gather, get_running_loop, interval, open_connection, spawn, spawn_blocking, start_server,
-    try_gather, wait,
+    ContextVar, DatagramProtocol, EventLoop, JoinError, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, Task,
+    TcpListener, TcpStream, ThreadPoolExecutor, Transport, UdpSocket, UnixListener, UnixStream, block_on,
+    create_subprocess_exec, create_subprocess_shell, gather, get_running_loop, interval, open_connection, spawn,
+    spawn_blocking, start_server, try_gather, wait,
 };
 
 /// The text of a panic, which must point at this file.
@@ -79,6 +79,20 @@ fn outside_of_a_loop() {
         use roundelay::compat::HyperExecutor;
         check(&refused(|| HyperExecutor.execute(async {})), "HyperExecutor::execute()", outside);
     }
+}
+
+/// A loop that does not run is none.
+#[test]
+fn outside_of_a_loop_that_runs() {
+    struct Idle;
+    impl DatagramProtocol for Idle {}
+    on_loop(|el| {
+        let made = el.create_datagram_endpoint(|| Idle).local_addr("127.0.0.1:0");
+        let (handle, _) = complete(el, made).unwrap();
+        let text = refused(|| handle.clone().into_datagrams());
+        check(&text, "DatagramHandle::into_datagrams()", "outside of a running event loop");
+        handle.abort();
+    });
 }
 
 /// What may be made anywhere and awaited in a loop names, when it is awaited elsewhere, where it was made.

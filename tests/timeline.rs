@@ -249,7 +249,14 @@ fn posts_have_arrows() {
         });
         el.run_forever();
         thread.unwrap().join().unwrap();
-        let woken = el.task_builder().name("woken").spawn(async { roundelay::spawn_blocking(|| ()).await.unwrap() });
+        let woken = el.task_builder().name("woken").spawn(async {
+            let (go, awaited) = std::sync::mpsc::channel();
+            let mut job = roundelay::spawn_blocking(move || awaited.recv().unwrap());
+            // Ended before it is awaited, it would wake nobody.
+            assert!(futures::poll!(&mut job).is_pending());
+            go.send(()).unwrap();
+            job.await.unwrap();
+        });
         common::finish(el, woken).unwrap();
         trace.finish().unwrap();
 

@@ -22,6 +22,18 @@ pub trait DatagramTransport: BaseTransport {
     /// Lets another protocol hear of it.
     fn set_protocol(&self, protocol: AnyDatagramProtocol);
 
+    /// Whether datagrams are received: not paused, and not closing. As provided: not closing.
+    fn is_reading(&self) -> bool {
+        !self.is_closing()
+    }
+
+    /// Receives nothing more until `resume_reading`. As provided it does nothing: a carrier without a queue of its own
+    /// has nowhere to leave them.
+    fn pause_reading(&self) {}
+
+    /// Receives again.
+    fn resume_reading(&self) {}
+
     /// How many bytes are queued, with 8 more for each datagram.
     #[doc(alias = "get_write_buffer_size")]
     fn write_buffer_size(&self) -> usize;
@@ -138,6 +150,25 @@ impl DatagramHandle {
         low: impl Into<Option<usize>>,
     ) -> io::Result<()> {
         self.inner.set_write_buffer_limits(high.into(), low.into())
+    }
+
+    /// Receives nothing more until [`resume_reading`](Self::resume_reading). What arrives meanwhile waits in the kernel,
+    /// which drops what it has no room for; what was received together with a datagram that is being delivered still comes. A
+    /// second call does nothing.
+    ///
+    /// asyncio's datagram transports cannot be paused.
+    pub fn pause_reading(&self) {
+        self.inner.pause_reading();
+    }
+
+    /// Receives again. Does nothing if it was not paused.
+    pub fn resume_reading(&self) {
+        self.inner.resume_reading();
+    }
+
+    /// Whether datagrams are received: not paused, and not closing.
+    pub fn is_reading(&self) -> bool {
+        self.inner.is_reading()
     }
 
     /// Waits until sending is not paused: flow control for whoever sends outside of a protocol.

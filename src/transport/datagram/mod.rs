@@ -104,6 +104,8 @@ pub(crate) struct DatagramSocket {
     reads_on: Cell<bool>,
     /// Whether a read is worth trying.
     readable: Cell<bool>,
+    /// Whether nothing is to be received for now.
+    paused: Cell<bool>,
     /// Whether an error may wait behind the last datagram: the socket is not drained until it says so.
     more: Cell<bool>,
     /// Whether what is sent just now is gathered.
@@ -151,6 +153,7 @@ impl DatagramSocket {
             made_in: Cell::new(NOT_MADE),
             reads_on: Cell::new(false),
             readable: Cell::new(false),
+            paused: Cell::new(false),
             more: Cell::new(false),
             gathering: Cell::new(false),
             mail: core.service(el),
@@ -307,13 +310,18 @@ impl DatagramSocket {
         result
     }
 
+    /// Whether datagrams are to be received.
+    fn receives(&self) -> bool {
+        self.life.get().is_reading() && !self.paused.get()
+    }
+
     fn is_edge(&self) -> bool {
         self.io.borrow().as_ref().is_some_and(|io| io.registration.is_edge())
     }
 
     /// Says what is to be reported.
     fn update_interest(&self) {
-        let readable = self.life.get().is_reading();
+        let readable = self.receives();
         let writable = !self.queue.borrow().is_empty() && !self.waits_in_vain();
         self.set_interest(Interest { readable, writable });
     }
@@ -359,7 +367,7 @@ impl Handler for DatagramSocket {
 
     #[cfg(feature = "test-util")]
     fn awaits(self: Rc<Self>) -> Interest {
-        Interest { readable: self.life.get().is_reading(), writable: !self.queue.borrow().is_empty() }
+        Interest { readable: self.receives(), writable: !self.queue.borrow().is_empty() }
     }
 
     fn on_close(self: Rc<Self>) {
@@ -481,7 +489,7 @@ impl fmt::Debug for DatagramSocket {
         if life.is_gone() {
             return f.write_str(">");
         }
-        let read = if life.is_reading() { "polling" } else { "idle" };
+        let read = if self.receives() { "polling" } else { "idle" };
         let size = self.queue.try_borrow().map_or(0, |queue| queue.size());
         let write = if size > 0 { "polling" } else { "idle" };
         write!(f, " read={read} write=<{write}, bufsize={size}>>")

@@ -32,7 +32,7 @@ impl DatagramSocket {
     /// Receives until the socket is drained, or this event has had its share.
     pub(super) fn read(&self) {
         let mut share = Share::default();
-        while self.readable.get() && self.life.get().is_reading() {
+        while self.readable.get() && self.receives() {
             if share.datagrams >= DATAGRAMS_PER_EVENT || share.bytes >= READ_SIZE {
                 // The others first. A level-triggered selector reports the socket again by itself.
                 if self.is_edge() {

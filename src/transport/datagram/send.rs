@@ -286,6 +286,25 @@ impl DatagramTransport for DatagramSocket {
         drop(before);
     }
 
+    fn is_reading(&self) -> bool {
+        self.receives()
+    }
+
+    fn pause_reading(&self) {
+        if !self.paused.replace(true) && self.is_made() {
+            self.update_interest();
+        }
+    }
+
+    fn resume_reading(&self) {
+        if self.paused.replace(false) && self.is_made() {
+            self.update_interest();
+            if self.readable.get() {
+                self.read_on();
+            }
+        }
+    }
+
     fn write_buffer_size(&self) -> usize {
         self.queue.borrow().size()
     }
