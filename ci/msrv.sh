@@ -15,7 +15,7 @@ fi
 
 unpacked=$PWD/target/debian-rust-$VERSION
 unpack() {
-  local deb found packages=()
+  local deb found libraries packages=()
   for package in rustc-web cargo-web libstd-rust-web-dev "libstd-rust-web-$VERSION"; do
     found=$(apt-cache madison "$package" | awk -v version="$VERSION" '$3 ~ "^"version"\\." { print $3; exit }')
     [ -n "$found" ] || return 1
@@ -24,6 +24,10 @@ unpack() {
   mkdir -p "$unpacked.part"
   (cd "$unpacked.part" && apt-get -o APT::Sandbox::User=root download -qq "${packages[@]}") || return 1
   for deb in "$unpacked.part"/*.deb; do dpkg -x "$deb" "$unpacked.part" || return 1; done
+  # What they need beside each other is taken from the machine.
+  mapfile -t libraries < <(apt-cache depends --important "${packages[@]}" |
+    sed -n 's/^ *Depends: \(lib[^<]*\)$/\1/p' | grep -v '^libstd-rust' | sort -u)
+  packages "${libraries[@]}" || return 1
   rm "$unpacked.part"/*.deb
   mv "$unpacked.part" "$unpacked"
 }

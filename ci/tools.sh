@@ -12,9 +12,9 @@ packages() {
   dpkg -s "$@" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$@" >/dev/null; }
 }
 
-# Has one of cargo's tools at hand: the machine's, or one that is built under target/.
+# Has one of cargo's tools at hand: the machine's, or one that is built under target/, as fast as that goes.
 cargo_tool() {
   PATH=$PATH:$PWD/target/tools/bin
-  command -v "$1" >/dev/null || CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools "$@" ||
+  command -v "$1" >/dev/null || CARGO_TARGET_DIR=target/tools/build CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --debug --locked --root target/tools "$@" ||
     skip "$1 cannot be had"
 }

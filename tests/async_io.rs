@@ -296,10 +296,11 @@ fn deadlines_end_the_sleep() {
         complete(el, async {
             let el = roundelay::get_running_loop().unwrap();
             let order = Rc::new(RefCell::new(Vec::new()));
+            let now = el.time();
             let timers: Vec<_> = [9_u64, 3, 6, 1]
                 .map(|n| {
                     let order = order.clone();
-                    el.call_later(Duration::from_millis(n), move || order.borrow_mut().push(n))
+                    el.call_at(now + Duration::from_millis(n), move || order.borrow_mut().push(n))
                 })
                 .into_iter()
                 .collect();
@@ -330,6 +331,7 @@ fn wakers_that_schedule_end_the_sleep() {
     thread_local! {
         static EL: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
         static RAN: Cell<usize> = const { Cell::new(0) };
+        static CALLED: Cell<Option<Instant>> = const { Cell::new(None) };
     }
     driving(|el| {
         EL.set(Some(el.clone()));
@@ -343,6 +345,7 @@ fn wakers_that_schedule_end_the_sleep() {
             let us = thread::current().id();
             let called: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
                 if thread::current().id() == us {
+                    CALLED.set(Some(Instant::now()));
                     EL.with_borrow(|el| way(el.as_ref().unwrap()));
                 }
             });
@@ -352,10 +355,11 @@ fn wakers_that_schedule_end_the_sleep() {
                     let mut timer = Timer::after(MOMENT);
                     let waker = Waker::from(Arc::new(Schedules(called.clone())));
                     assert!(Pin::new(&mut timer).poll(&mut Context::from_waker(&waker)).is_pending());
-                    let asleep = el.stats().turns;
+                    let (asleep, began) = (el.stats().turns, Instant::now());
                     roundelay::sleep(LONG).await;
-                    // One turn for the sleep alone, and one for what was scheduled.
-                    assert!(RAN.get() <= n || el.stats().turns - asleep >= 2);
+                    // One turn for the sleep alone, and one for what was scheduled, unless both came too late.
+                    let late = CALLED.get().is_some_and(|at| at - began >= LONG);
+                    assert!(late || RAN.get() <= n || el.stats().turns - asleep >= 2);
                 }
             });
         }

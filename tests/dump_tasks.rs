@@ -458,9 +458,11 @@ fn what_has_woken_tasks() {
         let accept = Box::pin(async {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
-            let connecting = std::thread::spawn(move || std::net::TcpStream::connect(address).unwrap());
+            // From a callback, when the task waits already.
+            let connecting =
+                get_running_loop().unwrap().call_soon(move || std::net::TcpStream::connect(address).unwrap());
             listener.accept().await.unwrap();
-            connecting.join().unwrap();
+            drop(connecting.await.unwrap());
         });
         assert!(matches!(after(el, accept), WokenBy::Descriptor(3..)));
 

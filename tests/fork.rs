@@ -371,6 +371,10 @@ fn the_loops_of_other_threads_are_closed_in_a_child() {
         let pool = ThreadPoolExecutor::new(1);
         let el = EventLoop::new().unwrap();
         complete(&el, el.run_in_executor(Some(&pool), || ())).unwrap();
+        // The worker is at rest: it has let go of the pool's lock.
+        while !format!("{pool:?}").contains("running: 0") {
+            thread::yield_now();
+        }
         {
             let posted = remote.call_soon_threadsafe(|| ()).unwrap();
             fork(|| {

@@ -9,6 +9,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use program::{Running, available, example, expect, output};
 
 /// A proxy to a port of this machine, and its address.
@@ -135,8 +137,10 @@ fn much_in_both_directions() {
 /// Where the server cannot be reached the client is let go of, the proxy says why, and goes on.
 #[test]
 fn a_server_that_cannot_be_reached() {
-    let (listener, port) = listener();
-    drop(listener);
+    // Bound, so that nobody else gets the port, but it does not listen.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let (mut running, address) = proxy("localhost", port);
     for _ in 0..3 {
         let mut client = connect(address);
@@ -148,7 +152,8 @@ fn a_server_that_cannot_be_reached() {
         assert!(line.starts_with(&format!("localhost:{port} cannot be reached: ")), "{line}");
     }
     let open = running.descriptors();
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
     let mut client = connect(address);
     let mut server = accept(&listener);
     client.write_all(b"now").unwrap();

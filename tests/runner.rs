@@ -316,7 +316,7 @@ fn a_job_that_does_not_end() {
         runner.close();
         assert!(!job.is_done());
         let reports = take_reports();
-        assert!(reports.len() == 1 && reports[0].contains("within 20ms: 1 blocking job\n"), "{reports:?}");
+        assert!(reports.len() == 1 && reports[0].contains("within 200ms: 1 blocking job\n"), "{reports:?}");
         // Its thread is let go of, and ends when the job does; nobody minds that the loop is gone.
         release.send(()).unwrap();
         end.recv_timeout(PATIENCE).unwrap();
@@ -699,7 +699,7 @@ fn a_clock_that_stands_still() {
             .unwrap();
         runner.close();
         let reports = take_reports();
-        let expected = "within 20ms: 1 connection, 1 blocking job\n";
+        let expected = "within 200ms: 1 connection, 1 blocking job\n";
         assert!(reports.len() == 1 && reports[0].contains(expected), "{reports:?}");
         drop(peer);
         release.send(()).unwrap();
@@ -710,7 +710,8 @@ fn a_clock_that_stands_still() {
 /// api 1: another thread that spawns without end does not hold up the end.
 #[test]
 fn a_flood_of_tasks_from_another_thread() {
-    on_runner(hasty(), |runner, el| {
+    // What is spawned until then is kept.
+    on_runner(Runner::builder().shutdown_bound(Duration::from_millis(20)), |runner, el| {
         let (remote, stop) = (el.remote(), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
         let flood = std::thread::spawn(move || {

@@ -445,6 +445,8 @@ fn counts_as_activity() {
         let client = std::net::TcpStream::connect(server.local_addrs()[0]).unwrap();
         let peer = Peer::new(client.into());
         run_until(el, || record.has("made"));
+        // The kernel would give it more and more.
+        peer.socket.set_recv_buffer_size(1 << 20).unwrap();
         let file = file(&pattern(64 << 20));
         let sending = el.create_task(el.sendfile(transport.get().unwrap(), &file).into_future());
         for _ in 0..4 {

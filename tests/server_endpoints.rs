@@ -18,11 +18,6 @@ use tcp::{
     serve,
 };
 
-/// An address that nobody has just now.
-fn free_address() -> SocketAddr {
-    plain_listener().1
-}
-
 /// SV-02: several hosts and addresses are bound once each, on one port where the system chooses it.
 #[test]
 fn several_hosts() {
@@ -47,7 +42,10 @@ fn several_hosts() {
             end(el, &server);
         }
         // Addresses with ports of their own keep them.
-        let (first, second) = (free_address(), free_address());
+        let (first, second) = {
+            let (one, other) = (plain_listener(), plain_listener());
+            (one.1, other.1)
+        };
         let list = [first, second, first];
         for builder in [el.create_server(idle(), &list[..]), el.create_server(idle(), list.to_vec())] {
             let server = complete(el, builder).unwrap();

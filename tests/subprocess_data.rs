@@ -300,6 +300,10 @@ on_every_loop! {
             for _ in 0..5 {
                 write(&mut process, b"before\n");
                 assert_eq!(line(&mut process).await, "before\n");
+                // Between two looks at what was signalled the shell would go on reading first.
+                while children::state(process.pid()) != Some('S') {
+                    yield_now().await;
+                }
                 process.send_signal(libc::SIGUSR1).unwrap();
                 assert_eq!(line(&mut process).await, "usr1\n");
                 write(&mut process, b"after\n");

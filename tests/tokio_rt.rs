@@ -28,6 +28,11 @@ const MOMENT: Duration = Duration::from_millis(2);
 /// Runs a test on a loop whose process has its runtime already: what that opens is never closed.
 fn beside_the_runtime(body: impl FnOnce(&EventLoop)) {
     let _alone = alone();
+    with_the_runtime(body);
+}
+
+/// As `beside_the_runtime`, for a test that is alone already.
+fn with_the_runtime(body: impl FnOnce(&EventLoop)) {
     roundelay::block_on(compat::tokio(async { tokio::time::sleep(MOMENT).await }));
     run_alone(EventLoop::builder, body);
 }
@@ -232,11 +237,13 @@ const POLLED: &str = "compat::tokio(): polled after it was done";
 /// In the context of a runtime of the application's own, also from inside of another one's.
 #[test]
 fn a_runtime_of_ones_own() {
+    // From the beginning to the end: the runtime has descriptors.
+    let _alone = alone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = thread::spawn(move || runtime.block_on(stopped));
-    beside_the_runtime(|el| {
+    with_the_runtime(|el| {
         let (own, id) = (handle.clone(), handle.id());
         let future = compat::tokio(async move {
             let shared = Handle::current().id();

@@ -117,7 +117,7 @@ fn a_task_that_cleans_up_for_ever() {
         runner.close();
         assert_eq!(log.take(), ["asked", "dropped"]);
         let (first, others) = take_report();
-        assert_eq!(first, head("within 20ms", "1 task"));
+        assert_eq!(first, head("within 200ms", "1 task"));
         assert_eq!(others.len(), 1, "{others:?}");
         let place = format!("spawned at tests/unfinished.rs:{line}:");
         assert!(others[0].contains("name=\"tidy\"") && others[0].contains(&place), "{others:?}");
@@ -175,7 +175,7 @@ fn connections_that_cannot_be_flushed() {
         lost.sort();
         assert_eq!(lost, ["idle lost None", "one lost None", "two lost None"]);
         let (first, others) = take_report();
-        assert_eq!(first, head("within 20ms", "2 connections"));
+        assert_eq!(first, head("within 200ms", "2 connections"));
         assert_eq!(others.len(), 2, "{others:?}");
         for address in addresses {
             let named = format!(" peer={address}>");
@@ -215,9 +215,10 @@ impl DatagramProtocol for Idle {}
 /// PO-06: so it is with transports of every kind: of unix sockets, pipes, streams of the application's, datagrams, TLS.
 #[test]
 fn transports_of_every_kind() {
-    let folder = tempfile::tempdir().unwrap();
-    let [path, full] = ["stream", "datagrams"].map(|name| folder.path().join(name));
     on_runner(hasty(), |runner, el| {
+        // Within, for whoever counts descriptors meanwhile would count the folder while it is removed.
+        let folder = tempfile::tempdir().unwrap();
+        let [path, full] = ["stream", "datagrams"].map(|name| folder.path().join(name));
         let listener = UnixListener::bind(&path).unwrap();
         // Its queue has no room for long.
         let receiver = std::os::unix::net::UnixDatagram::bind(&full).unwrap();
@@ -238,7 +239,7 @@ fn transports_of_every_kind() {
         let (unix, stuck, datagrams) = open.unwrap();
         runner.close();
         let (first, others) = take_report();
-        assert_eq!(first, head("within 20ms", "4 connections"));
+        assert_eq!(first, head("within 200ms", "4 connections"));
         let line = |start: String| others.iter().find(|line| line.trim_start().starts_with(&start)).expect("named");
         assert!(line(format!("<Transport {unix} ")).contains(&format!("peer={path:?}")), "{others:?}");
         line(format!("<Transport {stuck} "));
@@ -277,7 +278,7 @@ fn connections_over_tls() {
         let _socket = server.join().unwrap();
         runner.close();
         let (first, others) = take_report();
-        assert_eq!(first, head("within 20ms", "1 connection"));
+        assert_eq!(first, head("within 200ms", "1 connection"));
         assert!(others[0].contains(&format!("<Transport {} ", transport.id())), "{others:?}");
         assert!(others[0].contains(&format!("peer={address}")), "{others:?}");
     });
@@ -302,9 +303,9 @@ fn jobs_that_do_not_end() {
         });
         runner.close();
         let (first, others) = take_report();
-        assert_eq!(first, head("within 20ms", &format!("{} blocking jobs", threads + 1)));
+        assert_eq!(first, head("within 200ms", &format!("{} blocking jobs", threads + 1)));
         let running: Vec<_> = others.iter().filter(|line| line.starts_with("  <Job running for ")).collect();
-        assert!(running.iter().all(|line| line.contains("ms unfinished::busy_job::{{closure}}")), "{running:?}");
+        assert!(running.iter().all(|line| line.contains("s unfinished::busy_job::{{closure}}")), "{running:?}");
         assert_eq!(running.len(), threads, "{others:?}");
         let queued = "  <Job not begun unfinished::jobs_that_do_not_end::{{closure}}";
         let place = format!(" at tests/unfinished.rs:{}:", line + 2);
@@ -434,7 +435,7 @@ fn very_many() {
             .unwrap();
         runner.close();
         let (first, others) = take_report();
-        assert_eq!(first, head("within 20ms", "100 tasks"));
+        assert_eq!(first, head("within 200ms", "100 tasks"));
         assert_eq!(others.iter().filter(|line| line.starts_with("  <Task ")).count(), 20, "{others:?}");
         assert_eq!(others.last().map(String::as_str), Some("  not named here: 80"));
     });

@@ -37,7 +37,7 @@ pub fn patient() -> RunnerBuilder {
 
 /// A runner whose end hardly waits.
 pub fn hasty() -> RunnerBuilder {
-    Runner::builder().shutdown_bound(Duration::from_millis(20))
+    Runner::builder().shutdown_bound(Duration::from_millis(200))
 }
 
 /// The text of a panic.

@@ -42,7 +42,7 @@ fn check(cases: &[Case]) {
         for debug in [true, false] {
             let descriptors = open_descriptors();
             let (line, written) = collect(|| {
-                let el = EventLoop::builder().debug(debug).build().unwrap();
+                let el = EventLoop::builder().debug(debug).slow_callback_duration(Duration::MAX).build().unwrap();
                 common::watch_reports(&el);
                 let (line, held) = leave(&el);
                 el.close();
@@ -382,6 +382,7 @@ fn after_a_runner() {
     let _alone = common::alone();
     let ((), written) = collect(|| {
         let mut runner = Runner::builder().debug(true).build();
+        runner.get_loop().unwrap().set_slow_callback_duration(Duration::MAX);
         runner
             .run(async {
                 let el = roundelay::get_running_loop().unwrap();

