@@ -10,13 +10,10 @@ nightly
 # Test files that reach what is unsafe, or that let go of memory and descriptors in ways of their own. The others go the same
 # ways once more.
 MEMORY=(
-  async_fd bridges buffered callbacks cancellation close closing_races closing_wakers compat connect connect_cancel
-  connect_stream contextvars copy destructor_panics destructors eager_tasks embedding executor fatal futures gather
-  happy_eyeballs memory_transports names outliving outliving_streams pipes process_pool readuntil reentrancy
-  remote remote_post remote_task remote_waking sendfile sendfile_foreign server server_ending signals sock_cancel sock_io
-  spin stdio stream_reader stream_writer subprocess subprocess_data subprocess_streams task_factory task_group_panics tasks
-  tcp_stream timers tls_ends tls_hostile tls_sendfile tls_stream_ends transport_close transport_write udp udp_unix unfinished
-  unix_datagram unix_stream unread watch
+  async_fd callbacks cancellation close closing_races closing_wakers compat destructor_panics destructors eager_tasks
+  embedding executor outliving pipes process_pool reentrancy remote remote_post remote_task remote_waking sendfile
+  sendfile_foreign signals sock_io stdio subprocess subprocess_streams task_factory task_group_panics tasks tcp_stream
+  tls_hostile tls_sendfile transport_write udp unfinished unix_datagram unix_stream
 )
 
 # A size that no allocator has is refused, as it is everywhere else; there are tests of that.

@@ -3,8 +3,8 @@
 #   ci/loom.sh [arguments for the test binaries]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_DEBUG=false
+export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_DEV_DEBUG=0
 
 for model in tests/loom_*.rs; do
-  cargo test --quiet --release --test "$(basename "$model" .rs)" -- "$@"
+  cargo test --quiet --test "$(basename "$model" .rs)" -- "$@"
 done

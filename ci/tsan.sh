@@ -33,7 +33,8 @@ done
 
 export RUSTFLAGS="-Zsanitizer=thread" RUSTDOCFLAGS="-Zsanitizer=thread"
 export CARGO_TARGET_DIR=target/tsan
-export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}
+# By default every program waits for a second when it ends.
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1 atexit_sleep_ms=0}
 
 if [ $# = 0 ]; then
   set -- --features process-pool,async-io,tokio-rt --lib "${CROSS_THREADS[@]/#/--test=}"
