@@ -107,7 +107,7 @@ impl Hosted {
 
 fn main() -> io::Result<()> {
     let el = EventLoop::new()?;
-    let mut guest = Guest::new([5, 10].map(Duration::from_millis))?;
+    let mut guest = Guest::new([200, 300].map(Duration::from_millis))?;
     let writers = [guest.add_pipe()?, guest.add_pipe()?];
     let hosted = Rc::new(Hosted { el: el.clone(), guest, timer: Cell::new(None), bytes: Cell::new(0) });
 
@@ -120,7 +120,7 @@ fn main() -> io::Result<()> {
     // Our own callbacks, beside it.
     let [first, second] = writers;
     el.call_later(Duration::from_millis(1), move || rustix::io::write(first, b"from us"));
-    el.call_later(Duration::from_millis(20), move || rustix::io::write(second, b"again"));
+    el.call_later(Duration::from_millis(600), move || rustix::io::write(second, b"again"));
     el.run_forever();
 
     el.remove_reader(hosted.guest.backend_fd());

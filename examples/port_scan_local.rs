@@ -21,7 +21,7 @@ use roundelay::{TimedOut, open_connection, spawn, timeout};
 const WORKERS: usize = 64;
 
 /// How long a port has to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After how long the next address is tried beside the one before.
 const NEXT_ADDRESS: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 //! The server is one of streams: each client is a task that reads lines and writes them to all others. Who they are it asks
 //! of the connection: `extra_info().peer_credentials` has the user and the process at the other end. Who may come is a
 //! matter of the socket file, and of its folder's permissions. A speaker waits for those who listen, by `ready()` of their
-//! transports; but not for long, and who does not read for a second is shown the door.
+//! transports; but not for long, and who does not read for five seconds is shown the door.
 //!
 //! The client reads from its terminal on a thread of its own, which may be blocked in that for ever, and which nobody waits
 //! for. What it reads comes to the loop's thread through a channel.
@@ -29,7 +29,7 @@ use roundelay::{
 };
 
 /// How long the others wait for one who does not read.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Room {

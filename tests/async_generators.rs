@@ -688,7 +688,7 @@ fn begun_after_the_shutdown() {
     for debug in [true, false] {
         let ((), written) = collect(|| {
             common::run_on(
-                || EventLoop::builder().debug(debug),
+                || EventLoop::builder().debug(debug).slow_callback_duration(Duration::MAX),
                 |el| {
                     let log = Log::new();
                     complete(el, el.shutdown_asyncgens());

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use roundelay::{EventLoop, Protocol, Task, Transport, open_connection, start_server};
+use roundelay::{EventLoop, Protocol, Task, ThreadPoolExecutor, Transport, open_connection, start_server};
 
 use common::{DropCounter, Log, PATIENCE, PollTimes, alone, open_descriptors, poll_times, run_until, settle};
 use tcp::{Idle, LOOPBACK, black_hole, calm, closed_port, complete, plain_listener, plain_pair, take_client};
@@ -116,6 +116,19 @@ fn abort<P>(output: Option<io::Result<(Transport, P)>>) {
     }
 }
 
+/// A pool for the lookups, which can be asked for its threads.
+fn own_pool(el: &EventLoop) -> ThreadPoolExecutor {
+    let pool = ThreadPoolExecutor::default();
+    el.set_default_executor(Some(Rc::new(pool.clone())));
+    pool
+}
+
+/// What lookups that were given up have open is theirs until they are done, and nobody waits for them but here.
+fn end_lookups(el: &EventLoop, pool: &ThreadPoolExecutor) {
+    assert!(complete(el, el.shutdown_default_executor(None)));
+    run_until(el, || pool.threads() == 0);
+}
+
 on_every_loop! {
     /// TC-19: `create_connection` to an address. Who heard of a connection hears of its end as well.
     fn to_an_address(el) {
@@ -164,11 +177,11 @@ on_every_loop! {
 
     /// TC-19: `create_connection` to a name, which a thread looks up: the lookup is left to itself.
     fn to_a_name(el) {
+        let pool = own_pool(el);
         let (_listener, address) = plain_listener();
         let make = || el.create_connection(|| Idle, ("localhost", address.port())).local_addr(("localhost", 0));
         cancel_everywhere(el, make, abort);
-        // What the lookups have open is theirs until they are done.
-        assert!(complete(el, el.shutdown_default_executor(None)));
+        end_lookups(el, &pool);
     }
 
     /// TC-19: `create_connection` with a socket, which belongs to the connection from then on.
@@ -190,16 +203,18 @@ on_every_loop! {
 
     /// TC-19: `open_connection`, to an address and to a name.
     fn streams(el) {
+        let pool = own_pool(el);
         let (_listener, address) = plain_listener();
         let make = || async move { open_connection(address).await.unwrap() };
         assert!(cancel_everywhere_and_count(el, make, drop) > 2);
         let make = || async move { open_connection(("localhost", address.port())).await.unwrap() };
         cancel_everywhere(el, make, drop);
-        assert!(complete(el, el.shutdown_default_executor(None)));
+        end_lookups(el, &pool);
     }
 
     /// TC-19: `TcpStream::connect`, to an address, to a name and with a socket.
     fn plain_streams(el) {
+        let pool = own_pool(el);
         use roundelay::TcpStream;
         let (_listener, address) = plain_listener();
         let make = || async move { TcpStream::connect(address).await.unwrap() };
@@ -208,11 +223,12 @@ on_every_loop! {
         cancel_everywhere_and_count(el, make, drop);
         let make = || async move { TcpStream::connect(("localhost", address.port())).await.unwrap() };
         cancel_everywhere(el, make, drop);
-        assert!(complete(el, el.shutdown_default_executor(None)));
+        end_lookups(el, &pool);
     }
 
     /// SV-05, TC-19: `create_server` and `start_server`, on an address and on names.
     fn servers(el) {
+        let pool = own_pool(el);
         let close = |output: Option<io::Result<roundelay::Server>>| {
             if let Some(output) = output {
                 output.unwrap().close();
@@ -226,7 +242,7 @@ on_every_loop! {
         cancel_everywhere(el, make, close);
         let make = || async { roundelay::TcpListener::bind(("localhost", 0)).await.unwrap() };
         cancel_everywhere(el, make, drop);
-        assert!(complete(el, el.shutdown_default_executor(None)));
+        end_lookups(el, &pool);
     }
 
     /// TC-19: a lookup that cannot begin, because all threads are busy, is given up by whoever waits for it.

@@ -533,7 +533,7 @@ fn a_report_names_what_was_running() {
         let (line, written) = collect(|| {
             let mut line = 0;
             run_alone(
-                || EventLoop::builder().debug(debug),
+                || EventLoop::builder().debug(debug).slow_callback_duration(Duration::MAX),
                 |el| {
                     el.set_exception_handler(None);
                     let handle = el.clone();

@@ -86,22 +86,21 @@ on_every_loop! {
 
     /// P21: a queue of exactly the high mark does not pause; one byte more does, and more still does not do so again.
     fn paused_above_the_high_mark_once(el) {
-        for net in NETS {
-            let record = Record::new();
-            let (transport, _peer) = connect_narrow(el, net, Tap::new(&record));
-            let size = fill(&transport);
-            transport.set_write_buffer_limits(size + 100, 0).unwrap();
-            transport.write(&[b'-'; 100]);
-            settle(el);
-            assert_eq!(record.take(), ["made"]);
-            transport.write(b"-");
-            settle(el);
-            assert_eq!(record.take(), ["pause"]);
-            transport.write(&[b'-'; 10_000]);
-            settle(el);
-            assert!(record.is_silent());
-            finish(el, &transport, &record);
-        }
+        // Of a unix socket: nothing drains by itself. TCP may take some more when its timers are due.
+        let record = Record::new();
+        let (transport, _peer) = connect_narrow(el, Net::Unix, Tap::new(&record));
+        let size = fill(&transport);
+        transport.set_write_buffer_limits(size + 100, 0).unwrap();
+        transport.write(&[b'-'; 100]);
+        settle(el);
+        assert_eq!(record.take(), ["made"]);
+        transport.write(b"-");
+        settle(el);
+        assert_eq!(record.take(), ["pause"]);
+        transport.write(&[b'-'; 10_000]);
+        settle(el);
+        assert!(record.is_silent());
+        finish(el, &transport, &record);
     }
 
     /// FC-05: writing is resumed when no more than the low mark is queued, not before, and once.
@@ -136,24 +135,23 @@ on_every_loop! {
     /// FC-06, FC-09: marks that are lowered below what is queued pause at once; marks that are raised above it do not
     /// resume, which only draining does.
     fn marks_that_move(el) {
-        for net in NETS {
-            let record = Record::new();
-            let (transport, peer) = connect_narrow(el, net, Tap::new(&record));
-            let size = fill(&transport);
-            transport.set_write_buffer_limits(size, 0).unwrap();
-            settle(el);
-            assert_eq!(record.take(), ["made"]);
-            transport.set_write_buffer_limits(size - 1, 0).unwrap();
-            settle(el);
-            assert_eq!(record.take(), ["pause"]);
-            transport.set_write_buffer_limits(10 * size, 5 * size).unwrap();
-            settle(el);
-            assert!(record.is_silent());
-            assert_eq!(transport.write_buffer_size(), size);
-            drain_to(el, &transport, &peer, size - 1);
-            assert_eq!(record.take(), ["resume"]);
-            finish(el, &transport, &record);
-        }
+        // Of a unix socket: nothing drains by itself. TCP may take some more when its timers are due.
+        let record = Record::new();
+        let (transport, peer) = connect_narrow(el, Net::Unix, Tap::new(&record));
+        let size = fill(&transport);
+        transport.set_write_buffer_limits(size, 0).unwrap();
+        settle(el);
+        assert_eq!(record.take(), ["made"]);
+        transport.set_write_buffer_limits(size - 1, 0).unwrap();
+        settle(el);
+        assert_eq!(record.take(), ["pause"]);
+        transport.set_write_buffer_limits(10 * size, 5 * size).unwrap();
+        settle(el);
+        assert!(record.is_silent());
+        assert_eq!(transport.write_buffer_size(), size);
+        drain_to(el, &transport, &peer, size - 1);
+        assert_eq!(record.take(), ["resume"]);
+        finish(el, &transport, &record);
     }
 
     /// FC-02: with marks of zero whatever is queued pauses, and only an empty queue resumes.

@@ -37,9 +37,10 @@ on_every_loop! {
         // Nothing is there, and nothing will be, for as long as this turn would wait.
         assert_eq!(el.run_once(Some(Duration::ZERO)).unwrap(), 0);
         assert_eq!(calls.get(), 0);
-        let timer = el.call_later(Duration::from_millis(3), || ());
+        let far = el.call_later(Duration::from_secs(3600), || ());
         assert_eq!(el.run_once(Some(Duration::ZERO)).unwrap(), 0);
-        assert!(!timer.is_done());
+        assert!(!far.is_done() && far.cancel());
+        let timer = el.call_later(Duration::from_millis(3), || ());
         while !timer.is_done() {
             assert!(el.run_once(None).unwrap() <= 1);
         }

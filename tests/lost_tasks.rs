@@ -45,8 +45,17 @@ fn is_of(text: &str, name: &str, polls: &str) {
     assert!(second.ends_with(&format!(", polled {polls}")), "{text}");
 }
 
+/// Says nothing of what is slow, which may come in between.
 fn on_debug_loop(body: impl FnOnce(&EventLoop)) {
-    run_on(|| EventLoop::builder().debug(true), body);
+    run_on(|| EventLoop::builder().debug(true).slow_callback_duration(Duration::MAX), body);
+}
+
+fn stop_in(el: EventLoop, turns: u32) {
+    let next = el.clone();
+    el.call_soon(move || match turns {
+        0 => next.stop(),
+        _ => stop_in(next, turns - 1),
+    });
 }
 
 fn task<T: 'static>(el: &EventLoop, name: &str, future: impl Future<Output = T> + 'static) -> Task<T> {
@@ -167,9 +176,8 @@ fn the_last_waker_is_dropped_anywhere() {
 #[test]
 fn the_root_is_named() {
     on_debug_loop(|el| {
-        let handle = el.clone();
         // After the warning, which comes in the second turn.
-        el.call_later(Duration::from_millis(5), move || handle.stop());
+        stop_in(el.clone(), 5);
         let (ended, said) = named(|| el.run_until_complete(pending::<()>()));
         assert!(ended.is_err());
         let [text] = &said[..] else { panic!("{said:#?}") };
@@ -182,6 +190,7 @@ fn the_root_is_named() {
 #[test]
 fn without_debug_mode_nothing_is_said() {
     on_loop(|el| {
+        el.set_slow_callback_duration(Duration::MAX);
         el.set_debug(false);
         let (lost, said) = named(|| {
             let lost = task(el, "lost", pending::<()>());
@@ -584,6 +593,7 @@ fn many_are_named() {
 #[test]
 fn debug_mode_comes_while_several_things_are_awaited() {
     on_loop(|el| {
+        el.set_slow_callback_duration(Duration::MAX);
         let ((), said) = named(|| {
             let futures: Vec<_> = (0..7).map(|_| el.create_future::<()>()).collect();
             let [a, b, c, d, e, f, g] = std::array::from_fn(|n| futures[n].clone());

@@ -34,6 +34,7 @@ fn threads_with_a_loop_each_share_a_port() {
         let mut client = connect(addr);
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost").unwrap();
         assert!(ask(&client).contains("of thread "));
+        assert!(greeting::answer(&client).contains("of thread "));
         connect(addr).write_all(b"GET").unwrap();
 
         let (_, (requests, connections)) = served(&end(server, signal));

@@ -274,10 +274,12 @@ asyncio.run(main(sys.argv[1]))
     if !has("python3") {
         return;
     }
-    let folder = unix::Folder::new();
-    let (path, name) = (folder.path("served"), unix::abstract_name("served"));
+    let name = unix::abstract_name("served");
     let abstract_text = format!("@{}", String::from_utf8_lossy(name.as_abstract_name().unwrap()));
     on_each_selector(|el| {
+        // Within, for it is opened when it is removed, and another test might count that.
+        let folder = unix::Folder::new();
+        let path = folder.path("served");
         for (address, text) in [(UnixAddr::from(&path), path.to_str().unwrap()), (name.clone(), &abstract_text)] {
             let peers = Rc::<RefCell<Vec<i32>>>::default();
             let noted = peers.clone();

@@ -449,6 +449,7 @@ fn signals() -> Vec<String> {
 /// blocked, whatever the loop has done, and whichever way it was run.
 #[test]
 fn signals_are_left_alone() {
+    common::heed_interrupts();
     let before = signals();
     on_loop(|el| {
         let (server, transport) = connected(el);

@@ -305,14 +305,17 @@ fn a_peer_that_does_not_read() {
 fn a_job_that_does_not_end() {
     let (release, wait) = mpsc::channel::<()>();
     let (ended, end) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel();
     on_runner(hasty(), |runner, _| {
         let job = runner.run(async {
             spawn_blocking(move || {
+                begin.send(()).unwrap();
                 let _ = wait.recv();
                 ended.send(()).unwrap();
             })
         });
         let job = job.unwrap();
+        begun.recv_timeout(PATIENCE).unwrap();
         runner.close();
         assert!(!job.is_done());
         let reports = take_reports();
@@ -684,11 +687,13 @@ fn a_loop_closed_behind_the_runners_back() {
 fn a_clock_that_stands_still() {
     let (release, wait) = mpsc::channel::<()>();
     let (ended, end) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel();
     let builder = hasty().loop_factory(|| EventLoop::builder().clock(ManualClock::new()).build());
     on_runner(builder, |runner, _| {
         let peer = runner
             .run(async {
                 drop(spawn_blocking(move || {
+                    begin.send(()).unwrap();
                     let _ = wait.recv();
                     ended.send(()).unwrap();
                 }));
@@ -697,6 +702,7 @@ fn a_clock_that_stands_still() {
                 slow
             })
             .unwrap();
+        begun.recv_timeout(PATIENCE).unwrap();
         runner.close();
         let reports = take_reports();
         let expected = "within 200ms: 1 connection, 1 blocking job\n";

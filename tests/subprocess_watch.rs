@@ -103,6 +103,8 @@ fn by_descriptor() {
         run_on(
             || kind.builder(),
             |el| {
+                // Those of other tests may be about to end.
+                await_that(|| waiters() == 0);
                 let told = Told::new();
                 let process = start(el, &told, "cat", &[]);
                 assert_eq!(waiters(), 0);

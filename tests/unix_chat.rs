@@ -131,6 +131,7 @@ fn a_slow_reader_holds_nobody_up_for_long() {
     let mut heard = 0;
     loop {
         let said = line(&mut bob_reads);
+        assert!(!said.is_empty(), "bob was cut off");
         heard += usize::from(said.starts_with(&format!("{me}: xxx")));
         if said == format!("{me}: the last") {
             break;

@@ -408,13 +408,18 @@ on_every_loop! {
 /// A server that the loop closes under whoever has forgotten it is warned of, in debug mode, by its address.
 #[test]
 fn a_forgotten_server_is_named() {
+    // Until the folder is removed, too, which opens it.
+    let _alone = common::alone();
     let folder = Folder::new();
     let path = folder.path("forgotten");
-    common::run(Kind::Epoll, true, |el| {
-        let server = serve_echo(el, &path);
-        assert_eq!(format!("{server:?}"), format!("<Server Serving addrs=[{path:?}] connections=0>"));
-        drop(server);
-    });
+    common::run_alone(
+        || Kind::Epoll.builder().debug(true),
+        |el| {
+            let server = serve_echo(el, &path);
+            assert_eq!(format!("{server:?}"), format!("<Server Serving addrs=[{path:?}] connections=0>"));
+            drop(server);
+        },
+    );
 }
 
 /// UN-03: two servers race for a path that has a stale file, again and again: in the end there is a server that listens, who
@@ -423,9 +428,9 @@ fn a_forgotten_server_is_named() {
 fn racing_servers_leave_one() {
     use std::sync::Barrier;
 
+    let _alone = common::alone();
     let folder = Folder::new();
     let path = folder.path("raced");
-    let _alone = common::alone();
     for _ in 0..100 {
         leave_stale(&path);
         let barrier = Barrier::new(3);
