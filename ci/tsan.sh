@@ -8,20 +8,16 @@ cd "$(dirname "$0")/.."
 std_source
 nightly
 
-# Test files in which more than one thread has a part.
+# Test files in which what crosses threads is what is tested. Others have a thread here or there, which does the same.
 CROSS_THREADS=(
-  async_io bridges cancellation close closing_races closing_wakers connect_stream contextvars contract destructor_panics
-  destructors drive dump_tasks embedding exception_handler executor executor_reports executor_set exits_threads fatal
-  futures lost_tasks metrics names outliving process_pool remote remote_post remote_task remote_waking run runner
-  selectors sendfile_disk sendfile_fallback signals signals_threads spin stdio subprocess_load subprocess_watch
-  task_factory tasks timeline timers tokio_rt tracing two_loops unfinished
+  async_io closing_races closing_wakers destructors drive executor executor_reports executor_set exits_threads futures
+  lost_tasks process_pool remote remote_post remote_task remote_waking sendfile_disk signals signals_threads spin
+  subprocess_load subprocess_watch timeline tokio_rt two_loops
 )
 
 # Tests that cannot run here, each with the reason. Those that fork belong on this list, for the sanitizer's own thread is
 # missing in the child; so do those that put a seccomp filter on, for the sanitizer makes system calls of its own.
-# ThreadSanitizer hands a signal on when the C library makes a call, and the loop's waits are none of its calls: one that
-# another process sends does not come.
-SKIPPED=(a_dump_by_kill a_child_has_a_runtime_of_its_own in_a_child)
+SKIPPED=(a_child_has_a_runtime_of_its_own in_a_child)
 
 # Debian's compiler has no sanitizer runtime of its own. It looks for one under the name of its release channel.
 runtime=$(find "$(rustc +nightly --print sysroot)" -name 'librustc-*_rt.tsan.a' -print -quit)
