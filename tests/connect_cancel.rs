@@ -125,7 +125,9 @@ fn own_pool(el: &EventLoop) -> ThreadPoolExecutor {
 
 /// What lookups that were given up have open is theirs until they are done, and nobody waits for them but here.
 fn end_lookups(el: &EventLoop, pool: &ThreadPoolExecutor) {
-    assert!(complete(el, el.shutdown_default_executor(None)));
+    let ended = pool.clone();
+    assert!(complete(el, async move { ended.shutdown(None).await }));
+    // They leave behind their job.
     run_until(el, || pool.threads() == 0);
 }
 
