@@ -249,14 +249,13 @@ fn posts_have_arrows() {
         });
         el.run_forever();
         thread.unwrap().join().unwrap();
+        let (go, awaited) = std::sync::mpsc::channel();
         let woken = el.task_builder().name("woken").spawn(async {
-            let (go, awaited) = std::sync::mpsc::channel();
-            let mut job = roundelay::spawn_blocking(move || awaited.recv().unwrap());
-            // Ended before it is awaited, it would wake nobody.
-            assert!(futures::poll!(&mut job).is_pending());
-            go.send(()).unwrap();
-            job.await.unwrap();
+            roundelay::spawn_blocking(move || awaited.recv().unwrap()).await.unwrap();
         });
+        // A job that ended while the task is polled would be no wake-up of one that waits.
+        settle(el);
+        go.send(()).unwrap();
         common::finish(el, woken).unwrap();
         trace.finish().unwrap();
 
