@@ -109,6 +109,17 @@ fn helper() -> (u64, u64) {
     panic!("async-io has no thread");
 }
 
+/// What is so unless the machine has taken the processor away from a thread in between: tried again, some times.
+fn unless_disturbed(mut attempt: impl FnMut() -> Result<(), String>) {
+    const ATTEMPTS: usize = 20;
+    let failures: Vec<String> = (0..ATTEMPTS).map_while(|_| attempt().err()).collect();
+    assert!(failures.len() < ATTEMPTS, "{failures:#?}");
+}
+
+fn ensure(is_so: bool, text: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(text()) }
+}
+
 /// A round trip between two ends on one loop.
 async fn ping_pong(rounds: usize) {
     let (near, far) = Async::<UnixStream>::pair().unwrap();
@@ -158,24 +169,29 @@ fn everything_of_async_io_works() {
 /// ever sleeps, after which it stands in line. And the helper does not run more often, the more wake-ups there are.
 #[test]
 fn no_wake_up_comes_from_the_helper() {
-    driving(|el| {
+    fn rounds(el: &EventLoop) -> Result<(), String> {
         let threads = Arc::new(Threads::default());
         complete(el, async {
             // Behind it the helper is sent away: as the run began it was at work.
             Timer::after(MOMENT).await;
             let before = helper();
             noted(&threads, ping_pong(3000)).await;
-            let (wakes, of_others) = threads.count();
-            assert!(wakes >= 3000 && of_others <= wakes / 10, "{of_others} of {wakes} wake-ups come from others");
             let after = helper();
-            assert!(after.0 - before.0 < 300, "the helper has run {} times", after.0 - before.0);
-            assert!(after.1 - before.1 <= 3, "the helper has used {} ticks of the processor", after.1 - before.1);
-        });
+            let (wakes, of_others) = threads.count();
+            assert!(wakes >= 3000, "{wakes}");
+            ensure(of_others <= wakes / 10, || format!("{of_others} of {wakes} wake-ups come from others"))?;
+            ensure(after.0 - before.0 < 300, || format!("the helper has run {} times", after.0 - before.0))?;
+            ensure(after.1 - before.1 <= 3, || format!("the helper has used {} ticks", after.1 - before.1))
+        })
+    }
+    fn sleeps(el: &EventLoop) -> Result<(), String> {
+        const SLEEPS: usize = 16;
+        let threads = Arc::new(Threads::default());
         let (near, mut far) = UnixStream::pair().unwrap();
         let writer = thread::spawn(move || {
-            for n in 0..16 {
+            for n in 0..SLEEPS {
                 thread::park_timeout(LONG);
-                far.write_all(&[n]).unwrap();
+                far.write_all(&[n as u8]).unwrap();
             }
         });
         complete(el, async {
@@ -185,11 +201,16 @@ fn no_wake_up_comes_from_the_helper() {
                 near.read_to_end(&mut data).await.unwrap();
                 data.len()
             };
-            assert_eq!(noted(&threads, read).await, 16);
+            assert_eq!(noted(&threads, read).await, SLEEPS);
         });
         writer.join().unwrap();
         let (wakes, of_others) = threads.count();
-        assert!(wakes >= 16 && of_others <= 4, "{of_others} of {wakes} wake-ups come from others");
+        // A reader that comes late finds several bytes at once.
+        ensure(wakes >= SLEEPS && of_others <= 4, || format!("{of_others} of {wakes} wake-ups come from others"))
+    }
+    driving(|el| {
+        unless_disturbed(|| rounds(el));
+        unless_disturbed(|| sleeps(el));
     });
 }
 
@@ -410,22 +431,24 @@ fn a_busy_loop_drives_it_too() {
             ping_pong(50).await;
         });
         // Behind what keeps the helper asleep for ten milliseconds at a time, which a short timer does not wait for.
-        let threads = Arc::new(Threads::default());
-        for _ in 0..10 {
-            busy.set(false);
-            common::settle(el);
-            complete(el, async {
-                let until = Instant::now() + LONG;
-                while Instant::now() < until {
-                    ping_pong(20).await;
-                }
-                busy.set(true);
-                again(el, &busy);
-                noted(&threads, Timer::after(MOMENT)).await;
-            });
-        }
-        let (_, of_others) = threads.count();
-        assert!(of_others <= 5, "{of_others} of 10 wake-ups come from others");
+        unless_disturbed(|| {
+            let threads = Arc::new(Threads::default());
+            for _ in 0..10 {
+                busy.set(false);
+                common::settle(el);
+                complete(el, async {
+                    let until = Instant::now() + LONG;
+                    while Instant::now() < until {
+                        ping_pong(20).await;
+                    }
+                    busy.set(true);
+                    again(el, &busy);
+                    noted(&threads, Timer::after(MOMENT)).await;
+                });
+            }
+            let (_, of_others) = threads.count();
+            ensure(of_others <= 5, || format!("{of_others} of 10 wake-ups come from others"))
+        });
         busy.set(false);
         common::settle(el);
     });
@@ -642,10 +665,14 @@ fn in_a_child() {
             goes_on.close();
         })
         .wait();
-        let threads = Arc::new(Threads::default());
-        complete(&el, async {
-            Timer::after(MOMENT).await;
-            noted(&threads, ping_pong(50)).await;
+        unless_disturbed(|| {
+            let threads = Arc::new(Threads::default());
+            complete(&el, async {
+                Timer::after(MOMENT).await;
+                noted(&threads, ping_pong(50)).await;
+            });
+            let (wakes, of_others) = threads.count();
+            ensure(of_others <= wakes / 10, || format!("{of_others} of {wakes} wake-ups come from others"))
         });
         complete(&el, async {
             // A descriptor of the loop's own, of which it hears by the registration.
@@ -658,8 +685,6 @@ fn in_a_child() {
         let remote = el.remote();
         let post = thread::spawn(move || remote.spawn(|| async { 1 }).unwrap().wait().unwrap());
         run_until(&el, || post.is_finished());
-        let (wakes, of_others) = threads.count();
-        assert!(of_others <= wakes / 10, "{of_others} of {wakes}");
         drop((el, goes_on));
     });
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{on_loop, run_until, settle};
 use roundelay::{EventLoop, SignalKind};
@@ -178,16 +178,22 @@ on_every_loop! {
 #[test]
 fn a_handler_at_work_where_a_loop_listened() {
     on_loop(|el| {
-        const ROUNDS: usize = 1_000;
+        const MOST_ROUNDS: usize = 1_000;
+        // Each round takes two turns of either thread on the processor, for which many others may wait.
+        const LONG_ENOUGH: Duration = Duration::from_secs(5);
         const AT_WORK: usize = 1;
         const AT_REST: usize = 2;
+        const OVER: usize = 3;
         let counted = count(el, ONE);
         let (asked, state) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let interrupted = {
             let (asked, state) = (asked.clone(), state.clone());
             thread::spawn(move || {
-                for _ in 0..ROUNDS {
-                    wait_until(|| asked.load(Ordering::SeqCst) == AT_WORK);
+                loop {
+                    wait_until(|| matches!(asked.load(Ordering::SeqCst), AT_WORK | OVER));
+                    if asked.load(Ordering::SeqCst) == OVER {
+                        return;
+                    }
                     while asked.load(Ordering::SeqCst) == AT_WORK {
                         raise(ONE);
                         state.store(AT_WORK, Ordering::SeqCst);
@@ -198,7 +204,10 @@ fn a_handler_at_work_where_a_loop_listened() {
         };
         let comes_and_goes = thread::spawn(move || {
             let el = EventLoop::new().unwrap();
-            for _ in 0..ROUNDS {
+            let until = Instant::now() + LONG_ENOUGH;
+            let mut rounds = 0;
+            while rounds < MOST_ROUNDS && Instant::now() < until {
+                rounds += 1;
                 for turn in [AT_WORK, AT_REST] {
                     asked.store(turn, Ordering::SeqCst);
                     wait_until(|| state.load(Ordering::SeqCst) == turn);
@@ -206,11 +215,12 @@ fn a_handler_at_work_where_a_loop_listened() {
                     assert!(el.remove_signal_handler(TWO));
                 }
             }
-            asked.store(AT_REST, Ordering::SeqCst);
+            asked.store(OVER, Ordering::SeqCst);
+            rounds
         });
         run_until(el, || comes_and_goes.is_finished());
         join(el, interrupted);
-        join(el, comes_and_goes);
-        run_until(el, || counted.get() >= ROUNDS);
+        let rounds = join(el, comes_and_goes);
+        run_until(el, || counted.get() >= rounds);
     });
 }
