@@ -8,6 +8,7 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod defects;
+mod late_room;
 #[path = "../common/tcp.rs"]
 mod tcp;
 

@@ -1,6 +1,6 @@
 //! Where one item is checked: a loop of its own, two transports, and what is asked of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -30,6 +30,11 @@ pub(super) use ensure;
 const QUIET_TURNS: usize = 20;
 /// The most turns that are made until then.
 const MOST_TURNS: usize = 20_000;
+/// What stays queued at least where the carrier is full.
+const LEAST_QUEUED: usize = 16 * 1024;
+/// How long a carrier takes nothing before it counts as full, where it is waited for: longer than TCP puts an
+/// acknowledgement off, which is 40 ms to 200 ms (Linux: `TCP_DELACK_MIN` and `TCP_DELACK_MAX` of include/net/tcp.h).
+const STANDS_STILL: Duration = Duration::from_millis(250);
 /// The most bytes that are written to find out whether a carrier is ever full.
 const MOST_FILLING: usize = 64 * 1024 * 1024;
 
@@ -188,6 +193,9 @@ pub(super) struct Bench<'a> {
     /// Whether the two are exchanged.
     swapped: bool,
     patience: Duration,
+    /// Whether it is waited until a full carrier stands still.
+    is_thorough: bool,
+    has_filled: Cell<bool>,
     reports: Rc<RefCell<Vec<String>>>,
     /// All that were connected, to be ended.
     ends: RefCell<Vec<End>>,
@@ -200,12 +208,14 @@ impl<'a> Bench<'a> {
         support: Support,
         swapped: bool,
         patience: Duration,
+        is_thorough: bool,
     ) -> Self {
         let reports = Rc::<RefCell<Vec<String>>>::default();
         let kept = reports.clone();
         el.set_exception_handler(Some(Rc::new(move |_, context| kept.borrow_mut().push(context.to_string()))));
         let ends = RefCell::default();
-        Self { el, support, watch: Rc::default(), connect, swapped, patience, reports, ends }
+        let (watch, has_filled) = (Rc::default(), Cell::new(false));
+        Self { el, support, watch, connect, swapped, patience, is_thorough, has_filled, reports, ends }
     }
 
     /// Two probes that are to be connected.
@@ -248,11 +258,14 @@ impl<'a> Bench<'a> {
         let deadline = Instant::now() + self.patience;
         while !condition() {
             ensure!(Instant::now() < deadline, "{what} did not come within {:?}", self.patience);
-            self.el
-                .run_once(Some(Duration::from_millis(5)))
-                .map_err(|error| format!("the loop has failed: {error}"))?;
+            self.turn(Duration::from_millis(5))?;
         }
         Ok(())
+    }
+
+    /// Makes one turn that waits this long at most, and says how much there was to do.
+    fn turn(&self, timeout: Duration) -> Checked<usize> {
+        self.el.run_once(Some(timeout)).map_err(|error| format!("the loop has failed: {error}"))
     }
 
     /// Runs the loop until an end has heard of its end.
@@ -276,9 +289,7 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         for _ in 0..MOST_TURNS {
-            let ran =
-                self.el.run_once(Some(Duration::ZERO)).map_err(|error| format!("the loop has failed: {error}"))?;
-            quiet = if ran == 0 { quiet + 1 } else { 0 };
+            quiet = if self.turn(Duration::ZERO)? == 0 { quiet + 1 } else { 0 };
             if quiet == QUIET_TURNS {
                 return Ok(());
             }
@@ -286,9 +297,30 @@ impl<'a> Bench<'a> {
         Err(format!("the loop was still busy after {MOST_TURNS} turns"))
     }
 
+    /// Runs the loop until the carrier has taken nothing for a time.
+    fn stand_still(&self, near: &End) -> Checked {
+        let still = STANDS_STILL.min(self.patience);
+        let (mut queued, mut since) = (near.queued(), Instant::now());
+        let deadline = since + still + self.patience;
+        while since.elapsed() < still {
+            ensure!(Instant::now() < deadline, "the carrier was still taking something after {:?}", self.patience);
+            self.turn(Duration::from_millis(5))?;
+            if near.queued() != queued {
+                (queued, since) = (near.queued(), Instant::now());
+            }
+        }
+        self.rest()
+    }
+
+    /// Whether a carrier was filled, and not waited for.
+    pub(super) fn was_hasty(&self) -> bool {
+        self.has_filled.get() && !self.is_thorough
+    }
+
     /// Pauses the receiver and writes until the carrier is full, and something stays queued; the sender is not told to
     /// pause. What was written.
     pub(super) fn fill(&self, near: &End, far: &End) -> Checked<Vec<u8>> {
+        self.has_filled.set(true);
         far.pause_reading();
         near.limits(Some(usize::MAX), None)
             .map_err(|error| format!("set_write_buffer_limits() has failed: {error}"))?;
@@ -300,11 +332,15 @@ impl<'a> Bench<'a> {
                 near.write(&piece);
                 written.extend_from_slice(&piece);
             }
-            self.rest()?;
-            if near.queued() > 1000 && near.queued() == before {
+            if self.is_thorough {
+                self.stand_still(near)?;
+            } else {
+                self.rest()?;
+            }
+            if near.queued() > LEAST_QUEUED && near.queued() == before {
                 return Ok(written);
             }
-            if near.queued() > 0 && near.queued() <= 1000 {
+            if near.queued() > 0 && near.queued() <= LEAST_QUEUED {
                 near.write(&piece);
                 written.extend_from_slice(&piece);
             }

@@ -81,7 +81,8 @@ impl Item {
 ///
 /// `make` connects two transports with each other, gives each of them a [`Probe`] as its protocol, and returns both; it is
 /// called once and more for each item, on a loop of that item's own. What is the same for both ends is checked with either of
-/// them as the one who writes.
+/// them as the one who writes. An item for which a carrier was filled, and which failed, is checked once more with time for the
+/// carrier to come to rest, which TCP does only behind its own timers; what counts is the second time.
 ///
 /// ```
 /// use roundelay::Transport;
@@ -204,21 +205,10 @@ where
         let mut problems = Vec::new();
         let ways = if self.support.both_ways { &[false, true][..] } else { &[false] };
         for &swapped in ways {
-            let el = match (self.build)().build() {
-                Ok(el) => el,
-                Err(error) => panic!("CheckTransport::run(): the loop could not be made: {error}"),
-            };
-            let bench = Bench::new(el.clone(), connect, self.support, swapped, self.patience);
-            let mut found = Vec::new();
-            let checked = catch_unwind(AssertUnwindSafe(|| (item.check)(&bench)));
-            match checked {
-                Ok(Ok(())) => {}
-                Ok(Err(text)) => found.push(text),
-                Err(payload) => found.push(format!("a panic: {}", text_of(payload))),
-            }
-            match catch_unwind(AssertUnwindSafe(|| bench.finish())) {
-                Ok(more) => found.extend(more),
-                Err(payload) => found.push(format!("a panic at the end: {}", text_of(payload))),
+            let (mut found, was_hasty) = self.attempt(item, connect, swapped, false);
+            // A carrier that looked full may have taken more a little later, which is not the transport's fault.
+            if was_hasty && !found.is_empty() {
+                (found, _) = self.attempt(item, connect, swapped, true);
             }
             let sender = if swapped { "the second one writes" } else { "the first one writes" };
             problems.extend(found.into_iter().map(|text| match self.support.both_ways {
@@ -227,6 +217,28 @@ where
             }));
         }
         if problems.is_empty() { Verdict::Passed } else { Verdict::Failed(problems) }
+    }
+
+    /// What is wrong, and whether that may be so because a carrier was not full yet.
+    #[track_caller]
+    fn attempt(&self, item: &Item, connect: &dyn Connect, swapped: bool, is_thorough: bool) -> (Vec<String>, bool) {
+        let el = match (self.build)().build() {
+            Ok(el) => el,
+            Err(error) => panic!("CheckTransport::run(): the loop could not be made: {error}"),
+        };
+        let bench = Bench::new(el.clone(), connect, self.support, swapped, self.patience, is_thorough);
+        let mut found = Vec::new();
+        let checked = catch_unwind(AssertUnwindSafe(|| (item.check)(&bench)));
+        match checked {
+            Ok(Ok(())) => {}
+            Ok(Err(text)) => found.push(text),
+            Err(payload) => found.push(format!("a panic: {}", text_of(payload))),
+        }
+        match catch_unwind(AssertUnwindSafe(|| bench.finish())) {
+            Ok(more) => found.extend(more),
+            Err(payload) => found.push(format!("a panic at the end: {}", text_of(payload))),
+        }
+        (found, bench.was_hasty())
     }
 }
 
