@@ -365,7 +365,8 @@ fn the_latest_are_kept() {
         drop(el.task_builder().name("the last one").spawn(async {}));
         settle(el);
         assert!(trace.is_writing());
-        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        // Names, which stand before everything else, may be there.
+        assert!(fs::metadata(&path).unwrap().len() < 1000);
         let summary = trace.finish().unwrap();
         assert_eq!(summary.end, TraceEnd::Finished);
         let events = read(&path);
