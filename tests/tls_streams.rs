@@ -259,6 +259,27 @@ on_every_loop! {
         complete(el, end(writer, server_writer, server));
     }
 
+    /// TC-15: TLS that is started twice at a time is refused the second time, and stands by the first.
+    fn started_twice(el) {
+        let (mut client, _reader, mut writer) = complete(el, accepted());
+        client.flush();
+        let mut starting = writer.start_tls(acceptor()).into_future();
+        let second = writer.start_tls(acceptor());
+        assert!(complete(el, async { poll!(&mut starting) }).is_pending());
+        for second in [second, writer.start_tls(acceptor())] {
+            let error = complete(el, refused(second));
+            assert!(error.get_ref().unwrap().is::<InvalidState>());
+            assert_eq!(error.to_string(), "StreamWriter::start_tls: a TLS handshake is in progress");
+        }
+        let starting = el.create_task(starting);
+        client.shake_hands(el);
+        client.say(b"");
+        complete(el, starting).unwrap().unwrap();
+        writer.write(b"by the first");
+        assert_eq!(client.receive(el, 12), b"by the first");
+        leave(el, client, writer);
+    }
+
     /// SR-22: given up in the middle of the handshake the stream is gone, at any moment, and nothing is left.
     fn given_up(el) {
         for answers in [false, true] {

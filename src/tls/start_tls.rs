@@ -73,9 +73,9 @@ impl EventLoop {
     /// Why the handshake has failed: `InvalidData`, with the error of [`rustls`], for what the peer has done or has not
     /// shown; `ConnectionAborted` where it took too long; `ConnectionReset` where the peer is gone. And why it cannot begin,
     /// after which the connection goes on as it was: [`InvalidState`](crate::InvalidState) as an `io::Error` if the transport
-    /// is closing, after `write_eof`, while a file is sent, and where TLS was started over this transport before;
-    /// `Unsupported` for a transport of one direction; `InvalidInput` for what does not go together, and where it is awaited
-    /// in another loop; [`LoopClosed`] as an `io::Error`.
+    /// is closing, after `write_eof`, while a file is sent, during another handshake, and where TLS was started over this
+    /// transport before; `Unsupported` for a transport of one direction; `InvalidInput` for what does not go together, and
+    /// where it is awaited in another loop; [`LoopClosed`] as an `io::Error`.
     ///
     /// ```
     /// use roundelay::{Protocol, TlsAcceptor, TlsConnector, TlsIdentity, Transport};

@@ -96,6 +96,10 @@ impl Layer for TlsLayer {
         self.ending.set(Ending::Alone);
     }
 
+    fn unfit_to_carry(&self) -> Option<&'static str> {
+        matches!(self.phase.get(), Phase::New | Phase::Handshake).then_some("a TLS handshake is in progress")
+    }
+
     fn closing(&self) -> Closing {
         self.ending.set(Ending::Both);
         match (self.phase.get(), self.standing) {

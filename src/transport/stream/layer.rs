@@ -65,6 +65,11 @@ pub(crate) trait Layer {
     /// From now on it is to end alone, where that is left to whoever uses it.
     fn allow_half_close(&self) {}
 
+    /// Why nothing can stand on the transport yet.
+    fn unfit_to_carry(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The transport is to be closed.
     fn closing(&self) -> Closing {
         Closing::Settle

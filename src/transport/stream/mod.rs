@@ -703,6 +703,7 @@ impl StreamTransport for SocketTransport {
         // Its answers are the same ones: both need an open connection of which the writing side is nobody else's.
         let mut life = self.life.get();
         match life.begin_file() {
+            BeginFile::Begin if self.is_layered => self.with_layer(|layer| layer.unfit_to_carry()).flatten(),
             BeginFile::Begin => None,
             BeginFile::Closing => Some("Transport is closing"),
             BeginFile::AfterEof => Some("the writing side was ended by write_eof()"),
