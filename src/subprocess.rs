@@ -14,7 +14,7 @@ use crate::constants::STREAM_LIMIT;
 use crate::error::invalid_input;
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
-use crate::executor::required_loop;
+use crate::executor::LaterLoop;
 use crate::process::{Settings, Stdio, process_settings, start};
 use crate::protocol::{AnySubprocessProtocol, Exited, ProcessHandle, SubprocessProtocol};
 use crate::stream::{StreamProtocol, StreamReader, StreamWriter, check_limit};
@@ -22,7 +22,7 @@ use crate::stream::{StreamProtocol, StreamReader, StreamWriter, check_limit};
 /// A child process that is about to be started: see [`create_subprocess_exec`] and [`create_subprocess_shell`]. Await it.
 #[must_use = "nothing happens before it is awaited"]
 pub struct CreateSubprocess {
-    el: EventLoop,
+    el: LaterLoop,
     settings: Settings,
     limit: usize,
 }
@@ -76,13 +76,13 @@ fn all_inherited() -> [Stdio; 3] {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 #[track_caller]
 pub fn create_subprocess_exec(
     program: impl AsRef<OsStr>,
     args: impl IntoIterator<Item: AsRef<OsStr>>,
 ) -> CreateSubprocess {
-    let el = required_loop("create_subprocess_exec");
+    let el = LaterLoop::new("create_subprocess_exec");
     let settings = Settings::exec("create_subprocess_exec", program, args, all_inherited());
     CreateSubprocess { el, settings, limit: STREAM_LIMIT }
 }
@@ -111,10 +111,10 @@ pub fn create_subprocess_exec(
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 #[track_caller]
 pub fn create_subprocess_shell(command: impl AsRef<OsStr>) -> CreateSubprocess {
-    let el = required_loop("create_subprocess_shell");
+    let el = LaterLoop::new("create_subprocess_shell");
     let settings = Settings::shell("create_subprocess_shell", command, all_inherited());
     CreateSubprocess { el, settings, limit: STREAM_LIMIT }
 }
@@ -143,6 +143,7 @@ impl IntoFuture for CreateSubprocess {
         let Self { el, settings, limit } = self;
         CreatingSubprocess {
             future: Box::pin(async move {
+                let el = el.get();
                 check_limit(settings.method, limit)?;
                 settings.check(&el)?;
                 let streams = Rc::<RefCell<Streams>>::default();

@@ -12,10 +12,11 @@ use common::{alone, complete, on_loop};
 #[cfg(any(feature = "tokio", feature = "hyper"))]
 use roundelay::compat::ThreadBound;
 use roundelay::{
-    ContextVar, DatagramProtocol, EventLoop, JoinError, ManualClock, Protocol, ProtocolRef, Runner, StreamReader, Task,
-    TcpListener, TcpStream, ThreadPoolExecutor, Transport, UdpSocket, UnixListener, UnixStream, block_on,
-    create_subprocess_exec, create_subprocess_shell, gather, get_running_loop, interval, open_connection, spawn,
-    spawn_blocking, start_server, try_gather, wait,
+    ContextVar, DatagramProtocol, EventLoop, JoinError, ManualClock, Protocol, ProtocolRef, Runner, StreamReader,
+    StreamWriter, Task, TcpListener, TcpStream, ThreadPoolExecutor, Transport, UdpSocket, UnixListener, UnixStream,
+    block_on, create_subprocess_exec, create_subprocess_shell, gather, get_running_loop, interval, open_connection,
+    open_read_pipe, open_unix_connection, open_write_pipe, spawn, spawn_blocking, start_server, start_unix_server,
+    try_gather, wait,
 };
 
 /// The text of a panic, which must point at this file.
@@ -64,10 +65,6 @@ fn outside_of_a_loop() {
     check(&refused(|| spawn_blocking(|| ())), "spawn_blocking()", outside);
     check(&refused(|| gather([async {}])), "gather()", outside);
     check(&refused(|| try_gather([async { Ok::<_, JoinError>(()) }])), "try_gather()", outside);
-    check(&refused(|| open_connection(("127.0.0.1", 1))), "open_connection()", outside);
-    check(&refused(|| start_server(|_, _| async {}, ("127.0.0.1", 0))), "start_server()", outside);
-    check(&refused(|| create_subprocess_exec("true", [""])), "create_subprocess_exec()", outside);
-    check(&refused(|| create_subprocess_shell("true")), "create_subprocess_shell()", outside);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     check(&refused(|| UnixListener::builder("/nowhere").bind()), "UnixListener::bind()", outside);
@@ -103,16 +100,29 @@ fn awaited_outside_of_a_loop() {
         let payload = catch_unwind(AssertUnwindSafe(future)).expect_err("it is refused");
         *payload.downcast::<String>().unwrap()
     };
-    let connect = text(&mut || drop(TcpStream::connect(("127.0.0.1", 1)).into_future().now_or_never()));
-    check(&connect, "TcpStream::connect() of tests", "was awaited outside of a running event loop");
-    assert!(connect.contains(file!()), "{connect}");
-    let bind = text(&mut || drop(TcpListener::bind(("127.0.0.1", 0)).into_future().now_or_never()));
-    check(&bind, "TcpListener::bind() of tests", "was awaited outside of a running event loop");
-    assert!(bind.contains(file!()), "{bind}");
-    let bind = text(&mut || drop(UdpSocket::bind(("127.0.0.1", 0)).into_future().now_or_never()));
-    check(&bind, "UdpSocket::bind() of tests", "was awaited outside of a running event loop");
-    let connect = text(&mut || drop(UnixStream::connect("/nowhere").into_future().now_or_never()));
-    check(&connect, "UnixStream::connect() of tests", "was awaited outside of a running event loop");
+    macro_rules! check_each {
+        ($($function:literal: $future:expr;)*) => {$(
+            let told = text(&mut || drop($future.into_future().now_or_never()));
+            check(&told, concat!("roundelay::", $function, "() of tests"), "was awaited outside of a running event loop");
+            assert!(told.contains(file!()), "{told}");
+        )*};
+    }
+    let port = ("127.0.0.1", 0);
+    let pipe = || rustix::pipe::pipe().unwrap();
+    check_each! {
+        "TcpStream::connect": TcpStream::connect(("127.0.0.1", 1));
+        "TcpListener::bind": TcpListener::bind(port);
+        "UdpSocket::bind": UdpSocket::bind(port);
+        "UnixStream::connect": UnixStream::connect("/nowhere");
+        "open_connection": open_connection(("127.0.0.1", 1));
+        "open_unix_connection": open_unix_connection("/nowhere");
+        "start_server": start_server(|_, _| async {}, port);
+        "start_unix_server": start_unix_server(|_, _| async {}, "/nowhere/it");
+        "create_subprocess_exec": create_subprocess_exec("true", [""; 0]);
+        "create_subprocess_shell": create_subprocess_shell("true");
+        "open_read_pipe": open_read_pipe(pipe().0);
+        "open_write_pipe": open_write_pipe(pipe().1);
+    }
     #[cfg(feature = "__tls")]
     {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -121,9 +131,51 @@ fn awaited_outside_of_a_loop() {
         let connect = text(&mut || drop(connector.connect(stream.clone(), "localhost").into_future().now_or_never()));
         check(&connect, "TlsConnector::connect() of tests", "was awaited outside of a running event loop");
     }
-    // Made before there is a loop, awaited in it.
-    let listener = block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
-    drop(listener);
+}
+
+/// API 1: what asyncio's programs hand to `run` and `run_until_complete` may be made before there is a loop.
+#[test]
+fn made_before_there_is_a_loop() {
+    on_loop(|el| {
+        let folder = tempfile::tempdir().unwrap();
+        let hello = async |_: StreamReader, mut writer: StreamWriter| {
+            writer.write(b"hello");
+            writer.close();
+        };
+        let port = ("127.0.0.1", 0);
+        let path = folder.path().join("socket");
+        let server = el.run_until_complete(start_server(hello, port)).unwrap().unwrap();
+        let unix = el.run_until_complete(start_unix_server(hello, &path)).unwrap().unwrap();
+        let tcp = el.run_until_complete(open_connection(server.local_addrs()[0])).unwrap().unwrap();
+        let local = el.run_until_complete(open_unix_connection(&path)).unwrap().unwrap();
+        for (mut reader, mut writer) in [tcp, local] {
+            assert_eq!(complete(el, reader.read_to_end()).unwrap(), b"hello");
+            writer.close();
+            complete(el, writer.wait_closed()).unwrap();
+        }
+        for server in [server, unix] {
+            server.close();
+            complete(el, server.wait_closed());
+        }
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut reader = el.run_until_complete(open_read_pipe(read)).unwrap().unwrap();
+        let mut writer = el.run_until_complete(open_write_pipe(write)).unwrap().unwrap();
+        writer.write(b"by a pipe");
+        writer.close();
+        assert_eq!(complete(el, reader.read_to_end()).unwrap(), b"by a pipe");
+        complete(el, writer.wait_closed()).unwrap();
+        drop(reader);
+        common::settle(el);
+    });
+    let _alone = alone();
+    drop(block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap());
+    for process in [create_subprocess_exec("true", [""; 0]), create_subprocess_shell("true")] {
+        let mut runner = Runner::new();
+        let process = runner.run(process).unwrap().unwrap();
+        assert!(runner.run(async { process.wait().await }).unwrap().unwrap().success());
+        drop(process);
+        runner.close();
+    }
 }
 
 #[test]

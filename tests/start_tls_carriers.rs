@@ -412,7 +412,7 @@ fn another_loop() {
     let (near, far) = transports(&one);
     let error = complete(&other, as_client(&one, &near)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    assert!(error.to_string().starts_with("EventLoop::start_tls(): a future of loop "), "{error}");
+    assert!(error.to_string().starts_with("start_tls: a future of loop "), "{error}");
     assert!(near.is_reading());
     near.close();
     run_until(&one, || far.protocol().is_none());

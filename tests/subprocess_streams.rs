@@ -330,7 +330,7 @@ fn elsewhere() {
     let here = el.subprocess_exec(told.protocol(), "true", NONE);
     let error = block_on(async { here.await.map(drop) }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().starts_with("EventLoop::subprocess_exec(): a future of loop "), "{error}");
+    assert!(error.to_string().starts_with("subprocess_exec: a future of loop "), "{error}");
     let late = el.subprocess_exec(told.protocol(), "true", NONE);
     el.close();
     let error = block_on(async { late.await.map(drop) }).unwrap_err();

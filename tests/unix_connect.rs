@@ -392,7 +392,7 @@ on_every_loop! {
         let other = EventLoop::new().unwrap();
         let error = complete(&other, el.create_unix_connection(idle(), "unused")).map(drop).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("EventLoop::create_unix_connection(): a future of loop "), "{text}");
+        assert!(text.starts_with("create_unix_connection: a future of loop "), "{text}");
         el.close();
         let (ours, _peer) = UnixStream::pair().unwrap();
         for endpoint in [UnixEndpoint::from("unused"), ours.into()] {

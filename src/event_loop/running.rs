@@ -62,7 +62,7 @@ pub(crate) fn refuse_elsewhere(el: &EventLoop, method: &str) -> io::Result<()> {
         None => Ok(()),
         Some(running) => {
             let (here, there) = (running.local.loop_id(), el.id());
-            Err(invalid_input(format!("EventLoop::{method}(): a future of loop {there} is awaited in loop {here}")))
+            Err(invalid_input(format!("{method}: a future of loop {there} is awaited in loop {here}")))
         }
     }
 }

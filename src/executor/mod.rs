@@ -166,6 +166,7 @@ where
 
 /// The running loop of a future that a free function has made: the one in which it was made, else the one in which it is
 /// awaited.
+#[derive(Debug)]
 pub(crate) struct LaterLoop {
     made_in: Option<EventLoop>,
     function: &'static str,

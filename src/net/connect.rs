@@ -227,7 +227,7 @@ fn merge(mut errors: Vec<io::Error>, all: bool) -> io::Error {
 pub struct CreateConnection<F> {
     el: EventLoop,
     factory: F,
-    pub(crate) options: ConnectOptions,
+    options: ConnectOptions,
 }
 
 impl EventLoop {
@@ -343,11 +343,6 @@ pub(crate) use connect_settings;
 impl<F> CreateConnection<F> {
     #[cfg(feature = "__tls")]
     crate::tls::tls_client_settings!(options.security.tls);
-
-    /// The same with another protocol.
-    pub(crate) fn with_factory<G>(self, factory: G) -> CreateConnection<G> {
-        CreateConnection { el: self.el, factory, options: self.options }
-    }
 
     connect_settings!(options);
 }
@@ -493,7 +488,8 @@ impl Drop for Unclaimed {
     }
 }
 
-async fn connect<F, P>(
+/// Connects, for whichever method it is.
+pub(crate) async fn connect<F, P>(
     el: EventLoop,
     method: &'static str,
     factory: F,

@@ -14,7 +14,7 @@ mod server;
 mod unix;
 
 pub use connect::{ConnectAcceptedSocket, Connecting, CreateConnection};
-pub(crate) use connect::{ConnectOptions, connect_settings, connected_socket, introduce, set_nodelay};
+pub(crate) use connect::{ConnectOptions, connect, connect_settings, connected_socket, introduce, set_nodelay};
 pub use datagram::{CreateDatagramEndpoint, DatagramAddr, OpeningDatagrams};
 pub use endpoint::{Endpoint, ServerEndpoint};
 pub(crate) use endpoint::{EndpointKind, malformed};
@@ -22,11 +22,12 @@ pub(crate) use options::{Domain, SocketOptions, bind_device_setting, buffer_sett
 pub use options::{KeepAlive, SocketOptionError};
 pub use pipe::ConnectPipe;
 pub(crate) use pipe::{Way, take_pipe};
-pub(crate) use security::Security;
 pub use serve::{CreateServer, Starting};
 pub(crate) use serve::{ServerOptions, first_listener, listener_settings, server_settings, serving_settings};
 pub use server::{CloseOnDrop, ServeForever, Server};
 #[cfg(feature = "inspector")]
 pub(crate) use unix::bind_anew;
 pub use unix::{CreateUnixConnection, CreateUnixServer, UnixAddressError, UnixEndpoint, UnixServerEndpoint};
-pub(crate) use unix::{UnixServerOptions, connected_unix_socket, plain_listener, unix_server_settings};
+pub(crate) use unix::{
+    UnixConnectOptions, UnixServerOptions, connect_unix, connected_unix_socket, plain_listener, unix_server_settings,
+};

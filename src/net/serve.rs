@@ -520,9 +520,9 @@ impl Starting {
         Self { future }
     }
 
-    /// A server that cannot be made.
-    pub(crate) fn failed(error: io::Error) -> Self {
-        Self { future: Box::pin(async move { Err(error) }) }
+    /// A server that something has to be known for first.
+    pub(crate) fn later(server: impl Future<Output = io::Result<Server>> + 'static) -> Self {
+        Self { future: Box::pin(server) }
     }
 }
 

@@ -16,9 +16,10 @@ use crate::error::{Fatal, PanicPayload, invalid_input};
 use crate::event_loop::EventLoop;
 use crate::event_loop::exception::ExceptionContext;
 use crate::event_loop::tasks::BoxFuture;
-use crate::executor::required_loop;
+use crate::executor::LaterLoop;
 use crate::net::{
-    CreateConnection, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, connect_settings, server_settings,
+    ConnectOptions, Endpoint, Server, ServerEndpoint, ServerOptions, Starting, connect, connect_settings,
+    server_settings,
 };
 use crate::protocol::{AnyProtocol, Transport};
 use crate::sched::report::Exception;
@@ -26,13 +27,11 @@ use crate::stream::protocol::{StartHandler, StreamProtocol};
 use crate::stream::reader::StreamReader;
 use crate::stream::writer::StreamWriter;
 
-type MakeProtocol = Box<dyn FnOnce() -> StreamProtocol>;
-
 /// A stream that is about to be opened: see [`open_connection`]. Await it.
 #[must_use = "nothing happens before it is awaited"]
 pub struct OpenConnection {
-    el: EventLoop,
-    connection: CreateConnection<MakeProtocol>,
+    el: LaterLoop,
+    options: ConnectOptions,
     limit: usize,
 }
 
@@ -47,13 +46,11 @@ pub struct OpenConnection {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 #[track_caller]
 pub fn open_connection(endpoint: impl Into<Endpoint>) -> OpenConnection {
-    let el = required_loop("open_connection");
-    let make: MakeProtocol = Box::new(|| unreachable!("replaced when it is awaited"));
-    let connection = el.create_connection(make, endpoint);
-    OpenConnection { el, connection, limit: STREAM_LIMIT }
+    let el = LaterLoop::new("open_connection");
+    OpenConnection { el, options: ConnectOptions::new(endpoint.into()), limit: STREAM_LIMIT }
 }
 
 impl OpenConnection {
@@ -63,15 +60,18 @@ impl OpenConnection {
         self
     }
 
-    connect_settings!(connection.options);
+    connect_settings!(options);
 
     #[cfg(feature = "__tls")]
-    crate::tls::tls_client_settings!(connection.options.security.tls);
+    crate::tls::tls_client_settings!(options.security.tls);
 }
 
 impl fmt::Debug for OpenConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenConnection").field("connection", &self.connection).field("limit", &self.limit).finish()
+        f.debug_struct("OpenConnection")
+            .field("options", &self.options)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,11 +80,13 @@ impl IntoFuture for OpenConnection {
     type IntoFuture = Opening;
 
     fn into_future(self) -> Opening {
-        let Self { el, connection, limit } = self;
+        let Self { el, options, limit } = self;
         Opening::new(async move {
+            let el = el.get();
             check_limit("open_connection", limit)?;
-            let make: MakeProtocol = Box::new(move || StreamProtocol::new(&el, limit, None));
-            let (transport, protocol) = connection.with_factory(make).await?;
+            let handle = el.clone();
+            let make = move || StreamProtocol::new(&handle, limit, None);
+            let (transport, protocol) = connect(el, "open_connection", make, options).await?;
             Ok(protocol.with(|protocol| protocol.halves(&transport)))
         })
     }
@@ -144,7 +146,7 @@ impl<E: Into<io::Error>> StreamHandlerOutput for Result<(), E> {
 /// A server of streams that is about to be made: see [`start_server`]. Await it.
 #[must_use = "nothing happens before it is awaited"]
 pub struct ServeStreams<H> {
-    el: EventLoop,
+    el: LaterLoop,
     handler: H,
     options: ServerOptions,
     limit: usize,
@@ -169,7 +171,7 @@ pub struct ServeStreams<H> {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 ///
 /// ```no_run
 /// # async fn f() -> std::io::Result<()> {
@@ -197,7 +199,7 @@ where
     H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
     R: StreamHandlerOutput + 'static,
 {
-    let el = required_loop("start_server");
+    let el = LaterLoop::new("start_server");
     ServeStreams { el, handler, options: ServerOptions::new(endpoint.into()), limit: STREAM_LIMIT }
 }
 
@@ -230,11 +232,12 @@ where
 
     fn into_future(self) -> Starting {
         let Self { el, handler, options, limit } = self;
-        if let Err(error) = check_limit("start_server", limit) {
-            return Starting::failed(error);
-        }
-        let factory = streams_factory(el.clone(), handler, limit, options.serving.created_at);
-        options.start(el, "start_server", factory)
+        Starting::later(async move {
+            let el = el.get();
+            check_limit("start_server", limit)?;
+            let factory = streams_factory(el.clone(), handler, limit, options.serving.created_at);
+            options.start(el, "start_server", factory).await
+        })
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::panic::Location;
 use std::time::Duration;
 
 use crate::constants::STREAM_LIMIT;
-use crate::event_loop::EventLoop;
-use crate::executor::required_loop;
+use crate::executor::LaterLoop;
 use crate::net::{
-    Security, Server, SocketOptions, Starting, UnixEndpoint, UnixServerEndpoint, UnixServerOptions,
+    Server, Starting, UnixConnectOptions, UnixEndpoint, UnixServerEndpoint, UnixServerOptions, connect_unix,
     unix_server_settings,
 };
 use crate::stream::open::{Opening, StreamHandlerOutput, check_limit, streams_factory};
@@ -19,14 +17,10 @@ use crate::stream::writer::StreamWriter;
 
 /// A stream over a unix socket that is about to be opened: see [`open_unix_connection`]. Await it.
 #[must_use = "nothing happens before it is awaited"]
-#[derive(Debug)]
 pub struct OpenUnixConnection {
-    el: EventLoop,
-    endpoint: UnixEndpoint,
+    el: LaterLoop,
+    options: UnixConnectOptions,
     limit: usize,
-    socket_options: SocketOptions,
-    security: Security,
-    created_at: &'static Location<'static>,
 }
 
 /// Connects to a unix socket, and gives the two halves of the stream.
@@ -40,20 +34,18 @@ pub struct OpenUnixConnection {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 #[track_caller]
 pub fn open_unix_connection(endpoint: impl Into<UnixEndpoint>) -> OpenUnixConnection {
-    let el = required_loop("open_unix_connection");
-    let (endpoint, created_at) = (endpoint.into(), Location::caller());
-    let (socket_options, security) = (SocketOptions::default(), Security::default());
-    OpenUnixConnection { el, endpoint, limit: STREAM_LIMIT, socket_options, security, created_at }
+    let el = LaterLoop::new("open_unix_connection");
+    OpenUnixConnection { el, options: UnixConnectOptions::new(endpoint.into()), limit: STREAM_LIMIT }
 }
 
 impl OpenUnixConnection {
-    crate::net::buffer_settings!(socket_options);
+    crate::net::buffer_settings!(options.socket);
 
     #[cfg(feature = "__tls")]
-    crate::tls::tls_client_settings!(security.tls);
+    crate::tls::tls_client_settings!(options.security.tls);
 
     /// The reader's limit in bytes (64 KiB).
     pub fn limit(mut self, limit: usize) -> Self {
@@ -62,19 +54,27 @@ impl OpenUnixConnection {
     }
 }
 
+impl fmt::Debug for OpenUnixConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenUnixConnection")
+            .field("options", &self.options)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
 impl IntoFuture for OpenUnixConnection {
     type Output = <Opening as Future>::Output;
     type IntoFuture = Opening;
 
     fn into_future(self) -> Opening {
-        let Self { el, endpoint, limit, socket_options, security, created_at } = self;
+        let Self { el, options, limit } = self;
         Opening::new(async move {
+            let el = el.get();
             check_limit("open_unix_connection", limit)?;
             let handle = el.clone();
             let make = move || StreamProtocol::new(&handle, limit, None);
-            let connection = el.create_unix_connection(make, endpoint);
-            let connection = connection.on_behalf(socket_options, security, created_at);
-            let (transport, protocol) = connection.await?;
+            let (transport, protocol) = connect_unix(el, "open_unix_connection", make, options).await?;
             Ok(protocol.with(|protocol| protocol.halves(&transport)))
         })
     }
@@ -83,7 +83,7 @@ impl IntoFuture for OpenUnixConnection {
 /// A server of streams on a unix socket that is about to be made: see [`start_unix_server`]. Await it.
 #[must_use = "nothing happens before it is awaited"]
 pub struct ServeUnixStreams<H> {
-    el: EventLoop,
+    el: LaterLoop,
     handler: H,
     options: UnixServerOptions,
     limit: usize,
@@ -100,7 +100,7 @@ pub struct ServeUnixStreams<H> {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -131,7 +131,7 @@ where
     H: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
     R: StreamHandlerOutput + 'static,
 {
-    let el = required_loop("start_unix_server");
+    let el = LaterLoop::new("start_unix_server");
     ServeUnixStreams { el, handler, options: UnixServerOptions::new(endpoint.into()), limit: STREAM_LIMIT }
 }
 
@@ -164,10 +164,11 @@ where
 
     fn into_future(self) -> Starting {
         let Self { el, handler, options, limit } = self;
-        if let Err(error) = check_limit("start_unix_server", limit) {
-            return Starting::failed(error);
-        }
-        let factory = streams_factory(el.clone(), handler, limit, options.serving.created_at);
-        options.start(el, "start_unix_server", factory)
+        Starting::later(async move {
+            let el = el.get();
+            check_limit("start_unix_server", limit)?;
+            let factory = streams_factory(el.clone(), handler, limit, options.serving.created_at);
+            options.start(el, "start_unix_server", factory).await
+        })
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use crate::constants::STREAM_LIMIT;
 use crate::event_loop::EventLoop;
 use crate::event_loop::tasks::BoxFuture;
-use crate::executor::required_loop;
+use crate::executor::LaterLoop;
 use crate::net::{Way, introduce, take_pipe};
 use crate::os::fd::OwnedFd;
 use crate::protocol::ProtocolRef;
@@ -25,7 +25,7 @@ use crate::transport::stream::open_pipe;
 #[must_use = "nothing happens before it is awaited"]
 #[derive(Debug)]
 pub struct OpenReadPipe {
-    el: EventLoop,
+    el: LaterLoop,
     fd: OwnedFd,
     limit: usize,
     created_at: &'static Location<'static>,
@@ -35,7 +35,7 @@ pub struct OpenReadPipe {
 #[must_use = "nothing happens before it is awaited"]
 #[derive(Debug)]
 pub struct OpenWritePipe {
-    el: EventLoop,
+    el: LaterLoop,
     fd: OwnedFd,
     created_at: &'static Location<'static>,
 }
@@ -51,7 +51,7 @@ pub struct OpenWritePipe {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -94,8 +94,8 @@ pub struct OpenWritePipe {
 /// ```
 #[track_caller]
 pub fn open_read_pipe(fd: impl Into<OwnedFd>) -> OpenReadPipe {
-    let created_at = Location::caller();
-    OpenReadPipe { el: required_loop("open_read_pipe"), fd: fd.into(), limit: STREAM_LIMIT, created_at }
+    let (el, created_at) = (LaterLoop::new("open_read_pipe"), Location::caller());
+    OpenReadPipe { el, fd: fd.into(), limit: STREAM_LIMIT, created_at }
 }
 
 /// Writes to the writing end of a pipe as a stream; dropping the writer closes it, when what is queued has been written.
@@ -109,10 +109,10 @@ pub fn open_read_pipe(fd: impl Into<OwnedFd>) -> OpenReadPipe {
 ///
 /// # Panics
 ///
-/// Outside of a running event loop.
+/// If it is awaited outside of a running event loop.
 #[track_caller]
 pub fn open_write_pipe(fd: impl Into<OwnedFd>) -> OpenWritePipe {
-    OpenWritePipe { el: required_loop("open_write_pipe"), fd: fd.into(), created_at: Location::caller() }
+    OpenWritePipe { el: LaterLoop::new("open_write_pipe"), fd: fd.into(), created_at: Location::caller() }
 }
 
 impl OpenReadPipe {
@@ -148,6 +148,7 @@ impl IntoFuture for OpenReadPipe {
         let Self { el, fd, limit, created_at } = self;
         OpeningPipe {
             future: Box::pin(async move {
+                let el = el.get();
                 check_limit("open_read_pipe", limit)?;
                 Ok(open(el, "open_read_pipe", fd, Way::Read, limit, created_at).await?.0)
             }),
@@ -163,7 +164,7 @@ impl IntoFuture for OpenWritePipe {
         let Self { el, fd, created_at } = self;
         OpeningPipe {
             future: Box::pin(async move {
-                Ok(open(el, "open_write_pipe", fd, Way::Write, STREAM_LIMIT, created_at).await?.1)
+                Ok(open(el.get(), "open_write_pipe", fd, Way::Write, STREAM_LIMIT, created_at).await?.1)
             }),
         }
     }

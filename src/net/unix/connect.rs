@@ -13,7 +13,7 @@ use crate::net::options::{Domain, SocketOptions};
 use crate::net::security::Security;
 use crate::net::unix::endpoint::{UnixAddressError, UnixEndpoint, UnixEndpointKind, system_address, take_unix_socket};
 use crate::os::local;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, ProtocolRef, Transport};
 
 /// A connected unix socket. Dropping the future before closes what it has opened.
 pub(crate) async fn connected_unix_socket(
@@ -51,10 +51,24 @@ pub(crate) async fn connected_unix_socket(
 pub struct CreateUnixConnection<F> {
     el: EventLoop,
     factory: F,
+    options: UnixConnectOptions,
+}
+
+/// Where to connect, and how.
+#[derive(Debug)]
+pub(crate) struct UnixConnectOptions {
     endpoint: UnixEndpoint,
-    socket_options: SocketOptions,
-    security: Security,
+    pub(crate) socket: SocketOptions,
+    pub(crate) security: Security,
     created_at: &'static Location<'static>,
+}
+
+impl UnixConnectOptions {
+    #[track_caller]
+    pub(crate) fn new(endpoint: UnixEndpoint) -> Self {
+        let (socket, security) = (SocketOptions::default(), Security::default());
+        Self { endpoint, socket, security, created_at: Location::caller() }
+    }
 }
 
 impl EventLoop {
@@ -102,32 +116,20 @@ impl EventLoop {
         F: FnOnce() -> P + 'static,
         P: Protocol,
     {
-        let (el, endpoint, created_at) = (self.clone(), endpoint.into(), Location::caller());
-        let (socket_options, security) = (SocketOptions::default(), Security::default());
-        CreateUnixConnection { el, factory, endpoint, socket_options, security, created_at }
+        CreateUnixConnection { el: self.clone(), factory, options: UnixConnectOptions::new(endpoint.into()) }
     }
 }
 
 impl<F> CreateUnixConnection<F> {
-    /// For one who was called before.
-    pub(crate) fn on_behalf(
-        self,
-        socket_options: SocketOptions,
-        security: Security,
-        created_at: &'static Location<'static>,
-    ) -> Self {
-        Self { socket_options, security, created_at, ..self }
-    }
-
-    crate::net::buffer_settings!(socket_options);
+    crate::net::buffer_settings!(options.socket);
 
     #[cfg(feature = "__tls")]
-    crate::tls::tls_client_settings!(security.tls);
+    crate::tls::tls_client_settings!(options.security.tls);
 }
 
 impl<F> fmt::Debug for CreateUnixConnection<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CreateUnixConnection").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("CreateUnixConnection").field("endpoint", &self.options.endpoint).finish_non_exhaustive()
     }
 }
 
@@ -140,12 +142,24 @@ where
     type IntoFuture = Connecting<P>;
 
     fn into_future(self) -> Connecting<P> {
-        let Self { el, factory, endpoint, socket_options, security, created_at } = self;
-        let method = "create_unix_connection";
-        Connecting::new(async move {
-            let connecting = connected_unix_socket(&el, method, endpoint, &socket_options);
-            let origin = Origin { security, host: None, created_at };
-            establish(&el, method, factory, origin, connecting).await
-        })
+        let Self { el, factory, options } = self;
+        Connecting::new(connect_unix(el, "create_unix_connection", factory, options))
     }
+}
+
+/// Connects, for whichever method it is.
+pub(crate) async fn connect_unix<F, P>(
+    el: EventLoop,
+    method: &'static str,
+    factory: F,
+    options: UnixConnectOptions,
+) -> io::Result<(Transport, ProtocolRef<P>)>
+where
+    F: FnOnce() -> P,
+    P: Protocol,
+{
+    let UnixConnectOptions { endpoint, socket, security, created_at } = options;
+    let connecting = connected_unix_socket(&el, method, endpoint, &socket);
+    let origin = Origin { security, host: None, created_at };
+    establish(&el, method, factory, origin, connecting).await
 }
