@@ -407,7 +407,7 @@ fn what_the_system_refuses() {
         let error = complete(el, el.create_connection(idle(), addresses).bind_device(nobody)).err().unwrap();
         refused(error, &format!("create_connection: {text}"), libc::ENODEV);
         let error = complete(el, async { open_connection(("127.0.0.1", 1)).bind_device(nobody).await }).err().unwrap();
-        refused(error, &format!("create_connection: {text}"), libc::ENODEV);
+        refused(error, &format!("open_connection: {text}"), libc::ENODEV);
         let error = complete(el, async { roundelay::TcpStream::connect(("127.0.0.1", 1)).bind_device(nobody).await });
         refused(error.err().unwrap(), &format!("TcpStream::connect: {text}"), libc::ENODEV);
         let builder = el.create_datagram_endpoint(deaf()).local_addr(LOOPBACK).bind_device(nobody);

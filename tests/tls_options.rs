@@ -276,9 +276,9 @@ on_every_loop! {
         check(&error, "create_unix_connection", text);
         complete(el, async {
             let error = open_connection(vec![address, address]).tls(connector()).await.unwrap_err();
-            check(&error, "create_connection", text);
+            check(&error, "open_connection", text);
             let error = open_unix_connection(&path).tls(connector()).await.unwrap_err();
-            check(&error, "create_unix_connection", text);
+            check(&error, "open_unix_connection", text);
         });
         assert!(take_client(&listener).is_none());
         // The sockets that were given are closed.
@@ -315,8 +315,8 @@ on_every_loop! {
                 server_hostname("localhost"), tls_handshake_timeout(SECOND), tls_shutdown_timeout(SECOND));
             (tcp, unix)
         });
-        all_refused(el, "create_connection", futures.0);
-        all_refused(el, "create_unix_connection", futures.1);
+        all_refused(el, "open_connection", futures.0);
+        all_refused(el, "open_unix_connection", futures.1);
         assert!(take_client(&listener).is_none());
     }
 
