@@ -25,12 +25,12 @@ pub struct OpenUnixConnection {
 
 /// Connects to a unix socket, and gives the two halves of the stream.
 ///
-/// See [`EventLoop::create_unix_connection`] for what an endpoint is and how it is connected to, and
+/// See [`EventLoop::create_unix_connection`](crate::EventLoop::create_unix_connection) for what an endpoint is and how it is connected to, and
 /// [`start_unix_server`] for an example.
 ///
 /// # Errors
 ///
-/// As [`EventLoop::create_unix_connection`]; `InvalidInput` for a limit of zero.
+/// As [`EventLoop::create_unix_connection`](crate::EventLoop::create_unix_connection); `InvalidInput` for a limit of zero.
 ///
 /// # Panics
 ///
@@ -91,12 +91,12 @@ pub struct ServeUnixStreams<H> {
 
 /// Listens on a unix socket, and runs `handler` in a task of its own for each connection.
 ///
-/// See [`start_server`](crate::start_server) for handlers, and [`EventLoop::create_unix_server`] for endpoints and
+/// See [`start_server`](crate::start_server) for handlers, and [`EventLoop::create_unix_server`](crate::EventLoop::create_unix_server) for endpoints and
 /// settings.
 ///
 /// # Errors
 ///
-/// As [`EventLoop::create_unix_server`]; `InvalidInput` for a limit of zero.
+/// As [`EventLoop::create_unix_server`](crate::EventLoop::create_unix_server); `InvalidInput` for a limit of zero.
 ///
 /// # Panics
 ///
